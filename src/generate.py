@@ -1,0 +1,24 @@
+"""Generate from a checkpoint: python src/generate.py checkpoint=outputs/.../last.ckpt prompt="def " length=500."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from throughline.config import GenerateConfig, load
+from throughline.errors import one_line_errors, verbatim
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
+@one_line_errors()
+def main(cfg: DictConfig) -> None:
+    config = load(cfg, GenerateConfig)
+    from throughline.generation import stream
+
+    stream(config)
+
+
+if __name__ == "__main__":
+    sys.argv = verbatim(sys.argv, "prompt")
+    with one_line_errors():
+        main()

@@ -1,0 +1,68 @@
+"""One batch as tensors, read off the line where a regime's cut says."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from throughline.corpus import Line
+from throughline.regimes import Cut, Plan
+from throughline.vocab import UNKNOWN
+
+IGNORE_INDEX = -100
+"""Stands in `targets` where nothing is predicted; PyTorch's own default."""
+
+
+class Batch(NamedTuple):
+    """What one training step needs to know; `reset` is born with the data and rides along.
+
+    Attributes:
+        inputs: (B, T) token ids.
+        targets: (B, T) the token after each input, or `IGNORE_INDEX`.
+        reset: (B,) bool, rows that start from zeros instead of the carried state.
+        n_valid: how many targets are predicted; a plain number, so that counting never waits for a device.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    reset: Tensor
+    n_valid: int
+
+
+def read(cut: Cut, line: Line) -> Batch:
+    """Read the tokens of `cut`: every row as long as the longest, shorter ones padded with the unknown symbol."""
+    length, steps = cut.length[:, None], int(cut.length.max())
+    step = np.arange(steps)  # T
+    offset = step + np.minimum(length - steps, 0) if cut.pad_left else step + np.zeros_like(length)  # B, T
+    position = np.clip(cut.start[:, None] + offset, 0, line.targets - 1)
+    inputs, targets = line.tokens[position], line.tokens[position + 1].astype(np.int64)
+    inside = (offset >= 0) & (offset < length)
+    if not inside.all():
+        inputs = np.where(inside, inputs, UNKNOWN)
+    scored = inside & (offset >= length - cut.scored[:, None])
+    if not scored.all():
+        targets[~scored] = IGNORE_INDEX
+    return Batch(
+        torch.from_numpy(inputs.astype(np.int64)),
+        torch.from_numpy(targets),
+        torch.from_numpy(cut.reset),
+        int(cut.scored.sum()),
+    )
+
+
+class Batches(Dataset[Batch]):
+    """A plan as a map-style dataset: item k is the whole batch k, so it can be sought, resumed and read by workers."""
+
+    def __init__(self, plan: Plan, line: Line) -> None:
+        self.plan = plan
+        self.line = line
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, k: int) -> Batch:
+        if not 0 <= k < len(self):
+            raise IndexError(k)
+        return read(self.plan[k], self.line)

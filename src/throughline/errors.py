@@ -1,0 +1,43 @@
+"""What a user did that cannot work, told in one line each."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(Exception):
+    """Bad input: each line says what is wrong, where, and what is allowed."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn bad input into its lines on stderr and exit status 2; anything else keeps its traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits by itself, with status 1
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        _exit(lines if isinstance(error, UserError) else ["; ".join(lines)])
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _exit([f"{error.filename}: {error.strerror}"])
+
+
+def _exit(lines: list[str]) -> None:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def verbatim(argv: list[str], key: str) -> list[str]:
+    """Quote the value of `key=value` among the arguments, so that Hydra takes it as it stands, spaces and signs included."""
+    return [f"{key}={_quoted(arg.removeprefix(f'{key}='))}" if arg.startswith(f"{key}=") else arg for arg in argv]
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

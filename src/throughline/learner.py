@@ -1,0 +1,156 @@
+"""One training step for every regime: state in, loss, state out."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from throughline.batch import IGNORE_INDEX, Batch
+from throughline.checkpoint import FORMAT
+from throughline.config import Optimizer
+from throughline.model import LSTMGenerator, State
+from throughline.vocab import Vocab
+
+STAGES = ("val", "val_reset")
+"""The validation loaders in order: state carried through the whole split, and from zeros every so many steps."""
+
+
+class Carry:
+    """The state that each stage goes on from: one slot a stage, so that validation can never touch training."""
+
+    def __init__(self) -> None:
+        self.committed: dict[str, State] = {}
+        self._pending: dict[str, State] = {}
+
+    def begin(self, stage: str, reset: Tensor) -> State | None:
+        """The state that a batch starts from: zeros where `reset` (B,), and elsewhere what the batch before left."""
+        carried = self.committed.get(stage)
+        if carried is None or carried[0].shape[1] != len(reset):
+            if not reset.all():
+                raise RuntimeError(f"{stage}: {len(reset)} rows, not all reset, have no carried state to go on from")
+            return None
+        h, c = (torch.where(reset[:, None], 0.0, s) for s in carried)  # L, B, H; not a product: 0 * nan is nan
+        return h, c
+
+    def offer(self, stage: str, state: State) -> None:
+        """Take the state after a batch, cut off its graph, in the precision that the weights are kept in."""
+        h, c = (s.detach().to(torch.promote_types(s.dtype, torch.float32)) for s in state)
+        self._pending[stage] = h, c
+
+    def commit(self, stage: str) -> None:
+        """The batch is done: the next one goes on from where it ended."""
+        self.committed[stage] = self._pending.pop(stage)
+
+
+class Learner(LightningModule):
+    """Trains and validates an LSTM generator by truncated backpropagation through time.
+
+    Args:
+        model: the generator.
+        vocab: its symbols, saved beside the weights.
+        optimizer: None where the learner only validates.
+        seed: of dropout, which is a function of (seed, epoch, batch) so that a resumed run draws the same.
+    """
+
+    def __init__(self, model: LSTMGenerator, vocab: Vocab, optimizer: Optimizer | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.vocab = vocab
+        self.optimizer = optimizer
+        self.seed = seed
+        self.carry = Carry()
+        self.meters = torch.nn.ModuleDict(
+            {
+                stage: MetricCollection(
+                    {
+                        "nll": MeanMetric().set_dtype(torch.float64),
+                        "accuracy": MulticlassAccuracy(len(vocab), average="micro", ignore_index=IGNORE_INDEX),
+                    },
+                    compute_groups=False,
+                )
+                for stage in STAGES
+            }
+        )
+
+    def step(self, stage: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One batch through the model, from the stage's carried state to its next one.
+
+        Returns:
+            The nll (in nats) summed over the valid targets, and the logits (B, T, V).
+        """
+        logits, state = self.model(batch.inputs, self.carry.begin(stage, batch.reset))
+        self.carry.offer(stage, state)
+        flat, targets = logits.flatten(0, 1), batch.targets.flatten()
+        return F.cross_entropy(flat, targets, ignore_index=IGNORE_INDEX, reduction="sum"), logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        seeds = np.random.SeedSequence([self.seed, self.trainer.current_epoch, batch_idx])
+        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        nll_sum, _ = self.step("train", batch)
+        return {"loss": nll_sum / batch.n_valid, "nll_sum": nll_sum.detach()}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        stage = STAGES[dataloader_idx]
+        nll_sum, logits = self.step(stage, batch)
+        if batch.n_valid:  # a batch may be warm-up only
+            nll, accuracy = self.meters[stage]["nll"], self.meters[stage]["accuracy"]
+            nll.update(nll_sum.double() / batch.n_valid, batch.n_valid)
+            accuracy.update(logits.argmax(-1), batch.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        for stage, suffix in zip(STAGES, ("", "_reset"), strict=True):
+            values = self.meters[stage].compute()
+            self.meters[stage].reset()
+            figures = {
+                "nll": values["nll"],
+                "bpc": values["nll"] / np.log(2),
+                "ppl": values["nll"].exp(),
+                "accuracy": values["accuracy"],
+            }
+            self.log_dict({f"val/{key}{suffix}": value for key, value in figures.items()}, logger=False)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.optimizer is not None, "a learner that trains needs an optimizer"
+        optimizer = getattr(torch.optim, self.optimizer.name)  # one of three names, checked by the config
+        return optimizer(self.model.parameters(), fused=True, **self.optimizer.arguments())
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: float | None = None, *_: Any, **__: Any) -> None:
+        # Lightning refuses to clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [CommitCarry()]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["throughline"] = {
+            "format": FORMAT,
+            "model": asdict(self.model.sizes),
+            "vocab": self.vocab.to_plain(),
+            "carry": dict(self.carry.committed),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.committed = dict(checkpoint["throughline"]["carry"])
+
+
+class CommitCarry(Callback):
+    """Commits the carried state when a batch is done.
+
+    A callback, since Lightning calls those before the module's own hook and checkpoint callbacks last of all: committed in
+    the module's hook, the state in a checkpoint would be one batch old.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        pl_module.carry.commit("train")
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int, loader: int = 0
+    ) -> None:
+        pl_module.carry.commit(STAGES[loader])

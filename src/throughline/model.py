@@ -1,0 +1,62 @@
+"""The LSTM generator: tokens in, logits for the next token out; the state is an argument and a result, never kept."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from throughline.config import Model
+
+State = tuple[Tensor, Tensor]
+"""`(h, c)`, each (L, B, H): all that the network remembers."""
+
+
+class LSTMGenerator(nn.Module):
+    """Embedding or one-hot input, LSTM, linear head; holds weights only.
+
+    Args:
+        sizes: as configured.
+        vocab_size: V.
+    """
+
+    def __init__(self, sizes: Model, vocab_size: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.vocab_size = vocab_size
+        self.embedding = nn.Embedding(vocab_size, sizes.embedding_size) if sizes.input == "embedding" else None
+        self.lstm = nn.LSTM(
+            vocab_size if self.embedding is None else sizes.embedding_size,
+            sizes.hidden_size,
+            sizes.num_layers,
+            batch_first=True,
+            dropout=sizes.dropout if sizes.num_layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.head = nn.Linear(sizes.hidden_size, vocab_size)
+        if sizes.tie_weights and self.embedding is not None:
+            self.head.weight = self.embedding.weight
+        self._open_forget_gates()
+
+    def _open_forget_gates(self) -> None:
+        """Forget-gate bias 1, so that memory lasts before anything is learned (Gers 2000; Jozefowicz 2015)."""
+        H = self.sizes.hidden_size  # noqa: N806
+        for layer in range(self.sizes.num_layers):
+            bias_ih, bias_hh = getattr(self.lstm, f"bias_ih_l{layer}"), getattr(self.lstm, f"bias_hh_l{layer}")
+            nn.init.ones_(bias_ih.data[H : 2 * H])
+            nn.init.zeros_(bias_hh.data[H : 2 * H])
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read tokens and say what comes next.
+
+        Args:
+            inputs: (B, T) token ids.
+            state: where the rows go on from; None is zeros.
+
+        Returns:
+            Logits (B, T, V), and the state after the last step.
+        """
+        if self.embedding is None:
+            x = F.one_hot(inputs, self.vocab_size).to(self.head.weight.dtype)  # B, T, V
+        else:
+            x = self.embedding(inputs)  # B, T, E
+        output, state = self.lstm(x, state)  # B, T, H
+        logits: Tensor = self.head(self.dropout(output))  # B, T, V
+        return logits, state

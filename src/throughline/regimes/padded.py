@@ -1,0 +1,43 @@
+"""Whole sequences, padded to the longest of their batch, shuffled: the advice that askers get."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from throughline.corpus import Line
+from throughline.regimes import Plan, Regime
+from throughline.regimes.segments import Pieces
+from throughline.settings import STRICT, PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT)
+class Padded(Regime):
+    """`batch_size` sequences at a time, each from zeros; a sequence over `max_length` is read in pieces of that length.
+
+    Sequences of like length share a batch: of each `bucket` batches' worth in a random order, sorted by length. Padding
+    carries no loss. With `padding=pre` the network reads the padding (as the unknown symbol) before the sequence, which is
+    what left-padding without a recurrent mask amounts to; a mask would make it the same as `post`.
+    """
+
+    batch_size: PositiveInt = 32
+    max_length: PositiveInt = 256
+    padding: Literal["pre", "post"] = "post"
+    bucket: PositiveInt = 32
+
+    def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        edges = np.unique(np.concatenate([[0], line.ends, *self._cuts(line)]))
+        start, length = edges[:-1], np.diff(edges)
+        rng = np.random.default_rng((seed, epoch))
+        order, pool = rng.permutation(len(start)), self.batch_size * self.bucket
+        pools = [order[i : i + pool] for i in range(0, len(order), pool)]
+        order = np.concatenate([piece[np.argsort(length[piece], kind="stable")] for piece in pools])
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return Pieces(start, length, [batches[i] for i in rng.permutation(len(batches))], self.padding == "pre")
+
+    def _cuts(self, line: Line) -> list[np.ndarray]:
+        """Where sequences over `max_length` are cut."""
+        starts = np.concatenate([[0], line.ends[:-1]])
+        return [
+            np.arange(first, last, self.max_length) for first, last in zip(starts, line.ends, strict=True)
+        ]

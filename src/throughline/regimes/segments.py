@@ -1,0 +1,49 @@
+"""Non-overlapping pieces, shuffled, each read from zeros: what most code does, and `stateful` without the carrying."""
+
+from dataclasses import dataclass as plain_dataclass
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from throughline.corpus import Line
+from throughline.regimes import Cut, Plan, Regime
+from throughline.settings import STRICT, PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT)
+class Segments(Regime):
+    """The line cut every `steps` targets, `batch_size` pieces at a time in a random order, with loss on all steps."""
+
+    steps: PositiveInt = 64
+    batch_size: PositiveInt = 32
+
+    def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        start = np.arange(0, line.targets, self.steps)
+        order = np.random.default_rng((seed, epoch)).permutation(len(start))
+        length = np.minimum(self.steps, line.targets - start)
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return Pieces(start, length, batches)
+
+
+@plain_dataclass(frozen=True)
+class Pieces(Plan):
+    """Pieces of the line, each in one batch: batch k holds the pieces that `batches[k]` numbers, each from zeros.
+
+    Attributes:
+        start, length: (P,) the pieces.
+        batches: K arrays of piece numbers.
+        pad_left: whether padding stands before a short piece rather than after it.
+    """
+
+    start: np.ndarray
+    length: np.ndarray
+    batches: list[np.ndarray]
+    pad_left: bool = False
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, k: int) -> Cut:
+        pieces = self.batches[k]
+        length = self.length[pieces]
+        return Cut(self.start[pieces], length, length, np.ones(len(pieces), bool), self.pad_left)

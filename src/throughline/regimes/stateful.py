@@ -1,0 +1,76 @@
+"""The accepted way: B contiguous streams in parallel, read in order, the state handed from batch to batch.
+
+    line     a b c d e f g h i j k l m            streams=3, bptt=2
+
+    stream 0 a b c d              batch 0   batch 1
+    stream 1 e f g h      inputs   a b       c d
+    stream 2 i j k l               e f       g h
+                                   i j       k l
+                          reset    1 1 1     0 0 0
+"""
+
+from dataclasses import dataclass as plain_dataclass
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from throughline.corpus import Line
+from throughline.regimes import Cut, Plan, Regime
+from throughline.settings import STRICT, PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT)
+class Stateful(Regime):
+    """`streams` strips of the line, read side by side `bptt` steps at a time; gradients stop where a batch begins.
+
+    `rotate` shifts the strips along the line by a random distance each epoch, so that neither the strips nor the places
+    where gradients stop are the same twice; the line's end and its beginning then meet inside a stream, which starts from
+    zeros there. Without it every epoch is the same (Kocher 2019 and Press 2019 measured what shifting gains).
+    """
+
+    streams: PositiveInt = 32
+    bptt: PositiveInt = 64
+    rotate: bool = False
+
+    def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        shift = int(np.random.default_rng((seed, epoch)).integers(line.targets)) if self.rotate else 0
+        edges = np.arange(self.streams + 1) * line.targets // self.streams
+        start, length = shift + edges[:-1], np.diff(edges)
+        # The column at which one of the streams passes the end of the line, where a batch has to begin.
+        passes = (start < line.targets) & (line.targets < start + length)
+        seam = int((line.targets - start)[passes][0]) if passes.any() else 0
+        columns = np.arange(seam % self.bptt, length.max(), self.bptt)
+        bounds = np.unique([0, *columns, length.max()])
+        return Chunks(line.targets, start, length, np.zeros_like(length), bounds)
+
+
+@plain_dataclass(frozen=True)
+class Chunks(Plan):
+    """Strips read side by side: batch k holds the columns from `bounds[k]` to `bounds[k + 1]` of every strip.
+
+    Attributes:
+        targets: length of the line, around which positions wrap.
+        start, length: (B,) the strips.
+        warmup: (B,) how many targets at the beginning of a strip carry no loss.
+        bounds: (K + 1,) columns.
+    """
+
+    targets: int
+    start: np.ndarray
+    length: np.ndarray
+    warmup: np.ndarray
+    bounds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, k: int) -> Cut:
+        first, last = self.bounds[k], self.bounds[k + 1]
+        start = (self.start + first) % self.targets
+        end = np.minimum(self.length, last)
+        return Cut(
+            start=start,
+            length=np.maximum(end - first, 0),
+            scored=np.maximum(end - np.maximum(self.warmup, first), 0),
+            reset=(start == 0) | (k == 0),
+        )

@@ -1,0 +1,65 @@
+"""Overlapping windows, shuffled: each is read from zeros, and only what no earlier window predicts carries loss.
+
+    line     a b c d e f           steps=3, stride=1, loss=last
+
+    windows  a      -> b           the first ones are short, so that no target is left out
+             a b    ->   c
+             a b c  ->     d
+               b c d ->      e
+                 c d e ->      f
+"""
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from throughline.corpus import Line
+from throughline.regimes import Cut, Plan, Regime
+from throughline.settings import STRICT, PositiveInt
+
+
+@dataclass(frozen=True, config=STRICT)
+class Windowed(Regime):
+    """Every window of `steps` tokens, `stride` apart, `batch_size` at a time; the windows are views, never copies.
+
+    `loss=last` scores the last `stride` targets of a window: with stride 1 the very last, and every target once for any
+    stride. `loss=all` scores the whole window, so every target up to steps / stride times.
+    """
+
+    steps: PositiveInt = 64
+    stride: PositiveInt = 1
+    batch_size: PositiveInt = 64
+    loss: Literal["last", "all"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.stride > self.steps:
+            raise ValueError(f"stride={self.stride} leaves targets out: allowed is at most steps={self.steps}")
+
+    def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        windows = -(-line.targets // self.stride)
+        order = np.random.default_rng((seed, epoch)).permutation(np.arange(windows, dtype=np.min_scalar_type(windows)))
+        return Windows(line.targets, self.steps, self.stride, self.batch_size, self.loss == "all", order)
+
+
+@plain_dataclass(frozen=True)
+class Windows(Plan):
+    """Windows that end every `stride` targets, and one that ends where the line does, `batch_size` at a time in `order`."""
+
+    targets: int
+    steps: int
+    stride: int
+    batch_size: int
+    score_all: bool
+    order: np.ndarray
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, k: int) -> Cut:
+        window = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
+        end = np.minimum((window + 1) * self.stride, self.targets)
+        start = np.maximum(end - self.steps, 0)
+        scored = end - start if self.score_all else end - window * self.stride
+        return Cut(start, end - start, scored, np.ones(len(window), bool))

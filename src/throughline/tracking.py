@@ -1,0 +1,130 @@
+"""Where a run's figures go: always `metrics.csv`, and W&B where it is wanted."""
+
+import csv
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from rich.console import Console
+
+from throughline.config import Config
+
+COLUMNS = (
+    *("step", "epoch", "tokens", "seconds"),
+    *("train/nll", "train/bpc", "train/tokens_per_second", "train/lr"),
+    *("val/nll", "val/bpc", "val/ppl", "val/accuracy"),
+    *("val/nll_reset", "val/bpc_reset", "val/ppl_reset", "val/accuracy_reset"),
+)
+"""Of `metrics.csv`, and the names of the figures everywhere: nll in nats and bpc in bits, both per token."""
+
+
+class CSVLogger(Logger):
+    """Appends each row to `metrics.csv` at once, under columns that are known from the start.
+
+    Lightning's own deletes the file when a run goes on in its folder, and rewrites all of it for each new column.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        if not path.exists():
+            self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
+
+    def _write(self, row: dict[str, Any]) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._write({**metrics, "step": step})
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The configuration lies beside the file, in `.hydra/config.yaml`."""
+
+
+def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], console: Console) -> WandbLogger:
+    """A W&B run that never blocks and never asks: online where a key is configured and the server answers, else offline.
+
+    Args:
+        config: its plain form becomes the run's config.
+        output_dir: the run's id is made from its name and this folder, so that a run that goes on finds itself again.
+        fingerprint: what identifies the data.
+        console: where one line says what became of it.
+    """
+    import wandb
+
+    folder = os.path.relpath(output_dir, config.output_root)
+    settings: dict[str, Any] = {
+        "id": f"{config.name}-{hashlib.sha256(folder.encode()).hexdigest()[:6]}",
+        "resume": "allow",
+        "project": config.logger.project,
+        "group": config.logger.group,
+        "job_type": "train",
+        "tags": [config.model.name, config.regime.name, *config.logger.tags],
+        "config": {**config.to_plain(), "fingerprint": fingerprint},
+        "dir": config.output_root,
+    }
+    quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
+    mode = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False, verify=False) else "offline")
+    reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"
+    try:
+        run = wandb.init(mode=mode, settings=quiet, **settings)
+    except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+        mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
+        run = wandb.init(mode=mode, settings=quiet, **settings)
+    for axis in ("tokens", "seconds"):
+        run.define_metric(axis)
+    for group in ("train/*", "val/*"):
+        run.define_metric(group, step_metric="tokens")
+    if mode == "online":
+        console.print(f"W&B: {run.url}", highlight=False, soft_wrap=True)
+    else:
+        console.print(
+            f"W&B: offline, {reason}; browse with `wandb leet {Path(config.output_root) / 'wandb'}`, "
+            f"upload with `wandb sync {Path(run.dir).parent}`",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return WandbLogger(experiment=run)
+
+
+def log_ending(logger: WandbLogger, summary: dict[str, Any], passage: str, curve: Path) -> None:
+    """Log what a finished run leaves, and close the W&B run so that another may begin in this process."""
+    import wandb
+
+    run = logger.experiment
+    run.log({"samples": wandb.Table(["tokens", "passage"], [[summary["tokens"], passage]]), "curve": wandb.Image(str(curve))})
+    run.summary.update({key: value for key, value in summary.items() if not isinstance(value, dict)})
+    run.finish()
+
+
+def draw_curve(metrics: Path, picture: Path, title: str) -> None:
+    """Draw the training and validation loss of `metrics.csv` against tokens and against seconds."""
+    from matplotlib.figure import Figure
+
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, axis, unit in zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), ("tokens", "training time (s)")):
+        for column, label, style in (
+            ("train/nll", "train", "-"),
+            ("val/nll", "validation, carried", "o-"),
+            ("val/nll_reset", "validation, from zeros", "o--"),
+        ):
+            points = [(float(row[axis]), float(row[column])) for row in rows if row[column]]
+            axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
+        axes.set_xlabel(unit)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("nll (nats per token)")
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(picture, dpi=120)

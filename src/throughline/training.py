@@ -1,0 +1,201 @@
+"""The composition root: settings and a corpus in, a trained generator and its figures out."""
+
+import ctypes
+import json
+import logging
+import platform
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import Logger, WandbLogger
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from throughline.callbacks import CheckpointFiles, Checkpoints, Display, Figures, Spending
+from throughline.config import Config
+from throughline.corpus import Corpus
+from throughline.datamodule import StreamDataModule
+from throughline.evaluation import evaluate
+from throughline.generation import generate
+from throughline.learner import Learner
+from throughline.model import LSTMGenerator
+from throughline.tracking import CSVLogger, draw_curve, log_ending, wandb_logger
+
+
+def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | None = None) -> dict[str, Any]:
+    """Train as configured, and leave figures, checkpoints, a passage and a curve in `output_dir`.
+
+    Returns:
+        What `summary.json` holds.
+    """
+    began = time.perf_counter()
+    console = console or Console()
+    _quieten()
+    _keep_freed_memory()
+    seed_everything(config.seed, verbose=False)
+
+    model = LSTMGenerator(config.model, len(corpus.vocab))
+    learner = Learner(model, corpus.vocab, config.optimizer, config.seed)
+    datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
+    spending = Spending(config.budget, config.max_epochs, config.schedule)
+    figures = Figures(spending, config.trainer.log_every_n_steps)
+    _introduce(config, corpus, model, console)
+    loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv")]
+    if config.logger.name == "wandb":
+        loggers.append(wandb_logger(config, output_dir, corpus.fingerprint, console))
+
+    trainer = Trainer(
+        max_epochs=config.max_epochs or -1,
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=precision(config.trainer.precision, config.trainer.accelerator),
+        gradient_clip_val=config.trainer.gradient_clip_val,
+        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
+        val_check_interval=config.trainer.val_check_interval,
+        check_val_every_n_epoch=None if config.trainer.val_check_interval else 1,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=loggers,
+        callbacks=[
+            spending,
+            figures,
+            Display(console, spending, figures),
+            Checkpoints(output_dir / "checkpoints", spending, config.trainer.checkpoint_seconds),
+        ],
+        plugins=[CheckpointFiles()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=output_dir,
+    )
+    trainer.fit(learner, datamodule)
+
+    exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
+    summary = {
+        "name": config.name,
+        "regime": config.regime.name,
+        "model": config.model.name,
+        "seed": config.seed,
+        "epochs": trainer.current_epoch,
+        "tokens": spending.tokens,
+        "steps": spending.steps,
+        "seconds": spending.seconds,
+        "wall_seconds": time.perf_counter() - began,
+        "tokens_per_second": spending.tokens / spending.seconds,
+        **exact,
+        "reset_every": config.evaluation.reset_every,
+        "val/unknown": corpus.unknown,
+        "peak_memory_bytes": peak_memory_bytes(trainer),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "precision": str(trainer.precision),
+        "device": str(trainer.strategy.root_device),
+        "data": corpus.fingerprint,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+    passage = _passage(model, corpus, config)
+    (output_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (output_dir / "samples.txt").write_text(passage + "\n")
+    draw_curve(output_dir / "metrics.csv", output_dir / "curve.png", config.name)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            log_ending(logger, summary, passage, output_dir / "curve.png")
+    _conclude(summary, passage, output_dir, console)
+    return summary
+
+
+def precision(wanted: str, accelerator: str) -> str:
+    """The precision to train in: with "auto" bfloat16 where the device multiplies it faster than float32."""
+    if wanted != "auto":
+        return wanted
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
+    return "bf16-mixed" if accelerator in ("auto", "cpu") and _cpu_multiplies_bfloat16() else "32-true"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    # Elsewhere PyTorch emulates it, several times slower than float32.
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpuinfo.read_text().split())
+
+
+def peak_memory_bytes(trainer: Trainer) -> int:
+    """The most memory that the run held: on the GPU where it trained on one, else of this process."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _keep_freed_memory() -> None:
+    """Keep freed blocks in the process: glibc hands them back each step, and faulting them in again costs up to a third."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # as malloc.h numbers them
+    for option, value in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
+        mallopt(option, value)
+
+
+def _quieten() -> None:
+    """Silence what is said on every run and asks nothing of the user."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # torch 2.13 deprecates a class that lightning 2.6 still calls
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # a batch is one slice of an array in memory, which no worker makes faster
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _introduce(config: Config, corpus: Corpus, model: LSTMGenerator, console: Console) -> None:
+    fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in model.parameters())
+    console.print(_tree(config.to_plain(), config.name))
+    console.print(
+        f"data: {fingerprint['source']}, {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}; "
+        f"{corpus.train.targets:,} targets to train on, {corpus.val.targets:,} to validate on "
+        f"({corpus.unknown:,} unknown), vocabulary {len(corpus.vocab)}\n"
+        f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.name}; "
+        f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _tree(node: dict[str, Any], label: str) -> Tree:
+    tree = Tree(label)
+    for key, value in node.items():
+        if isinstance(value, dict):
+            tree.children.append(_tree(value, key))
+        else:
+            tree.add(escape(f"{key}: {value!r}" if isinstance(value, str) else f"{key}: {value}"))
+    return tree
+
+
+def _passage(model: LSTMGenerator, corpus: Corpus, config: Config) -> str:
+    """What the model generates from the first symbol of the training line."""
+    start, settings = corpus.train.tokens[:1], config.sampling
+    tokens = generate(model.cpu().eval(), start, settings.length, temperature=settings.temperature, seed=config.seed)
+    return corpus.vocab.decode([int(start[0]), *(row[0] for row in tokens)])
+
+
+def _conclude(summary: dict[str, Any], passage: str, output_dir: Path, console: Console) -> None:
+    console.print(
+        f"\nval nll {summary['val/nll']:.4f} nats ({summary['val/bpc']:.4f} bits per symbol, "
+        f"perplexity {summary['val/ppl']:.3f}, accuracy {summary['val/accuracy']:.1%}), one carried pass; "
+        f"from zeros every {summary['reset_every']}: {summary['val/nll_reset']:.4f}\n"
+        f"{summary['tokens']:,} tokens in {summary['steps']:,} steps and {summary['seconds']:.1f} s of training "
+        f"({summary['tokens_per_second']:,.0f} tokens/s); {summary['wall_seconds']:.1f} s in all, "
+        f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most",
+        highlight=False,
+    )
+    console.rule("generated")
+    console.print(passage, highlight=False, markup=False)
+    console.rule()
+    console.print(f"everything lies in {output_dir}", highlight=False, soft_wrap=True)
