@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from throughline import checkpoint
 from throughline.batch import Batch
 from throughline.config import Budget, Schedule
+from throughline.learner import Learner
 
 
 class Spending(Callback):
@@ -64,11 +65,14 @@ class Spending(Callback):
         if self.budget.seconds is not None:
             shares.append(self.seconds / self.budget.seconds)
         if self.max_epochs is not None:
-            done = trainer.fit_loop.epoch_loop.batch_progress.current.completed / trainer.num_training_batches
+            progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+            done = progress.processed / trainer.num_training_batches
             shares.append((trainer.current_epoch + done) / self.max_epochs)
         return min(max(shares), 1.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for group in trainer.optimizers[0].param_groups:
+            group.setdefault("initial_lr", group["lr"])
         self.resume()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -83,17 +87,15 @@ class Spending(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         factor = self.schedule.factor(self.spent(trainer))
         for group in trainer.optimizers[0].param_groups:
-            group["lr"] = pl_module.optimizer.lr * factor
+            group["lr"] = group["initial_lr"] * factor
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.tokens += batch.n_valid
         self.steps += 1
-        if (self.budget.tokens is not None and self.tokens >= self.budget.tokens) or (
-            self.budget.seconds is not None and self.seconds >= self.budget.seconds
-        ):
-            trainer.should_stop = True
+        if self.spent(trainer) == 1.0:
+            trainer.should_stop = True  # which also brings a last validation
 
     def state_dict(self) -> dict[str, Any]:
         return {"tokens": self.tokens, "steps": self.steps, "seconds": self.seconds}
@@ -131,8 +133,8 @@ class Figures(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._tokens:
             self._log_training(trainer)
-        figures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        self._log(trainer, figures)
+        assert isinstance(pl_module, Learner)
+        self._log(trainer, pl_module.figures)
         self._since = self.spending.seconds
 
     def _log_training(self, trainer: Trainer) -> None:
@@ -178,7 +180,8 @@ class Checkpoints(Checkpoint):
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        nll = float(trainer.callback_metrics["val/nll"])
+        assert isinstance(pl_module, Learner)
+        nll = pl_module.figures["val/nll"]
         if nll < self.best:
             self.best = nll
             with self.spending.paused():
@@ -243,7 +246,8 @@ class Display(Callback):
         self.bar.refresh()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        figures = trainer.callback_metrics
+        assert isinstance(pl_module, Learner)
+        figures = pl_module.figures
         self.console.print(
             f"epoch {trainer.current_epoch + 1}: train nll {self.figures.nll or math.nan:.4f}, "
             f"val nll {figures['val/nll']:.4f} ({figures['val/bpc']:.3f} bpc), "

@@ -45,7 +45,9 @@ def read(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"checkpoint={path}: {error.strerror}; give a .ckpt file of a run") from None
     except Exception as error:  # torch.load raises a different type for every way in which a file can be wrong
-        raise UserError(f"checkpoint={path}: not a checkpoint ({type(error).__name__}); give a .ckpt file of a run") from None
+        raise UserError(
+            f"checkpoint={path}: not a checkpoint ({type(error).__name__}); give a .ckpt file of a run"
+        ) from None
     if not isinstance(checkpoint, dict) or "throughline" not in checkpoint:
         raise UserError(f"checkpoint={path}: not a checkpoint of throughline; give a .ckpt file of a run")
     if checkpoint["throughline"]["format"] != FORMAT:

@@ -22,6 +22,8 @@ from throughline.regimes import Regime
 from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability
 from throughline.sources import Source
 
+Precision = Literal["32-true", "64-true", "bf16-mixed"]
+
 # Where the checkout lies, so that outputs do too, from whatever folder a script is called.
 OmegaConf.register_new_resolver("project", lambda path: str(Path(__file__).parents[2] / path), replace=True)
 
@@ -36,6 +38,7 @@ class Model:
     embedding_size: PositiveInt = 64
     dropout: Probability = 0.0
     tie_weights: bool = False
+    forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
         if self.tie_weights and (self.input != "embedding" or self.embedding_size != self.hidden_size):
@@ -102,7 +105,7 @@ class Trainer:
 
     max_epochs: PositiveInt | None = None
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    precision: Literal["auto", "32-true", "64-true", "bf16-mixed"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
     gradient_clip_val: Positive | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
     val_check_interval: PositiveInt | None = None

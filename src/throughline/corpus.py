@@ -59,10 +59,10 @@ class Corpus:
             if size < 2:
                 raise UserError(f"{origin['source']}: too short: {size} tokens to {split} on, at least 2 are needed")
         if vocab is None:
-            vocab = Vocab.of("".join(train) if isinstance(train[0], str) else [s for seq in train for s in seq])  # type: ignore[arg-type]
-        lines = [Line.of([vocab.encode(sequence) for sequence in raw]) for raw in (train, val)]
-        sha256 = hashlib.sha256(b"".join(hashlib.sha256(line.tokens.tobytes()).digest() for line in lines))
-        return cls(vocab, *lines, {**origin, "vocab": len(vocab), "tokens_sha256": sha256.hexdigest()})
+            vocab = Vocab.of("".join(train) if isinstance(train[0], str) else [s for seq in train for s in seq])
+        train_line, val_line = (Line.of([vocab.encode(sequence) for sequence in raw]) for raw in (train, val))
+        sha256 = hashlib.sha256(train_line.tokens.tobytes() + val_line.tokens.tobytes()).hexdigest()
+        return cls(vocab, train_line, val_line, {**origin, "vocab": len(vocab), "tokens_sha256": sha256})
 
     @property
     def unknown(self) -> int:

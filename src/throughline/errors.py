@@ -1,6 +1,7 @@
 """What a user did that cannot work, told in one line each."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,23 @@ class UserError(Exception):
 def one_line_errors() -> Iterator[None]:
     """Turn bad input into its lines on stderr and exit status 2; anything else keeps its traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits by itself, with status 1
-    from hydra.errors import HydraException
+    from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         yield
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        _exit(lines if isinstance(error, UserError) else ["; ".join(lines)])
+    except UserError as error:
+        _exit(str(error).splitlines())
+    except MissingConfigException as error:
+        allowed = f": allowed are {', '.join(error.options)}" if error.options else ": no such config"
+        _exit([str(error.missing_cfg_file).replace("/", "=") + allowed])
+    except ConfigCompositionException as error:
+        _exit([str(error).splitlines()[0].rstrip(".") + "; `--cfg job` shows every key"])
+    except (HydraException, OmegaConfBaseException) as error:
+        _exit([" ".join(str(error).split())])
+    except BrokenPipeError:  # the reader of our output, `head` for example, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.filename is None:
             raise

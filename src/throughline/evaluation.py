@@ -4,8 +4,6 @@
 `val/nll_reset` starts from zeros every `reset_every` targets. Both score every target of the split once.
 """
 
-import logging
-
 import numpy as np
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
@@ -16,6 +14,7 @@ from throughline.config import EvaluateConfig, Evaluation
 from throughline.corpus import Line
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
+from throughline.quiet import quieten
 from throughline.regimes import Plan
 from throughline.regimes.segments import Segments
 from throughline.regimes.stateful import Chunks
@@ -42,9 +41,12 @@ def loaders(line: Line, settings: Evaluation, exact: bool) -> list[DataLoader[Ba
     return [DataLoader(Batches(plan, line), batch_size=None) for plan in (carried, reset)]
 
 
-def evaluate(model: LSTMGenerator, vocab: Vocab, line: Line, settings: Evaluation, accelerator: str = "auto") -> dict[str, float]:
+def evaluate(
+    model: LSTMGenerator, vocab: Vocab, line: Line, settings: Evaluation, accelerator: str = "auto"
+) -> dict[str, float]:
     """The exact figures: one carried pass in one row, and one with resets, in the precision of the weights."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quieten()
+    learner = Learner(model, vocab)
     trainer = Trainer(
         accelerator=accelerator,
         devices=1,
@@ -54,8 +56,8 @@ def evaluate(model: LSTMGenerator, vocab: Vocab, line: Line, settings: Evaluatio
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.validate(Learner(model, vocab), loaders(line, settings, exact=True), verbose=False)
-    return {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+    trainer.validate(learner, loaders(line, settings, exact=True), verbose=False)
+    return learner.figures
 
 
 def report(config: EvaluateConfig) -> None:

@@ -45,9 +45,7 @@ def generate(
         yield inputs[:, 0].tolist()
 
 
-def sample(
-    logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, rng: torch.Generator
-) -> Tensor:
+def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, rng: torch.Generator) -> Tensor:
     """Draw one token (B, 1) from logits (B, V); the unknown symbol is never drawn."""
     logits = logits / temperature
     logits[:, UNKNOWN] = -torch.inf

@@ -1,5 +1,6 @@
 """One training step for every regime: state in, loss, state out."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from throughline.batch import IGNORE_INDEX, Batch
@@ -65,17 +66,12 @@ class Learner(LightningModule):
         self.optimizer = optimizer
         self.seed = seed
         self.carry = Carry()
-        self.meters = torch.nn.ModuleDict(
-            {
-                stage: MetricCollection(
-                    {
-                        "nll": MeanMetric().set_dtype(torch.float64),
-                        "accuracy": MulticlassAccuracy(len(vocab), average="micro", ignore_index=IGNORE_INDEX),
-                    },
-                    compute_groups=False,
-                )
-                for stage in STAGES
-            }
+        self.figures: dict[str, float] = {}  # of the newest validation
+        # Sums rather than MeanMetric, which leaves nan out of its mean or, told not to, forgets the weights.
+        self.nll_sum: Any = torch.nn.ModuleList(SumMetric(nan_strategy="disable") for _ in STAGES)
+        self.tokens: Any = torch.nn.ModuleList(SumMetric(nan_strategy="disable") for _ in STAGES)
+        self.accuracy: Any = torch.nn.ModuleList(
+            MulticlassAccuracy(len(vocab), average="micro", ignore_index=IGNORE_INDEX) for _ in STAGES
         )
 
     def step(self, stage: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -90,37 +86,46 @@ class Learner(LightningModule):
         return F.cross_entropy(flat, targets, ignore_index=IGNORE_INDEX, reduction="sum"), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        seeds = np.random.SeedSequence([self.seed, self.trainer.current_epoch, batch_idx])
-        torch.manual_seed(int(seeds.generate_state(1)[0]))
+        self._seed_dropout(self.trainer.current_epoch, batch_idx)
         nll_sum, _ = self.step("train", batch)
         return {"loss": nll_sum / batch.n_valid, "nll_sum": nll_sum.detach()}
 
+    def _seed_dropout(self, epoch: int, batch_idx: int) -> None:
+        seed = int(np.random.SeedSequence([self.seed, epoch, batch_idx]).generate_state(1)[0])
+        # Not torch.manual_seed: without a GPU each call formats and keeps a stack trace for three kinds of absent device.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def on_validation_epoch_start(self) -> None:
+        for meter in (*self.nll_sum, *self.tokens):
+            meter.set_dtype(torch.float64)  # here, since moving the module to its device sets it back
+
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        stage = STAGES[dataloader_idx]
-        nll_sum, logits = self.step(stage, batch)
+        nll_sum, logits = self.step(STAGES[dataloader_idx], batch)
         if batch.n_valid:  # a batch may be warm-up only
-            nll, accuracy = self.meters[stage]["nll"], self.meters[stage]["accuracy"]
-            nll.update(nll_sum.double() / batch.n_valid, batch.n_valid)
-            accuracy.update(logits.argmax(-1), batch.targets)
+            self.nll_sum[dataloader_idx].update(nll_sum)
+            self.tokens[dataloader_idx].update(batch.n_valid)
+            self.accuracy[dataloader_idx].update(logits.argmax(-1), batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        for stage, suffix in zip(STAGES, ("", "_reset"), strict=True):
-            values = self.meters[stage].compute()
-            self.meters[stage].reset()
-            figures = {
-                "nll": values["nll"],
-                "bpc": values["nll"] / np.log(2),
-                "ppl": values["nll"].exp(),
-                "accuracy": values["accuracy"],
-            }
-            self.log_dict({f"val/{key}{suffix}": value for key, value in figures.items()}, logger=False)
+        self.figures.clear()
+        for nll_sum, tokens, accuracy, suffix in zip(self.nll_sum, self.tokens, self.accuracy, ("", "_reset"), strict=True):
+            nll = nll_sum.compute() / tokens.compute()
+            figures = {"nll": nll, "bpc": nll / np.log(2), "ppl": nll.exp(), "accuracy": accuracy.compute()}
+            self.figures |= {f"val/{key}{suffix}": float(value) for key, value in figures.items()}
+            for meter in (nll_sum, tokens, accuracy):
+                meter.reset()
+        self.log_dict(self.figures, logger=False)  # for callbacks that monitor one, in float32
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         assert self.optimizer is not None, "a learner that trains needs an optimizer"
-        optimizer = getattr(torch.optim, self.optimizer.name)  # one of three names, checked by the config
-        return optimizer(self.model.parameters(), fused=True, **self.optimizer.arguments())
+        cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, self.optimizer.name)  # one of three names
+        return cls(self.model.parameters(), fused=True, **self.optimizer.arguments())
 
-    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: float | None = None, *_: Any, **__: Any) -> None:
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, *_: Any, **__: Any
+    ) -> None:
         # Lightning refuses to clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
@@ -148,9 +153,17 @@ class CommitCarry(Callback):
     """
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
         pl_module.carry.commit("train")
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int, loader: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        pl_module.carry.commit(STAGES[loader])
+        assert isinstance(pl_module, Learner)
+        pl_module.carry.commit(STAGES[dataloader_idx])

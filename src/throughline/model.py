@@ -1,9 +1,9 @@
 """The LSTM generator: tokens in, logits for the next token out; the state is an argument and a result, never kept."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.config import Model
+from throughline.onehot import OneHotLSTM
 
 State = tuple[Tensor, Tensor]
 """`(h, c)`, each (L, B, H): all that the network remembers."""
@@ -21,14 +21,14 @@ class LSTMGenerator(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.vocab_size = vocab_size
-        self.embedding = nn.Embedding(vocab_size, sizes.embedding_size) if sizes.input == "embedding" else None
-        self.lstm = nn.LSTM(
-            vocab_size if self.embedding is None else sizes.embedding_size,
-            sizes.hidden_size,
-            sizes.num_layers,
-            batch_first=True,
-            dropout=sizes.dropout if sizes.num_layers > 1 else 0.0,
-        )
+        H, L, dropout = sizes.hidden_size, sizes.num_layers, sizes.dropout if sizes.num_layers > 1 else 0.0  # noqa: N806
+        self.embedding: nn.Embedding | None = None
+        self.lstm: nn.LSTM
+        if sizes.input == "embedding":
+            self.embedding = nn.Embedding(vocab_size, sizes.embedding_size)
+            self.lstm = nn.LSTM(sizes.embedding_size, H, L, batch_first=True, dropout=dropout)
+        else:
+            self.lstm = OneHotLSTM(vocab_size, H, L, dropout)
         self.dropout = nn.Dropout(sizes.dropout)
         self.head = nn.Linear(sizes.hidden_size, vocab_size)
         if sizes.tie_weights and self.embedding is not None:
@@ -36,11 +36,11 @@ class LSTMGenerator(nn.Module):
         self._open_forget_gates()
 
     def _open_forget_gates(self) -> None:
-        """Forget-gate bias 1, so that memory lasts before anything is learned (Gers 2000; Jozefowicz 2015)."""
+        """Start with `forget_bias` in the forget gates: 1 lets memory last before anything is learned (Jozefowicz 2015)."""
         H = self.sizes.hidden_size  # noqa: N806
         for layer in range(self.sizes.num_layers):
             bias_ih, bias_hh = getattr(self.lstm, f"bias_ih_l{layer}"), getattr(self.lstm, f"bias_hh_l{layer}")
-            nn.init.ones_(bias_ih.data[H : 2 * H])
+            nn.init.constant_(bias_ih.data[H : 2 * H], self.sizes.forget_bias)
             nn.init.zeros_(bias_hh.data[H : 2 * H])
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -53,10 +53,7 @@ class LSTMGenerator(nn.Module):
         Returns:
             Logits (B, T, V), and the state after the last step.
         """
-        if self.embedding is None:
-            x = F.one_hot(inputs, self.vocab_size).to(self.head.weight.dtype)  # B, T, V
-        else:
-            x = self.embedding(inputs)  # B, T, E
+        x = inputs if self.embedding is None else self.embedding(inputs)  # B, T (, E)
         output, state = self.lstm(x, state)  # B, T, H
         logits: Tensor = self.head(self.dropout(output))  # B, T, V
         return logits, state

@@ -74,7 +74,7 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
         "dir": config.output_root,
     }
     quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
-    mode = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False, verify=False) else "offline")
+    mode: Any = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False, verify=False) else "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"
     try:
         run = wandb.init(mode=mode, settings=quiet, **settings)
@@ -102,7 +102,12 @@ def log_ending(logger: WandbLogger, summary: dict[str, Any], passage: str, curve
     import wandb
 
     run = logger.experiment
-    run.log({"samples": wandb.Table(["tokens", "passage"], [[summary["tokens"], passage]]), "curve": wandb.Image(str(curve))})
+    run.log(
+        {
+            "samples": wandb.Table(["tokens", "passage"], [[summary["tokens"], passage]]),
+            "curve": wandb.Image(str(curve)),
+        }
+    )
     run.summary.update({key: value for key, value in summary.items() if not isinstance(value, dict)})
     run.finish()
 
@@ -114,7 +119,8 @@ def draw_curve(metrics: Path, picture: Path, title: str) -> None:
     with metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, axis, unit in zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), ("tokens", "training time (s)")):
+    halves = zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), ("tokens", "training time (s)"), strict=True)
+    for axes, axis, unit in halves:
         for column, label, style in (
             ("train/nll", "train", "-"),
             ("val/nll", "validation, carried", "o-"),

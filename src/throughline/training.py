@@ -2,14 +2,12 @@
 
 import ctypes
 import json
-import logging
 import platform
 import resource
 import sys
 import time
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -19,13 +17,14 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from throughline.callbacks import CheckpointFiles, Checkpoints, Display, Figures, Spending
-from throughline.config import Config
+from throughline.config import Config, Precision
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
 from throughline.evaluation import evaluate
 from throughline.generation import generate
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
+from throughline.quiet import quieten
 from throughline.tracking import CSVLogger, draw_curve, log_ending, wandb_logger
 
 
@@ -37,7 +36,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     """
     began = time.perf_counter()
     console = console or Console()
-    _quieten()
+    quieten()
     _keep_freed_memory()
     seed_everything(config.seed, verbose=False)
 
@@ -63,6 +62,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
+        log_every_n_steps=0,  # the callback `figures` does it
         logger=loggers,
         callbacks=[
             spending,
@@ -83,7 +83,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         "regime": config.regime.name,
         "model": config.model.name,
         "seed": config.seed,
-        "epochs": trainer.current_epoch,
+        "epochs": spending.tokens / corpus.train.targets,
         "tokens": spending.tokens,
         "steps": spending.steps,
         "seconds": spending.seconds,
@@ -110,7 +110,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     return summary
 
 
-def precision(wanted: str, accelerator: str) -> str:
+def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precision:
     """The precision to train in: with "auto" bfloat16 where the device multiplies it faster than float32."""
     if wanted != "auto":
         return wanted
@@ -142,16 +142,6 @@ def _keep_freed_memory() -> None:
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # as malloc.h numbers them
     for option, value in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
         mallopt(option, value)
-
-
-def _quieten() -> None:
-    """Silence what is said on every run and asks nothing of the user."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # torch 2.13 deprecates a class that lightning 2.6 still calls
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    # a batch is one slice of an array in memory, which no worker makes faster
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def _introduce(config: Config, corpus: Corpus, model: LSTMGenerator, console: Console) -> None:

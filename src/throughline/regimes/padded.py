@@ -38,6 +38,4 @@ class Padded(Regime):
     def _cuts(self, line: Line) -> list[np.ndarray]:
         """Where sequences over `max_length` are cut."""
         starts = np.concatenate([[0], line.ends[:-1]])
-        return [
-            np.arange(first, last, self.max_length) for first, last in zip(starts, line.ends, strict=True)
-        ]
+        return [np.arange(first, last, self.max_length) for first, last in zip(starts, line.ends, strict=True)]

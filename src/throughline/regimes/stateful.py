@@ -1,12 +1,12 @@
 """The accepted way: B contiguous streams in parallel, read in order, the state handed from batch to batch.
 
-    line     a b c d e f g h i j k l m            streams=3, bptt=2
+line     a b c d e f g h i j k l m            streams=3, bptt=2
 
-    stream 0 a b c d              batch 0   batch 1
-    stream 1 e f g h      inputs   a b       c d
-    stream 2 i j k l               e f       g h
-                                   i j       k l
-                          reset    1 1 1     0 0 0
+stream 0 a b c d              batch 0   batch 1
+stream 1 e f g h      inputs   a b       c d
+stream 2 i j k l               e f       g h
+                               i j       k l
+                      reset    1 1 1     0 0 0
 """
 
 from dataclasses import dataclass as plain_dataclass

@@ -1,12 +1,12 @@
 """Overlapping windows, shuffled: each is read from zeros, and only what no earlier window predicts carries loss.
 
-    line     a b c d e f           steps=3, stride=1, loss=last
+line     a b c d e f           steps=3, stride=1, loss=last
 
-    windows  a      -> b           the first ones are short, so that no target is left out
-             a b    ->   c
-             a b c  ->     d
-               b c d ->      e
-                 c d e ->      f
+windows  a      -> b           the first ones are short, so that no target is left out
+         a b    ->   c
+         a b c  ->     d
+           b c d ->      e
+             c d e ->      f
 """
 
 from dataclasses import dataclass as plain_dataclass

@@ -1,0 +1,104 @@
+"""An LSTM over one-hot input that never multiplies by a one-hot row: such a row times a matrix is a row of the matrix."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+DENSE_UP_TO = 256
+"""The vocabulary up to which the dense product is the faster way on a CPU: it rides in oneDNN's fused LSTM, and costs about
+as much as an embedding of that many features. Beyond, its cost grows with V, and looking the rows up does not."""
+
+
+class OneHotLSTM(nn.LSTM):
+    """`nn.LSTM(vocab_size, hidden_size, num_layers, batch_first=True)`, weights and all, that takes token ids (B, T)."""
+
+    _flat_weights: list[Any]
+
+    def __init__(self, vocab_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
+        super().__init__(vocab_size, hidden_size, num_layers, batch_first=True, dropout=dropout)
+        if vocab_size > DENSE_UP_TO:
+            # The column of a token lies together in memory, in the gradient too.
+            self.weight_ih_l0 = nn.Parameter(self._flat_weights[0].detach().t().contiguous().t())
+
+    def forward(  # type: ignore[override]
+        self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        weight_ih, weight_hh, bias_ih, bias_hh, *above = self._flat_weights
+        if self.input_size <= DENSE_UP_TO:
+            dense = F.one_hot(inputs, self.input_size).to(weight_ih.dtype)
+            output, state = super().forward(dense, state)
+            return output, state
+        if state is None:
+            zeros = weight_hh.new_zeros(self.num_layers, len(inputs), self.hidden_size)
+            state = zeros, zeros
+        h, c = (s.to(weight_hh.dtype) for s in state)
+        with torch.autocast(inputs.device.type, enabled=False):
+            gates = F.embedding(inputs.t(), weight_ih.t()) + (bias_ih + bias_hh)  # T, B, 4H
+            output, h_first, c_first = recurrence(gates, h[0], c[0], weight_hh)
+        output, h_first, c_first = output.transpose(0, 1), h_first[None], c_first[None]
+        if self.num_layers == 1:
+            return output, (h_first, c_first)
+        output = F.dropout(output, self.dropout, self.training)
+        output, h_rest, c_rest = torch.lstm(
+            output,
+            (h[1:], c[1:]),
+            above,
+            True,
+            self.num_layers - 1,
+            self.dropout,
+            self.training,
+            False,
+            True,
+        )
+        return output, (torch.cat([h_first, h_rest]), torch.cat([c_first, c_rest]))
+
+
+class Recurrence(torch.autograd.Function):
+    """An LSTM layer from its input's share of the gates, in PyTorch's order i, f, g, o (Hochreiter 1997, Gers 2000).
+
+    Takes gates (T, B, 4H), h (B, H), c (B, H) and the recurrent weight (4H, H); gives all h (T, B, H), the last h and c.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, h: Tensor, c: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        T, B, H = len(gates), len(h), h.shape[1]  # noqa: N806
+        active = torch.empty_like(gates)
+        hs, cs = gates.new_empty(T + 1, B, H), gates.new_empty(T + 1, B, H)
+        tanh_cs = gates.new_empty(T, B, H)
+        hs[0], cs[0] = h, c
+        for t in range(T):
+            torch.addmm(gates[t], hs[t], weight.t(), out=active[t])
+            active[t, :, : 2 * H].sigmoid_()
+            active[t, :, 2 * H : 3 * H].tanh_()
+            active[t, :, 3 * H :].sigmoid_()
+            i, f, g, o = active[t].chunk(4, dim=1)
+            torch.mul(f, cs[t], out=cs[t + 1]).addcmul_(i, g)
+            torch.tanh(cs[t + 1], out=tanh_cs[t])
+            torch.mul(o, tanh_cs[t], out=hs[t + 1])
+        ctx.save_for_backward(active, hs, cs, tanh_cs, weight)
+        return hs[1:], hs[-1].clone(), cs[-1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_hs: Tensor, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        active, hs, cs, tanh_cs, weight = ctx.saved_tensors
+        i, f, g, o = active.chunk(4, dim=2)
+        # How each gate's input moves c (or, for o, h) is known for all steps at once; only the chain through time is not.
+        by_c = torch.cat([g * i * (1 - i), cs[:-1] * f * (1 - f), i * (1 - g * g)], dim=2)  # T, B, 3H
+        o_by_h, c_by_h = tanh_cs * o * (1 - o), o * (1 - tanh_cs * tanh_cs)
+        H = hs.shape[2]  # noqa: N806
+        grad_gates, grad_c = torch.empty_like(active), grad_c.clone()
+        for t in reversed(range(len(active))):
+            grad_h = grad_h + grad_hs[t]
+            grad_c.addcmul_(grad_h, c_by_h[t])
+            torch.mul(grad_c.repeat(1, 3), by_c[t], out=grad_gates[t, :, : 3 * H])
+            torch.mul(grad_h, o_by_h[t], out=grad_gates[t, :, 3 * H :])
+            grad_h = grad_gates[t] @ weight
+            grad_c.mul_(f[t])
+        grad_weight = grad_gates.flatten(0, 1).t() @ hs[:-1].flatten(0, 1)
+        return grad_gates, grad_h, grad_c, grad_weight
+
+
+recurrence: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] = Recurrence.apply

@@ -1,0 +1,15 @@
+import numpy as np
+
+from throughline.batch import Batches
+from throughline.corpus import Line
+from throughline.regimes.segments import Segments
+
+LINE = Line.of([np.arange(11, dtype=np.uint8)])
+
+
+def test_pieces_do_not_overlap_and_start_from_zeros() -> None:
+    batches = Batches(Segments(steps=4, batch_size=2).plan(LINE, seed=0, epoch=0), LINE)
+    assert len(batches) == 2
+    assert all(batches[k].reset.all() for k in range(2))
+    rows = [row for k in range(2) for row in batches[k].targets.tolist()]
+    assert sorted([t for t in row if t >= 0] for row in rows) == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from throughline.batch import IGNORE_INDEX, Batches, read
+from throughline.corpus import Line
+from throughline.regimes import Cut
+from throughline.regimes.stateful import Stateful
+
+LINE = Line.of([np.array([10, 20, 30, 40, 50, 60], dtype=np.uint8)])
+X = IGNORE_INDEX
+
+
+def cut(pad_left: bool) -> Cut:
+    return Cut(
+        start=np.array([0, 3, 2]),
+        length=np.array([3, 2, 0]),
+        scored=np.array([1, 2, 0]),
+        reset=np.array([True, False, False]),
+        pad_left=pad_left,
+    )
+
+
+@pytest.mark.parametrize(
+    ("pad_left", "inputs", "targets"),
+    [
+        (False, [[10, 20, 30], [40, 50, 0], [0, 0, 0]], [[X, X, 40], [50, 60, X], [X, X, X]]),
+        (True, [[10, 20, 30], [0, 40, 50], [0, 0, 0]], [[X, X, 40], [X, 50, 60], [X, X, X]]),
+    ],
+)
+def test_rows_are_read_padded_and_masked(pad_left: bool, inputs: list[list[int]], targets: list[list[int]]) -> None:
+    batch = read(cut(pad_left), LINE)
+    assert batch.inputs.tolist() == inputs
+    assert batch.targets.tolist() == targets
+    assert batch.reset.tolist() == [True, False, False]
+    assert batch.n_valid == 3
+
+
+def test_batches_are_a_finite_sequence() -> None:
+    batches = Batches(Stateful(streams=1, bptt=2).plan(LINE, 0, 0), LINE)
+    assert len(batches) == 3
+    assert batches[2].targets.tolist() == [[60]]
+    with pytest.raises(IndexError):
+        batches[3]

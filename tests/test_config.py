@@ -1,0 +1,119 @@
+"""Every YAML builds, and every wrong value is answered by its name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from conftest import PROJECT
+from throughline.config import Budget, Config, EvaluateConfig, GenerateConfig, Schedule, load
+from throughline.errors import UserError
+
+REQUIRED = {"text": ["data.path=x"], "shakespeare": ["data.path=x"], "events": ["data.path=x.csv"]}
+
+
+def config(*overrides: str, name: str = "train", cls: type[Any] = Config) -> Any:
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        return load(compose(name, overrides=list(overrides)), cls)
+
+
+def choices() -> list[tuple[str, str]]:
+    files = (PROJECT / "conf").glob("*/*.yaml")
+    return sorted((file.parent.name, file.stem) for file in files if file.parent.name not in ("hydra", "experiment"))
+
+
+@pytest.mark.parametrize(("group", "choice"), choices())
+def test_every_choice_builds(group: str, choice: str) -> None:
+    assert getattr(config(f"{group}={choice}", *REQUIRED.get(choice, [])), group)
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "regime").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_regime_is_called_as_its_file_is(file: Path) -> None:
+    assert config(f"regime={file.stem}").regime.name == file.stem
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "model").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_model_is_called_as_its_file_is(file: Path) -> None:
+    assert config(f"model={file.stem}").model.name == file.stem
+
+
+def test_the_defaults() -> None:
+    default = config()
+    assert default.name == "lstm256-stateful-s1"
+    assert (default.regime.streams, default.regime.bptt) == (32, 64)
+    assert default.output_root == str(PROJECT / "outputs")
+    assert default.max_epochs == Budget.DEFAULT_EPOCHS
+    assert config("budget.seconds=1").max_epochs is None
+    assert config("budget.seconds=1", "trainer.max_epochs=3").max_epochs == 3
+
+
+def test_the_other_scripts() -> None:
+    assert config("checkpoint=x", name="evaluate", cls=EvaluateConfig).checkpoint == "x"
+    assert config("checkpoint=x", name="generate", cls=GenerateConfig).num_sequences == 1
+
+
+def test_plain_is_plain() -> None:
+    def leaves(value: Any) -> list[Any]:
+        if isinstance(value, dict):
+            return [leaf for v in value.values() for leaf in leaves(v)]
+        return [leaf for v in value for leaf in leaves(v)] if isinstance(value, list) else [value]
+
+    plain = config("logger.tags=[a,b]").to_plain()
+    assert plain["regime"] == {"name": "stateful", "streams": 32, "bptt": 64, "rotate": False}
+    assert {type(leaf) for leaf in leaves(plain)} <= {int, float, str, bool, type(None)}
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("regime.bptt=abc", "regime.bptt='abc': input should be a valid integer"),
+        ("regime.bptt=0", "regime.bptt=0: input should be greater than 0"),
+        ("regime.bptt=1.5", "regime.bptt=1.5: input should be a valid integer"),
+        ("optimizer.lr=1e-3x", "optimizer.lr='1e-3x': input should be a valid number"),
+        ("optimizer.lr=nan", "optimizer.lr=nan: input should be a finite number"),
+        ("model.hidden_size=-5", "model.hidden_size=-5: input should be greater than 0"),
+        ("model.dropout=1", "model.dropout=1: input should be less than 1"),
+        ("model.input=bytes", "model.input='bytes': input should be 'embedding' or 'onehot'"),
+        ("+model.foo=1", "model.foo is no key of model: allowed are hidden_size, num_layers, input, "),
+        ("+foo=1", "foo is no key of the config: allowed are data, model, regime, "),
+        ("~regime.bptt", None),
+        ("~optimizer.lr", "optimizer.lr is required: give it as optimizer.lr=..."),
+        ("data=text", "data.path is required: give it as data.path=..."),
+        ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
+        ("regime._target_=os.system", "regime._target_='os.system': allowed are throughline.regimes.onestep.OneStep, "),
+        (
+            "data._target_=throughline.regimes.stateful.Stateful",
+            "data._target_='throughline.regimes.stateful.Stateful': ",
+        ),
+        ("regime=onestep regime.bptt=2", "regime.bptt=2: input should be 1"),
+        ("optimizer=sgd +optimizer.betas=[0.9,0.99]", "optimizer: betas is not an argument of SGD"),
+        ("budget=5", "budget=5: give a group of keys, for example budget.tokens=..."),
+    ],
+)
+def test_a_wrong_value_is_answered_by_its_name(override: str, line: str | None) -> None:
+    if line is None:
+        assert config(*override.split())
+        return
+    with pytest.raises(UserError) as error:
+        config(*override.split())
+    assert str(error.value).startswith(line)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_every_wrong_value_gets_its_line() -> None:
+    with pytest.raises(UserError) as error:
+        config("regime.bptt=0", "model.hidden_size=x", "seed=1")
+    assert [line.split("=")[0] for line in str(error.value).splitlines()] == ["model.hidden_size", "regime.bptt"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (Schedule("constant"), [1, 1, 1, 1]),
+        (Schedule("cosine"), [1, 0.8535533905932737, 0.5, 0]),
+        (Schedule("cosine", warmup=0.5, floor=0.1), [0.01, 0.5, 1, 0.1]),
+    ],
+)
+def test_the_schedule_goes_by_the_share_of_the_budget(schedule: Schedule, factors: list[float]) -> None:
+    assert [schedule.factor(spent) for spent in (0, 0.25, 0.5, 1)] == pytest.approx(factors)

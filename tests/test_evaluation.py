@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from throughline.batch import Batches
+from throughline.config import Evaluation
+from throughline.corpus import Line
+from throughline.evaluation import carried_plan, evaluate, loaders
+from throughline.learner import STAGES, Learner
+from throughline.model import LSTMGenerator
+from throughline.vocab import Vocab
+
+VOCAB = Vocab("abcdefgh")
+
+
+def random_line(n: int) -> Line:
+    return Line.of([np.random.default_rng(0).integers(1, 9, n).astype(np.uint8)])
+
+
+def nll(model: LSTMGenerator, line: Line, reset_every: int) -> tuple[float, float]:
+    """By hand: mean nll and accuracy over all targets, from zeros every `reset_every` of them."""
+    tokens = torch.from_numpy(line.tokens.astype(np.int64))
+    with torch.no_grad():
+        logits = torch.cat([model(piece[None])[0][0] for piece in tokens[:-1].split(reset_every)])
+    return F.cross_entropy(logits, tokens[1:]).item(), (logits.argmax(-1) == tokens[1:]).double().mean().item()
+
+
+@pytest.mark.parametrize("targets", [1, 10, 999])
+def test_both_figures_equal_those_worked_out_by_hand(model: LSTMGenerator, targets: int) -> None:
+    model.lstm.weight_hh_l0.data *= 5  # so that the state matters
+    line = random_line(targets + 1)
+    figures = evaluate(model, VOCAB, line, Evaluation(reset_every=10), accelerator="cpu")
+    carried, accuracy = nll(model, line, reset_every=10**9)
+    assert figures["val/nll"] == pytest.approx(carried, abs=1e-12)
+    assert figures["val/bpc"] == pytest.approx(carried / np.log(2), abs=1e-12)
+    assert figures["val/ppl"] == pytest.approx(np.exp(carried), abs=1e-12)
+    assert figures["val/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    reset, _ = nll(model, line, reset_every=10)
+    assert figures["val/nll_reset"] == pytest.approx(reset, abs=1e-12)
+    assert (abs(carried - reset) > 1e-5) == (targets > 10)
+
+
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 40))
+def test_every_target_is_scored_once_after_its_warmup(targets: int, streams: int, warmup: int) -> None:
+    line = Line.of([np.arange(targets + 1, dtype=np.uint16)])
+    plan = carried_plan(line, streams, warmup)
+    batches = Batches(plan, line)
+    seen: list[int] = []
+    read = np.zeros(len(plan[0].start), dtype=int)
+    for k in range(len(batches)):
+        targets_k = batches[k].targets.numpy()
+        seen += targets_k[targets_k >= 0].tolist()
+        assert plan[k].reset.all() == (k == 0)
+        for row, cut in enumerate(zip(plan[k].start, plan[k].length, plan[k].scored, strict=True)):
+            start, length, scored = cut
+            if scored:
+                first = start + length - scored
+                assert read[row] + length - scored >= min(warmup, first)
+            read[row] += length
+    assert sorted(seen) == list(range(1, targets + 1))
+
+
+def test_the_figure_while_training_is_close_to_the_exact_one(model: LSTMGenerator) -> None:
+    line = random_line(20_000)
+    learner = Learner(model, VOCAB)
+    learner.on_validation_epoch_start()
+    for stage in range(len(STAGES)):
+        for k, batch in enumerate(loaders(line, Evaluation(streams=8, warmup=64), exact=False)[stage]):
+            learner.validation_step(batch, k, stage)
+            learner.carry.commit(STAGES[stage])
+    approximate = (learner.nll_sum[0].compute() / learner.tokens[0].compute()).item()
+    exact, _ = nll(model, line, reset_every=10**9)
+    assert approximate == pytest.approx(exact, abs=1e-3)
+    reset = (learner.nll_sum[1].compute() / learner.tokens[1].compute()).item()
+    assert reset == pytest.approx(nll(model, line, 256)[0], abs=1e-12)

@@ -1,0 +1,137 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from throughline.batch import Batch, Batches
+from throughline.config import Model, Optimizer
+from throughline.corpus import Corpus
+from throughline.learner import Carry, Learner
+from throughline.model import LSTMGenerator
+from throughline.regimes import Regime
+from throughline.regimes.segments import Segments
+from throughline.regimes.stateful import Stateful
+
+ALL, NONE = torch.tensor([True, True]), torch.tensor([False, False])
+
+
+def state(value: float, rows: int = 2) -> tuple[Tensor, Tensor]:
+    return torch.full((1, rows, 3), value), torch.full((1, rows, 3), -value)
+
+
+def test_a_row_marked_reset_starts_from_zeros_and_the_others_go_on() -> None:
+    carry = Carry()
+    assert carry.begin("train", ALL) is None
+    carry.offer("train", state(5.0))
+    carry.commit("train")
+    h, c = carry.begin("train", torch.tensor([True, False]))  # type: ignore[misc]
+    assert h.tolist() == [[[0, 0, 0], [5, 5, 5]]]
+    assert c.tolist() == [[[0, 0, 0], [-5, -5, -5]]]
+
+
+def test_a_reset_row_is_rid_of_nan() -> None:
+    carry = Carry()
+    carry.offer("train", state(torch.nan))
+    carry.commit("train")
+    h, _ = carry.begin("train", torch.tensor([True, False]))  # type: ignore[misc]
+    assert h[0, 0].tolist() == [0, 0, 0]
+    assert h[0, 1].isnan().all()
+
+
+def test_a_state_counts_only_once_its_batch_is_done() -> None:
+    carry = Carry()
+    carry.offer("train", state(1.0))
+    carry.commit("train")
+    carry.offer("train", state(2.0))
+    assert carry.begin("train", NONE)[0].unique().tolist() == [1.0]  # type: ignore[index]
+    carry.commit("train")
+    assert carry.begin("train", NONE)[0].unique().tolist() == [2.0]  # type: ignore[index]
+
+
+def test_stages_have_slots_of_their_own() -> None:
+    carry = Carry()
+    for stage, value in (("train", 1.0), ("val", 2.0)):
+        carry.offer(stage, state(value))
+        carry.commit(stage)
+    assert carry.begin("train", NONE)[0].unique().tolist() == [1.0]  # type: ignore[index]
+
+
+def test_the_carried_state_is_cut_off_its_graph_and_kept_in_float32() -> None:
+    carry, leaf = Carry(), torch.ones(1, 2, 3, requires_grad=True)
+    carry.offer("train", ((leaf * 2).bfloat16(), leaf * 3))
+    carry.commit("train")
+    h, c = carry.begin("train", NONE)  # type: ignore[misc]
+    assert not h.requires_grad
+    assert not c.requires_grad
+    assert h.dtype == c.dtype == torch.float32
+
+
+def test_rows_with_nothing_to_go_on_from_are_refused() -> None:
+    carry = Carry()
+    with pytest.raises(RuntimeError, match="train: 2 rows, not all reset, have no carried state"):
+        carry.begin("train", NONE)
+    carry.offer("train", state(1.0, rows=3))
+    carry.commit("train")
+    with pytest.raises(RuntimeError, match="train: 2 rows"):
+        carry.begin("train", torch.tensor([True, False]))
+
+
+def fit(regime: Regime, corpus: Corpus, epochs: int, val_check_interval: int | None = None, dropout: float = 0.0) -> Learner:
+    """Train in float64 with SGD, so that what the learner does can be done again by hand."""
+    torch.manual_seed(0)
+    model = LSTMGenerator(Model(hidden_size=8, embedding_size=4, dropout=dropout), len(corpus.vocab)).double()
+    learner = Learner(model, corpus.vocab, Optimizer(name="SGD", lr=0.1), seed=3)
+    trainer = Trainer(
+        accelerator="cpu",
+        precision="64-true",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=0,
+        val_check_interval=val_check_interval,
+        limit_val_batches=None if val_check_interval else 0,
+    )
+    batches = Batches(regime.plan(corpus.train, 0, 0), corpus.train)
+    loader: DataLoader[Batch] = DataLoader(batches, batch_size=None)
+    validation = [DataLoader(Batches(Stateful(streams=3, bptt=5).plan(corpus.val, 0, 0), corpus.val), batch_size=None)] * 2
+    trainer.fit(learner, loader, validation)
+    return learner
+
+
+@pytest.mark.parametrize("regime", [Stateful(streams=3, bptt=10), Segments(steps=10, batch_size=3)])
+def test_training_is_truncated_backpropagation_with_the_state_handed_on(regime: Regime, corpus: Corpus) -> None:
+    trained = fit(regime, corpus, epochs=2)
+
+    torch.manual_seed(0)
+    model = LSTMGenerator(trained.model.sizes, len(corpus.vocab)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches, carried = Batches(regime.plan(corpus.train, 0, 0), corpus.train), None
+    for _ in range(2):
+        for k in range(len(batches)):
+            batch = batches[k]
+            logits, after = model(batch.inputs, None if batch.reset.all() else carried)
+            loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            carried = after[0].detach(), after[1].detach()
+    expected = dict(model.named_parameters())
+    for name, value in trained.model.named_parameters():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-12)
+
+
+def test_validation_in_mid_epoch_changes_nothing_in_training(corpus: Corpus) -> None:
+    with_validation, without = (
+        fit(Stateful(streams=3, bptt=10), corpus, 1, interval, dropout=0.5) for interval in (4, None)
+    )
+    assert "val" in with_validation.carry.committed
+    assert "val" not in without.carry.committed
+    for one, other in zip(with_validation.model.parameters(), without.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(with_validation.carry.committed["train"], without.carry.committed["train"], strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,133 @@
+"""The commands as a user gives them, each in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import PROJECT
+
+
+def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / "src" / arguments[0]), *arguments[1:]]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    env = {**clean, "NETRC": "/dev/null", "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `train.py` on a small text, as a user in another folder would start it."""
+    folder = tmp_path_factory.mktemp("scripts")
+    (folder / "fox.txt").write_text("the quick brown fox. " * 60)
+    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=3", "regime.streams=4"]
+    run = call(
+        "train.py",
+        "data=text",
+        "data.path=fox.txt",
+        *small,
+        f"output_root={folder}/out",
+        "hydra.run.dir=out/run",
+        cwd=folder,
+    )
+    (folder / "stdout").write_text(run.stdout)
+    assert (run.returncode, run.stderr) == (0, "")
+    return folder
+
+
+def test_training_from_any_folder_leaves_a_whole_run(folder: Path) -> None:
+    run = folder / "out" / "run"
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert names >= {
+        *(".hydra/config.yaml", ".hydra/overrides.yaml", "metrics.csv", "summary.json", "samples.txt", "curve.png"),
+        *("checkpoints/last.ckpt", "checkpoints/best.ckpt"),
+    }
+    assert json.loads((run / "summary.json").read_text())["device"] == "cpu"
+    stdout = (folder / "stdout").read_text()
+    assert "vocabulary 18" in stdout
+    assert "epoch 3: train nll" in stdout
+    assert f"everything lies in {run}" in stdout
+
+
+def test_wandb_without_a_key_goes_offline_and_says_how_to_browse(folder: Path) -> None:
+    stdout = (folder / "stdout").read_text()
+    assert (
+        f"W&B: offline, no key is configured; browse with `wandb leet {folder}/out/wandb`, upload with `wandb sync" in stdout
+    )
+    runs = list((folder / "out" / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1
+    assert "lstm16-stateful-s1-" in runs[0].name
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(runs[0])]
+    shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
+    assert "val/nll" in shown.stdout, shown.stderr
+
+
+def test_generating(folder: Path) -> None:
+    checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
+    one = call("generate.py", checkpoint, "prompt=the quick", "length=30", "seed=1", cwd=folder)
+    assert (one.returncode, one.stderr) == (0, "")
+    assert one.stdout.startswith("the quick")
+    assert len(one.stdout) == len("the quick") + 30 + 1
+    several = call(
+        "generate.py", checkpoint, "prompt=the ", "length=9", "num_sequences=3", "top_k=3", "top_p=0.9", cwd=folder
+    )
+    assert [line for line in several.stdout.splitlines() if line.startswith("---")] == ["--- 1", "--- 2", "--- 3"]
+    unknown = call("generate.py", checkpoint, "prompt=the, (quick)='x': \\", cwd=folder)
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("error: prompt: \"'\", '(', ')', ',', ':', '=', '\\\\' not in the vocabulary")
+    assert len(unknown.stderr.splitlines()) == 1
+    assert not (folder / ".hydra").exists()
+
+
+def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
+    checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
+    result = call("evaluate.py", checkpoint, "data=text", "data.path=fox.txt", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    printed = dict(line.split(" ") for line in result.stdout.splitlines() if line.startswith("val/"))
+    summary = json.loads((folder / "out" / "run" / "summary.json").read_text())
+    assert float(printed["val/nll"]) == pytest.approx(summary["val/nll"], abs=1e-5)
+    assert float(printed["val/nll_reset"]) == pytest.approx(summary["val/nll_reset"], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["train.py", "regime=statefull"],
+            "error: regime=statefull: allowed are onestep, padded, segments, stateful, windowed",
+        ),
+        (["train.py", "regime.bptt=abc"], "error: regime.bptt='abc': input should be a valid integer"),
+        (["train.py", "model.foo=1"], "error: Could not override 'model.foo'; `--cfg job` shows every key"),
+        (
+            ["train.py", "data=text", "data.path=nowhere"],
+            "error: data.path=nowhere: No such file or directory; give a readable file",
+        ),
+        (["train.py", "hydra.run.dir=/dev/null/x"], "error: /dev/null/x: Not a directory"),
+        (["generate.py"], "error: checkpoint is required: give it as checkpoint=..."),
+        (
+            ["generate.py", "checkpoint=no.ckpt"],
+            "error: checkpoint=no.ckpt: No such file or directory; give a .ckpt file of a run",
+        ),
+        (
+            ["evaluate.py", "checkpoint=x", "evaluation.warmup=-1"],
+            "error: evaluation.warmup=-1: input should be greater than or equal to 0",
+        ),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(arguments: list[str], line: str, tmp_path: Path) -> None:
+    extra = (
+        [] if arguments[0] != "train.py" or "hydra.run.dir=/dev/null/x" in arguments else [f"hydra.run.dir={tmp_path}/run"]
+    )
+    result = call(*arguments, *extra, cwd=tmp_path)
+    assert (result.stderr.splitlines(), result.stdout, result.returncode) == ([line], "", 2)
+
+
+def test_a_wrong_config_never_waits_for_torch(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    result = call("train.py", "regime.bptt=0", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert result.stderr == "error: regime.bptt=0: input should be greater than 0\n"
+    result = call("train.py", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert "torch was imported" in result.stderr  # a sound config does get there
