@@ -20,7 +20,7 @@ PICTURED: dict[str, Regime] = {
     "onestep": OneStep(),
     "segments": Segments(steps=2, batch_size=3),
     "windowed": Windowed(steps=2, stride=1, batch_size=3),
-    "padded": Padded(batch_size=3),
+    "padded": Padded(batch_size=2),
 }
 
 
