@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,16 @@ class Payload:
         return Path.touch, (self.path,)
 
 
+def sealed(content: Any, path: Path) -> None:
+    """Write a file whose checksum is right, whatever it holds."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(checkpoint._sealed(buffer.getvalue()))
+
+
 def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path: Path) -> None:
-    torch.save({"throughline": Payload(tmp_path / "owned")}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match=r"evil.ckpt: not a checkpoint \(UnpicklingError\)"):
+    sealed({"throughline": Payload(tmp_path / "owned")}, tmp_path / "evil.ckpt")
+    with pytest.raises(UserError, match=r"evil.ckpt: not a checkpoint of throughline \(UnpicklingError\)"):
         checkpoint.read(tmp_path / "evil.ckpt")
     assert not (tmp_path / "owned").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
@@ -31,9 +39,10 @@ def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path: Path) -> N
     ("content", "message"),
     [
         (None, "No such file or directory"),
-        (b"", "not a checkpoint"),
-        (b"rubbish", "not a checkpoint"),
-        ({"state_dict": {}}, "not a checkpoint of throughline"),
+        (b"", "not a whole checkpoint"),
+        (b"rubbish" * 20, "not a whole checkpoint"),
+        ({"state_dict": {}}, r"not a checkpoint of throughline \(KeyError\)"),
+        ([1], r"not a checkpoint of throughline \(TypeError\)"),
         ({"throughline": {"format": 99}}, "format 99; allowed is 1"),
     ],
 )
@@ -42,19 +51,55 @@ def test_other_files_are_refused_by_name(tmp_path: Path, content: Any, message: 
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
-        torch.save(content, path)
+        sealed(content, path)
     with pytest.raises(UserError, match=message):
         checkpoint.read(path)
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.ckpt"
-    checkpoint.write({"throughline": {"format": 1, "x": 1}}, path)
+def example(x: int) -> dict[str, Any]:
+    return {"throughline": {"format": checkpoint.FORMAT, "x": x}, "weights": torch.arange(100.0)}
 
-    def full(*_: Any) -> None:
+
+def test_any_flipped_bit_and_any_cut_is_detected(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    checkpoint.write(example(1), path)
+    whole = path.read_bytes()
+    assert torch.load(path, weights_only=True)["weights"].tolist() == list(range(100))  # also for others to read
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        with pytest.raises(UserError):
+            checkpoint.read(path)
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError):
+            checkpoint.read(path)
+
+
+def test_the_file_before_is_kept(tmp_path: Path) -> None:
+    for x in range(3):
+        checkpoint.write(example(x), tmp_path / "last.ckpt", tmp_path / "previous.ckpt")
+    assert checkpoint.read(tmp_path / "last.ckpt")["throughline"]["x"] == 2
+    assert checkpoint.read(tmp_path / "previous.ckpt")["throughline"]["x"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "link"])
+def test_a_write_that_fails_anywhere_leaves_the_old_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    checkpoint.write(example(0), last, previous)
+    checkpoint.write(example(1), last, previous)
+
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.write({"throughline": {"format": 1, "x": 2}}, path)
-    assert checkpoint.read(path)["throughline"]["x"] == 1
+    monkeypatch.setattr(f"os.{step}", full)
+    with pytest.raises(UserError, match=r"last.ckpt: No space left on device; no checkpoint can be written"):
+        checkpoint.write(example(2), last, previous)
+    monkeypatch.undo()
+    assert checkpoint.read(last)["throughline"]["x"] == 1
+    assert checkpoint.read(previous)["throughline"]["x"] == 0
+    assert not (tmp_path / "last.ckpt.tmp").exists()
+    checkpoint.write(example(2), last, previous)
+    assert checkpoint.read(last)["throughline"]["x"] == 2

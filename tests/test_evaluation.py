@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from throughline.batch import Batches
 from throughline.config import Evaluation
 from throughline.corpus import Line
-from throughline.evaluation import carried_plan, evaluate, loaders
+from throughline.evaluation import evaluate
 from throughline.learner import STAGES, Learner
 from throughline.model import LSTMGenerator
+from throughline.protocol import carried_plan, loaders
 from throughline.vocab import Vocab
 
 VOCAB = Vocab("abcdefgh")

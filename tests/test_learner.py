@@ -3,11 +3,12 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from throughline.batch import Batch, Batches
-from throughline.config import Model, Optimizer
+from throughline.batch import Batches
+from throughline.callbacks import Commit
+from throughline.config import Evaluation, Model, Optimizer
 from throughline.corpus import Corpus
+from throughline.datamodule import StreamDataModule
 from throughline.learner import Carry, Learner
 from throughline.model import LSTMGenerator
 from throughline.regimes import Regime
@@ -31,15 +32,6 @@ def test_a_row_marked_reset_starts_from_zeros_and_the_others_go_on() -> None:
     assert c.tolist() == [[[0, 0, 0], [-5, -5, -5]]]
 
 
-def test_a_reset_row_is_rid_of_nan() -> None:
-    carry = Carry()
-    carry.offer("train", state(torch.nan))
-    carry.commit("train")
-    h, _ = carry.begin("train", torch.tensor([True, False]))  # type: ignore[misc]
-    assert h[0, 0].tolist() == [0, 0, 0]
-    assert h[0, 1].isnan().all()
-
-
 def test_a_state_counts_only_once_its_batch_is_done() -> None:
     carry = Carry()
     carry.offer("train", state(1.0))
@@ -48,6 +40,19 @@ def test_a_state_counts_only_once_its_batch_is_done() -> None:
     assert carry.begin("train", NONE)[0].unique().tolist() == [1.0]  # type: ignore[index]
     carry.commit("train")
     assert carry.begin("train", NONE)[0].unique().tolist() == [2.0]  # type: ignore[index]
+
+
+def test_a_row_that_is_not_finite_is_never_committed_and_the_others_are_as_they_were() -> None:
+    carry = Carry()
+    h, c = torch.arange(12.0).view(2, 2, 3), torch.ones(2, 2, 3)
+    h[1, 0, 2], c[0, 1, 1] = torch.nan, torch.inf
+    for bad, (poisoned_h, poisoned_c) in enumerate([(h.clone(), torch.ones(2, 2, 3)), (torch.ones(2, 2, 3), c.clone())]):
+        carry.offer("train", (poisoned_h, poisoned_c))
+        carry.commit("train")
+        kept_h, kept_c = carry.committed["train"]
+        assert kept_h[:, bad].tolist() == kept_c[:, bad].tolist() == [[0, 0, 0], [0, 0, 0]]
+        assert torch.equal(kept_h[:, 1 - bad], poisoned_h[:, 1 - bad])
+        assert torch.equal(kept_c[:, 1 - bad], poisoned_c[:, 1 - bad])
 
 
 def test_stages_have_slots_of_their_own() -> None:
@@ -93,13 +98,13 @@ def fit(regime: Regime, corpus: Corpus, epochs: int, val_check_interval: int | N
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=[Commit()],
         val_check_interval=val_check_interval,
         limit_val_batches=None if val_check_interval else 0,
     )
-    batches = Batches(regime.plan(corpus.train, 0, 0), corpus.train)
-    loader: DataLoader[Batch] = DataLoader(batches, batch_size=None)
-    validation = [DataLoader(Batches(Stateful(streams=3, bptt=5).plan(corpus.val, 0, 0), corpus.val), batch_size=None)] * 2
-    trainer.fit(learner, loader, validation)
+    datamodule = StreamDataModule(corpus, regime, Evaluation(streams=3, warmup=1), seed=0)
+    trainer.fit(learner, datamodule)
     return learner
 
 
@@ -110,8 +115,9 @@ def test_training_is_truncated_backpropagation_with_the_state_handed_on(regime: 
     torch.manual_seed(0)
     model = LSTMGenerator(trained.model.sizes, len(corpus.vocab)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    batches, carried = Batches(regime.plan(corpus.train, 0, 0), corpus.train), None
-    for _ in range(2):
+    carried = None
+    for epoch in range(2):
+        batches = Batches(regime.plan(corpus.train, 0, epoch), corpus.train)
         for k in range(len(batches)):
             batch = batches[k]
             logits, after = model(batch.inputs, None if batch.reset.all() else carried)

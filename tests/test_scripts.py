@@ -65,6 +65,34 @@ def test_wandb_without_a_key_goes_offline_and_says_how_to_browse(folder: Path) -
     assert "val/nll" in shown.stdout, shown.stderr
 
 
+def test_wandb_with_a_key_but_no_server_goes_offline_within_seconds(folder: Path) -> None:
+    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger.init_timeout=2"]
+    where = ["data=text", "data.path=fox.txt", f"output_root={folder}/keyed", "hydra.run.dir=keyed/run"]
+    secret = "c0ffee" * 6 + "beef"
+    nowhere = {"WANDB_API_KEY": secret, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    run = call("train.py", *small, *where, cwd=folder, **nowhere)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "W&B: offline, the server did not answer" in run.stdout
+    holders = [
+        file for file in (folder / "keyed").rglob("*") if file.is_file() and secret in file.read_bytes().decode("latin-1")
+    ]
+    assert holders == []
+
+
+def test_a_sweep_has_a_folder_for_each_member(folder: Path) -> None:
+    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=none", "data=text"]
+    sweep = ["-m", "regime=stateful,segments", "seed=1,2", "data.path=fox.txt", f"output_root={folder}/sweep"]
+    run = call("train.py", *sweep, *small, cwd=folder)
+    assert (run.returncode, run.stderr) == (0, "")
+    names = sorted(summary.parent.name for summary in (folder / "sweep" / "multirun").glob("*/*/*/summary.json"))
+    assert names == [
+        "0-lstm256-stateful-s1",
+        "1-lstm256-stateful-s2",
+        "2-lstm256-segments-s1",
+        "3-lstm256-segments-s2",
+    ]
+
+
 def test_generating(folder: Path) -> None:
     checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
     one = call("generate.py", checkpoint, "prompt=the quick", "length=30", "seed=1", cwd=folder)

@@ -1,11 +1,14 @@
 """What happens around the training step: the budget, the figures, the files, the display."""
 
 import math
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
@@ -14,10 +17,44 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from throughline import checkpoint
+from throughline import checkpoint as files
+from throughline import config
 from throughline.batch import Batch
 from throughline.config import Budget, Schedule
-from throughline.learner import Learner
+from throughline.datamodule import StreamDataModule
+from throughline.errors import UserError
+from throughline.learner import STAGES, Learner
+
+
+class Commit(Callback):
+    """The one point at which a batch counts as done: its state is carried on, and the place in the data moves.
+
+    A callback, and the first, since Lightning calls those before the module's own hooks and checkpoint callbacks last of
+    all: committed in a module's hook, what a checkpoint holds would be one batch old.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
+        pl_module.carry.commit("train")
+        place(trainer).advance()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        pl_module.carry.commit(STAGES[dataloader_idx])
+
+
+def place(trainer: Trainer) -> StreamDataModule:
+    """The data module, which knows how many batches of which epoch are done."""
+    datamodule: StreamDataModule = trainer.datamodule  # type: ignore[attr-defined]  # lightning adds the property
+    return datamodule
 
 
 class Spending(Callback):
@@ -65,14 +102,16 @@ class Spending(Callback):
         if self.budget.seconds is not None:
             shares.append(self.seconds / self.budget.seconds)
         if self.max_epochs is not None:
-            progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-            done = progress.processed / trainer.num_training_batches
-            shares.append((trainer.current_epoch + done) / self.max_epochs)
+            shares.append(place(trainer).epochs / self.max_epochs)
         return min(max(shares), 1.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for group in trainer.optimizers[0].param_groups:
             group.setdefault("initial_lr", group["lr"])
+        if self.spent(trainer) == 1.0:
+            trainer.should_stop = True  # resumed when all was done
+        # Lightning counts validation intervals in batches that it has seen; a resumed run has seen those before, too.
+        trainer.fit_loop.epoch_loop.batch_progress.total.ready = self.steps
         self.resume()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -125,9 +164,11 @@ class Figures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self._nll_sum += outputs["nll_sum"]
-        self._tokens += batch.n_valid
-        if self.spending.steps % self.every_n_steps == 0 or trainer.should_stop:
+        assert isinstance(pl_module, Learner)
+        if not pl_module.bad_batch:
+            self._nll_sum += outputs["nll_sum"]
+            self._tokens += batch.n_valid
+        if self._tokens and (self.spending.steps % self.every_n_steps == 0 or trainer.should_stop):
             self._log_training(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -152,50 +193,143 @@ class Figures(Callback):
         self._begin_row()
 
     def _log(self, trainer: Trainer, figures: dict[str, float]) -> None:
-        axes = {"epoch": trainer.current_epoch, "tokens": self.spending.tokens, "seconds": self.spending.seconds}
+        axes = {"epoch": place(trainer).epochs, "tokens": self.spending.tokens, "seconds": self.spending.seconds}
         for logger in trainer.loggers:
             logger.log_metrics({**figures, **axes}, step=self.spending.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"nll_sum": float(self._nll_sum), "tokens": self._tokens, "since": self._since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._nll_sum, self._tokens = state_dict["nll_sum"], state_dict["tokens"]
+        self._since = state_dict["since"]
+
+
+class Numerics(Callback):
+    """Says what becomes of a batch whose loss or gradient is not finite: the learner has already left out its update."""
+
+    def __init__(self, settings: config.Numerics, checkpoints: Path, console: Console) -> None:
+        self.settings = settings
+        self.checkpoints = checkpoints
+        self.console = console
+        self.skipped = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        if not pl_module.bad_batch:
+            return
+        rows = [row for row, nll in enumerate(pl_module.row_nll.tolist()) if not math.isfinite(nll)]
+        what = f"the loss of row {', '.join(map(str, rows))}" if rows else "the gradient"
+        where = "epoch {}, batch {}".format(*place(trainer).newest)
+        last = self.checkpoints / "last.ckpt"
+        good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
+        self.skipped += 1
+        if self.settings.on_bad_batch == "stop":
+            raise UserError(
+                f"{where}: {what} is not finite; {good}; numerics.on_bad_batch=skip would pass over such batches"
+            )
+        if self.skipped > self.settings.max_skipped:
+            limit = f"numerics.max_skipped={self.settings.max_skipped}"
+            raise UserError(f"{where}: {what} is not finite, and {limit} such batches were skipped before; {good}")
+        self.console.print(f"{where}: {what} is not finite; skipped", highlight=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.skipped = state_dict["skipped"]
 
 
 class CheckpointFiles(TorchCheckpointIO):
     """Lets Lightning read and write its checkpoints by `throughline.checkpoint`."""
 
-    def save_checkpoint(self, checkpoint_: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        checkpoint.write(checkpoint_, Path(path))
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        files.write(checkpoint, path, path.with_name("previous.ckpt") if path.name == "last.ckpt" else None)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return files.read(path)
+
+
+class Signals:
+    """Notes that the run is asked to stop, so that it can do so between two batches; a second SIGINT stops it at once."""
+
+    EXIT_STATUS: ClassVar = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
+    """By signal; 75 is EX_TEMPFAIL of sysexits.h: start the same command again."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def watch(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+            self._before = {number: signal.signal(number, self._note) for number in self.EXIT_STATUS}
+
+    def unwatch(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, _: Any) -> None:
+        if number == signal.SIGINT and self.received == signal.SIGINT:
+            os._exit(self.EXIT_STATUS[signal.SIGINT])
+        self.received = signal.Signals(number)
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt`, and `best.ckpt` by `val/nll`: at every validation, and `last.ckpt` also every so many seconds."""
+    """Keeps `last.ckpt` and the one before it, and `best.ckpt` by `val/nll`; saves and ends the run on a signal.
 
-    def __init__(self, folder: Path, spending: Spending, every_n_seconds: float) -> None:
+    `last.ckpt` is written between two batches, when everything about the one before is done, its validation included:
+    after each validation, every so many seconds, and at the end.
+    """
+
+    def __init__(self, folder: Path, spending: Spending, every_n_seconds: float, console: Console) -> None:
         self.folder = folder
         self.spending = spending
         self.every_n_seconds = every_n_seconds
+        self.console = console
+        self.signals = Signals()
         self.best = math.inf
         self._saved_at = 0.0
-        self._saved_step = -1
+        self._due = False
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if self.spending.seconds - self._saved_at >= self.every_n_seconds:
-            self._save_last(trainer)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = self.spending.seconds
+        self.signals.watch()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        whole = place(trainer).batch % trainer.accumulate_grad_batches == 0  # else gradients are pending
+        due = self._due or self.spending.seconds - self._saved_at >= self.every_n_seconds
+        if whole and (due or self.signals.received):
+            self._save(trainer, "last.ckpt")
+        if whole and self.signals.received:
+            number = self.signals.received
+            self.console.print(
+                f"{number.name}: saved {self.folder / 'last.ckpt'}, resume=auto goes on from there", soft_wrap=True
+            )
+            raise SystemExit(Signals.EXIT_STATUS[number])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
-        nll = pl_module.figures["val/nll"]
-        if nll < self.best:
-            self.best = nll
-            with self.spending.paused():
-                trainer.save_checkpoint(self.folder / "best.ckpt")
-        self._save_last(trainer)
+        if pl_module.figures["val/nll"] < self.best:
+            self.best = pl_module.figures["val/nll"]
+            self._save(trainer, "best.ckpt")
+        self._due = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._saved_step != self.spending.steps:
-            self._save_last(trainer)
+        self._save(trainer, "last.ckpt")
+        self.signals.unwatch()
 
-    def _save_last(self, trainer: Trainer) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.signals.unwatch()
+
+    def _save(self, trainer: Trainer, name: str) -> None:
         with self.spending.paused():
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-        self._saved_at, self._saved_step = self.spending.seconds, self.spending.steps
+            trainer.save_checkpoint(self.folder / name)
+        if name == "last.ckpt":
+            self._saved_at, self._due = self.spending.seconds, False
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -242,19 +376,20 @@ class Display(Callback):
         if spent > 0:
             left = seconds / spent - seconds
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
-        self.bar.update(self._task, completed=spent, epoch=trainer.current_epoch + 1, figures="  ".join(parts))
+        self.bar.update(self._task, completed=spent, epoch=place(trainer).epoch + 1, figures="  ".join(parts))
         self.bar.refresh()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         figures = pl_module.figures
         self.console.print(
-            f"epoch {trainer.current_epoch + 1}: train nll {self.figures.nll or math.nan:.4f}, "
+            f"epoch {math.ceil(place(trainer).epochs)}: train nll {self.figures.nll or math.nan:.4f}, "
             f"val nll {figures['val/nll']:.4f} ({figures['val/bpc']:.3f} bpc), "
             f"from zeros {figures['val/nll_reset']:.4f}, accuracy {figures['val/accuracy']:.1%}; "
             f"{self.spending.tokens:,} tokens in {self.spending.seconds:.1f} s, "
             f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s",
             highlight=False,
+            soft_wrap=True,
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,5 +1,8 @@
 """Checkpoint files: written whole or not at all, and read back as plain data."""
 
+import contextlib
+import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -15,44 +18,80 @@ FORMAT = 1
 """Of what a checkpoint holds under the key "throughline"."""
 
 
-def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that `path` holds the old file or the new one, whenever the machine stops.
+_SEAL = b"sha256:"
+_SEAL_LENGTH = len(_SEAL) + 64
+
+
+def write(checkpoint: dict[str, Any], path: Path, previous: Path | None = None) -> None:
+    """Write a checkpoint so that `path` holds the old file or the new one, whole, whenever the machine stops.
 
     The temporary file lies in the same folder, since only a rename within one file system is atomic.
+
+    Args:
+        checkpoint: tensors and plain types.
+        path: the file.
+        previous: where the file that `path` held is kept.
+
+    Raises:
+        UserError: the folder cannot be written, or is full; the files that were there are as before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)  # noqa: PTH105, Path.replace says less plainly what is atomic here
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(_sealed(content.getvalue()))
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            link = previous.with_name(f"{previous.name}.tmp")
+            link.unlink(missing_ok=True)
+            link.hardlink_to(path)  # so that at no time there is no file at `path`
+            link.replace(previous)
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: {error.strerror}; no checkpoint can be written, the older ones are as they were") from None
+
+
+def _sealed(content: bytes) -> bytes:
+    """The content with its sha256 as the comment with which a zip file may end: still a file that `torch.load` reads."""
+    content = content[:-2] + _SEAL_LENGTH.to_bytes(2, "little")
+    return content + _SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU: tensors and plain types, nothing that can run.
 
     Raises:
-        UserError: there is no such file, or it is no checkpoint of throughline.
+        UserError: there is no such file, it is damaged, or it is no checkpoint of throughline.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"checkpoint={path}: {error.strerror}; give a .ckpt file of a run") from None
+    body, seal = content[:-_SEAL_LENGTH], content[-_SEAL_LENGTH:]
+    if not seal.startswith(_SEAL):
+        raise UserError(f"checkpoint={path}: not a whole checkpoint of throughline; give a .ckpt file of a run")
+    if seal != _SEAL + hashlib.sha256(body).hexdigest().encode():
+        raise UserError(f"checkpoint={path}: damaged, its checksum does not match; give another .ckpt file of the run")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        version = checkpoint["throughline"]["format"]
     except Exception as error:  # torch.load raises a different type for every way in which a file can be wrong
         raise UserError(
-            f"checkpoint={path}: not a checkpoint ({type(error).__name__}); give a .ckpt file of a run"
+            f"checkpoint={path}: not a checkpoint of throughline ({type(error).__name__}); give a .ckpt file of a run"
         ) from None
-    if not isinstance(checkpoint, dict) or "throughline" not in checkpoint:
-        raise UserError(f"checkpoint={path}: not a checkpoint of throughline; give a .ckpt file of a run")
-    if checkpoint["throughline"]["format"] != FORMAT:
-        raise UserError(f"checkpoint={path}: format {checkpoint['throughline']['format']}; allowed is {FORMAT}")
-    return checkpoint
+    if version != FORMAT:
+        raise UserError(f"checkpoint={path}: format {version}; allowed is {FORMAT}")
+    return dict(checkpoint)
 
 
 def load_generator(path: str | Path) -> tuple[LSTMGenerator, Vocab]:

@@ -17,8 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from throughline.corpus import Corpus
 from throughline.errors import UserError
 from throughline.regimes import Regime
+from throughline.resume import run_folder
 from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability
 from throughline.sources import Source
 
@@ -26,6 +28,7 @@ Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
 # Where the checkout lies, so that outputs do too, from whatever folder a script is called.
 OmegaConf.register_new_resolver("project", lambda path: str(Path(__file__).parents[2] / path), replace=True)
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -115,6 +118,14 @@ class Trainer:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Numerics:
+    """What happens when a loss or a gradient is not finite: the run stops, or skips up to `max_skipped` such batches."""
+
+    on_bad_batch: Literal["stop", "skip"] = "stop"
+    max_skipped: PositiveInt = 10
+
+
+@dataclass(frozen=True, config=STRICT)
 class Evaluation:
     """The one protocol by which every regime is measured."""
 
@@ -153,10 +164,12 @@ class Config:
     schedule: Schedule
     budget: Budget
     trainer: Trainer
+    numerics: Numerics
     evaluation: Evaluation
     logger: Logger
     sampling: Sampling
     output_root: str
+    resume: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
     @property
@@ -169,6 +182,16 @@ class Config:
         if self.trainer.max_epochs is None and self.budget == Budget():
             return Budget.DEFAULT_EPOCHS
         return self.trainer.max_epochs
+
+    def identity(self, corpus: Corpus) -> dict[str, Any]:
+        """What two lives of one run must have in common, by the names of the fields."""
+        plain = self.to_plain()
+        groups = {name: plain[name] for name in ("model", "regime", "optimizer", "schedule")}
+        trainer = {key: plain["trainer"][key] for key in ("precision", "gradient_clip_val", "accumulate_grad_batches")}
+        data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")}
+        nested = {**groups, "trainer": trainer, "data": data}
+        flat = {f"{name}.{key}": value for name, group in nested.items() for key, value in group.items()}
+        return {**flat, "seed": self.seed}
 
     def to_plain(self) -> dict[str, Any]:
         """The same as dicts, lists, strings and numbers."""

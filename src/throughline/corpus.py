@@ -62,7 +62,9 @@ class Corpus:
             vocab = Vocab.of("".join(train) if isinstance(train[0], str) else [s for seq in train for s in seq])
         train_line, val_line = (Line.of([vocab.encode(sequence) for sequence in raw]) for raw in (train, val))
         sha256 = hashlib.sha256(train_line.tokens.tobytes() + val_line.tokens.tobytes()).hexdigest()
-        return cls(vocab, train_line, val_line, {**origin, "vocab": len(vocab), "tokens_sha256": sha256})
+        symbols = hashlib.sha256(repr(vocab.to_plain()).encode()).hexdigest()
+        identity = {"vocab": len(vocab), "vocab_sha256": symbols, "tokens_sha256": sha256}
+        return cls(vocab, train_line, val_line, {**origin, **identity})
 
     @property
     def unknown(self) -> int:

@@ -6,12 +6,15 @@ from torch.utils.data import DataLoader
 from throughline.batch import Batch, Batches
 from throughline.config import Evaluation
 from throughline.corpus import Corpus
-from throughline.evaluation import loaders
+from throughline.protocol import loaders
 from throughline.regimes import Regime
 
 
 class StreamDataModule(LightningDataModule):
     """Batches of a regime for training, and the passes of the one protocol for validation.
+
+    It knows its place, `epoch` and `batch`: how many batches of which epoch are done. That place is saved with a
+    checkpoint, and a loader always begins there; Lightning's own counts are not used.
 
     The Trainer needs `reload_dataloaders_every_n_epochs=1`, since each epoch has a plan of its own, and
     `use_distributed_sampler=False`, since Lightning would otherwise shuffle batches whose order is the point.
@@ -24,14 +27,40 @@ class StreamDataModule(LightningDataModule):
         self.evaluation = evaluation
         self.seed = seed
         self.num_workers = num_workers
+        self.epoch, self.batch = 0, 0
+        self.newest = 0, 0
+        """Epoch and batch of the newest one done, as people count."""
+        self._plan = regime.plan(corpus.train, seed, epoch=0)
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs are done, the part of the present one included."""
+        return self.epoch + self.batch / len(self._plan)
+
+    def advance(self) -> None:
+        """A batch is done: the place in the line moves on."""
+        self.newest = self.epoch + 1, self.batch + 1
+        self.batch += 1
+        if self.batch == len(self._plan):
+            self._go_to(self.epoch + 1, 0)
+
+    def _go_to(self, epoch: int, batch: int) -> None:
+        self.epoch, self.batch = epoch, batch
+        self._plan = self.regime.plan(self.corpus.train, self.seed, epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._go_to(state_dict["epoch"], state_dict["batch"])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
-        plan = self.regime.plan(self.corpus.train, self.seed, self.trainer.current_epoch)
-        # An item is a whole batch, already in order: the loader neither batches nor samples.
+        # An item is a whole batch, already in order: the loader only counts, from wherever training has come to.
         return DataLoader(
-            Batches(plan, self.corpus.train),
+            Batches(self._plan, self.corpus.train),
             batch_size=None,
+            sampler=range(self.batch, len(self._plan)),
             num_workers=self.num_workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )

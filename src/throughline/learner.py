@@ -1,5 +1,6 @@
 """One training step for every regime: state in, loss, state out."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from torch import Tensor
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -45,8 +46,10 @@ class Carry:
         self._pending[stage] = h, c
 
     def commit(self, stage: str) -> None:
-        """The batch is done: the next one goes on from where it ended."""
-        self.committed[stage] = self._pending.pop(stage)
+        """The batch is done: the next one goes on from where it ended, a row that is not finite from zeros."""
+        h, c = self._pending.pop(stage)
+        sound = (h.isfinite() & c.isfinite()).all(dim=2).all(dim=0)[:, None]  # B, 1; stays on the device, so nothing waits
+        self.committed[stage] = torch.where(sound, h, 0.0), torch.where(sound, c, 0.0)
 
 
 class Learner(LightningModule):
@@ -57,14 +60,30 @@ class Learner(LightningModule):
         vocab: its symbols, saved beside the weights.
         optimizer: None where the learner only validates.
         seed: of dropout, which is a function of (seed, epoch, batch) so that a resumed run draws the same.
+        identity: what a run that goes on from a checkpoint must have in common with it, saved beside the weights.
+
+    Attributes:
+        bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so brought no update.
+        row_nll: (B,) its nll, summed over the valid targets of each row.
+        grad_norm: of its gradients, before they were clipped.
     """
 
-    def __init__(self, model: LSTMGenerator, vocab: Vocab, optimizer: Optimizer | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: LSTMGenerator,
+        vocab: Vocab,
+        optimizer: Optimizer | None = None,
+        seed: int = 0,
+        identity: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.vocab = vocab
         self.optimizer = optimizer
         self.seed = seed
+        self.identity = identity or {}
+        self.bad_batch = False
+        self.row_nll = self.grad_norm = torch.zeros(())
         self.carry = Carry()
         self.figures: dict[str, float] = {}  # of the newest validation
         # Sums rather than MeanMetric, which leaves nan out of its mean or, told not to, forgets the weights.
@@ -78,20 +97,24 @@ class Learner(LightningModule):
         """One batch through the model, from the stage's carried state to its next one.
 
         Returns:
-            The nll (in nats) summed over the valid targets, and the logits (B, T, V).
+            The nll (B,) in nats, summed over the valid targets of each row, and the logits (B, T, V).
         """
         logits, state = self.model(batch.inputs, self.carry.begin(stage, batch.reset))
         self.carry.offer(stage, state)
         flat, targets = logits.flatten(0, 1), batch.targets.flatten()
-        return F.cross_entropy(flat, targets, ignore_index=IGNORE_INDEX, reduction="sum"), logits
+        nll = F.cross_entropy(flat, targets, ignore_index=IGNORE_INDEX, reduction="none")
+        return nll.view(batch.targets.shape).sum(dim=1), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        self._seed_dropout(self.trainer.current_epoch, batch_idx)
-        nll_sum, _ = self.step("train", batch)
-        return {"loss": nll_sum / batch.n_valid, "nll_sum": nll_sum.detach()}
+        self._seed_dropout()
+        self.bad_batch = False
+        nll, _ = self.step("train", batch)
+        self.row_nll = nll.detach()
+        return {"loss": nll.sum() / batch.n_valid, "nll_sum": self.row_nll.sum()}
 
-    def _seed_dropout(self, epoch: int, batch_idx: int) -> None:
-        seed = int(np.random.SeedSequence([self.seed, epoch, batch_idx]).generate_state(1)[0])
+    def _seed_dropout(self) -> None:
+        place = self.trainer.datamodule  # type: ignore[attr-defined]  # a property that lightning adds to its Trainer
+        seed = int(np.random.SeedSequence([self.seed, place.epoch, place.batch]).generate_state(1)[0])
         # Not torch.manual_seed: without a GPU each call formats and keeps a stack trace for three kinds of absent device.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
@@ -102,9 +125,9 @@ class Learner(LightningModule):
             meter.set_dtype(torch.float64)  # here, since moving the module to its device sets it back
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        nll_sum, logits = self.step(STAGES[dataloader_idx], batch)
+        nll, logits = self.step(STAGES[dataloader_idx], batch)
         if batch.n_valid:  # a batch may be warm-up only
-            self.nll_sum[dataloader_idx].update(nll_sum)
+            self.nll_sum[dataloader_idx].update(nll.sum())
             self.tokens[dataloader_idx].update(batch.n_valid)
             self.accuracy[dataloader_idx].update(logits.argmax(-1), batch.targets)
 
@@ -126,44 +149,25 @@ class Learner(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, *_: Any, **__: Any
     ) -> None:
-        # Lightning refuses to clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
-        if gradient_clip_val is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
-
-    def configure_callbacks(self) -> list[Callback]:
-        return [CommitCarry()]
+        """Between the gradients and the update: clip them, and let no update happen that is not finite."""
+        # Not left to Lightning, which will not clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.bad_batch = not bool((self.grad_norm + self.row_nll.sum()).isfinite())  # the one wait for the device
+        if self.bad_batch:
+            optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer leaves weights and moments alone
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["throughline"] = {
             "format": FORMAT,
             "model": asdict(self.model.sizes),
             "vocab": self.vocab.to_plain(),
-            "carry": dict(self.carry.committed),
+            "carry": {"train": self.carry.committed["train"]} if "train" in self.carry.committed else {},
+            "identity": self.identity,
         }
+        # Where training is, our own callbacks and the data module say; Lightning's counts of batches in an epoch would be
+        # one behind or ahead, depending on the hook that saved.
+        checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.carry.committed = dict(checkpoint["throughline"]["carry"])
-
-
-class CommitCarry(Callback):
-    """Commits the carried state when a batch is done.
-
-    A callback, since Lightning calls those before the module's own hook and checkpoint callbacks last of all: committed in
-    the module's hook, the state in a checkpoint would be one batch old.
-    """
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        assert isinstance(pl_module, Learner)
-        pl_module.carry.commit("train")
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        assert isinstance(pl_module, Learner)
-        pl_module.carry.commit(STAGES[dataloader_idx])

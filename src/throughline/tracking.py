@@ -26,15 +26,17 @@ class CSVLogger(Logger):
     Lightning's own deletes the file when a run goes on in its folder, and rewrites all of it for each new column.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, steps: int = 0) -> None:
+        """Go on after `steps`: rows beyond are of batches that the run does again, and a torn last one is of no use."""
         super().__init__()
         self.path = path
-        if not path.exists():
-            self._write(dict(zip(COLUMNS, COLUMNS, strict=True)))
+        rows = path.read_text().splitlines(keepends=True)[1:] if path.exists() and steps else []
+        kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= steps]
+        path.write_text(",".join(COLUMNS) + "\n" + "".join(kept))
 
     def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
 
     @property
     def name(self) -> str:
@@ -74,11 +76,13 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
         "dir": config.output_root,
     }
     quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
+    wandb.setup(wandb.Settings(silent=True))
     mode: Any = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False, verify=False) else "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"
     try:
         run = wandb.init(mode=mode, settings=quiet, **settings)
     except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+        wandb.teardown()  # the service that failed still holds the run's id
         mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
         run = wandb.init(mode=mode, settings=quiet, **settings)
     for axis in ("tokens", "seconds"):

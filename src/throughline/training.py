@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from throughline.callbacks import CheckpointFiles, Checkpoints, Display, Figures, Spending
+from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending
+from throughline.checkpoint import read
 from throughline.config import Config, Precision
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
@@ -25,6 +26,7 @@ from throughline.generation import generate
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
 from throughline.quiet import quieten
+from throughline.resume import check_identity, checkpoint_to_resume
 from throughline.tracking import CSVLogger, draw_curve, log_ending, wandb_logger
 
 
@@ -40,18 +42,26 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     _keep_freed_memory()
     seed_everything(config.seed, verbose=False)
 
+    identity = config.identity(corpus)
+    resumed, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
+    if said:
+        console.print(said, highlight=False, soft_wrap=True)
+    if resumed is not None:
+        check_identity(read(resumed)["throughline"]["identity"], identity, resumed)
+
     model = LSTMGenerator(config.model, len(corpus.vocab))
-    learner = Learner(model, corpus.vocab, config.optimizer, config.seed)
+    learner = Learner(model, corpus.vocab, config.optimizer, config.seed, identity)
     datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     figures = Figures(spending, config.trainer.log_every_n_steps)
     _introduce(config, corpus, model, console)
-    loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv")]
+    steps_before = read(resumed)["callbacks"]["Spending"]["steps"] if resumed is not None else 0
+    loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
     if config.logger.name == "wandb":
         loggers.append(wandb_logger(config, output_dir, corpus.fingerprint, console))
 
     trainer = Trainer(
-        max_epochs=config.max_epochs or -1,
+        max_epochs=-1,  # the callback `spending` ends the run
         accelerator=config.trainer.accelerator,
         devices=1,
         precision=precision(config.trainer.precision, config.trainer.accelerator),
@@ -65,17 +75,19 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         log_every_n_steps=0,  # the callback `figures` does it
         logger=loggers,
         callbacks=[
+            Commit(),
+            Numerics(config.numerics, output_dir / "checkpoints", console),
             spending,
             figures,
             Display(console, spending, figures),
-            Checkpoints(output_dir / "checkpoints", spending, config.trainer.checkpoint_seconds),
+            Checkpoints(output_dir / "checkpoints", spending, config.trainer.checkpoint_seconds, console),
         ],
         plugins=[CheckpointFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=output_dir,
     )
-    trainer.fit(learner, datamodule)
+    trainer.fit(learner, datamodule, ckpt_path=resumed)
 
     exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
     summary = {
@@ -184,8 +196,9 @@ def _conclude(summary: dict[str, Any], passage: str, output_dir: Path, console: 
         f"({summary['tokens_per_second']:,.0f} tokens/s); {summary['wall_seconds']:.1f} s in all, "
         f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most",
         highlight=False,
+        soft_wrap=True,
     )
     console.rule("generated")
-    console.print(passage, highlight=False, markup=False)
+    console.print(passage, highlight=False, markup=False, soft_wrap=True)
     console.rule()
     console.print(f"everything lies in {output_dir}", highlight=False, soft_wrap=True)

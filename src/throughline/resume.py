@@ -1,0 +1,71 @@
+"""Finds what a run goes on from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from throughline.errors import UserError
+
+
+def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
+    """The folder of a run: `new`, or that of the run which `resume` says to go on with.
+
+    With `auto` and `must` it is the newest unfinished run under `root` that was started by the same command.
+    """
+    if resume == "none":
+        return new
+    if resume not in ("auto", "must"):
+        return str(Path(resume).parent.parent)
+    asked = _apart_from_resume(overrides)
+    for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
+        folder = file.parent.parent
+        same = _apart_from_resume(OmegaConf.load(file)) == asked
+        if same and (folder / "checkpoints").exists() and not (folder / "summary.json").exists():
+            return str(folder)
+    return new
+
+
+def _apart_from_resume(overrides: Any) -> list[str]:
+    return [override for override in overrides if not override.startswith("resume=")]
+
+
+def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, str]:
+    """The checkpoint to go on from, if any, and a line that says so; damaged ones are named and passed over.
+
+    Raises:
+        UserError: `resume` asks for a checkpoint and there is no intact one.
+    """
+    from throughline.checkpoint import read  # not before it is needed, since it imports torch
+
+    if resume == "none":
+        return None, ""
+    candidates = [folder / "last.ckpt", folder / "previous.ckpt"] if resume in ("auto", "must") else [Path(resume)]
+    passed_over = []
+    for path in candidates:
+        if path.exists() or resume not in ("auto", "must"):
+            try:
+                read(path)
+            except UserError as error:
+                passed_over.append(str(error).removeprefix("checkpoint="))
+                continue
+            return path, "\n".join([*passed_over, f"resume: going on from {path}"])
+    if resume != "auto":
+        raise UserError(
+            "\n".join(passed_over) or f"resume={resume}: no checkpoint in {folder}; resume=auto would start anew"
+        )
+    return None, "\n".join([*passed_over, "resume: nothing to go on from, starting anew"])
+
+
+def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with another run than the one that was saved.
+
+    Raises:
+        UserError: a line for each field that differs, with both values.
+    """
+    differing = [key for key in sorted({*saved, *mine}) if saved.get(key) != mine.get(key)]
+    if differing:
+        raise UserError(
+            "\n".join(f"resume: {key} is {mine.get(key)!r} here and {saved.get(key)!r} in {path}" for key in differing)
+        )
