@@ -37,7 +37,7 @@ class Carry:
             if not reset.all():
                 raise RuntimeError(f"{stage}: {len(reset)} rows, not all reset, have no carried state to go on from")
             return None
-        h, c = (torch.where(reset[:, None], 0.0, s) for s in carried)  # L, B, H; not a product: 0 * nan is nan
+        h, c = (torch.where(reset[:, None], 0.0, s.to(reset.device)) for s in carried)  # L, B, H; a file's is on the CPU
         return h, c
 
     def offer(self, stage: str, state: State) -> None:
