@@ -49,3 +49,9 @@ def test_temperature_flattens_and_sharpens() -> None:
     for temperature, shares in expected.items():
         drawn = sample(logits, temperature, None, None, torch.Generator().manual_seed(0))[:, 0]
         np.testing.assert_allclose(drawn.bincount(minlength=4)[1:] / 20_000, shares, atol=0.02)
+
+
+def test_the_smallest_temperature_takes_the_likeliest() -> None:
+    logits = torch.tensor([[9.0, 0.1, 0.3, 0.2]])
+    assert sample(logits, 1e-40, None, None, torch.Generator()).tolist() == [[2]]
+    assert logits.tolist()[0][0] == 9.0

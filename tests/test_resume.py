@@ -178,7 +178,7 @@ def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp
     assert run_folder("new", str(tmp_path), "auto", overrides) == newest
     assert run_folder("new", str(tmp_path), "none", overrides) == "new"
     assert run_folder("new", str(tmp_path), "auto", ["seed=3", "resume=auto"]) == "new"
-    assert run_folder("new", str(tmp_path), "x/run/checkpoints/best.ckpt", overrides) == "x/run"
+    assert run_folder("new", str(tmp_path), f"{newest}/checkpoints/last.ckpt", overrides) == "new"
 
 
 def poison(batches: set[tuple[int, int]], row: int) -> Any:

@@ -79,6 +79,14 @@ def test_wandb_with_a_key_but_no_server_goes_offline_within_seconds(folder: Path
     assert holders == []
 
 
+def test_what_wandb_will_not_have_is_one_line(folder: Path) -> None:
+    where = ["data=text", "data.path=fox.txt", f"output_root={folder}/refused", "logger.project=a/b", "model.hidden_size=8"]
+    run = call("train.py", *where, cwd=folder)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: logger: W&B says: ")
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_a_sweep_has_a_folder_for_each_member(folder: Path) -> None:
     small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=none", "data=text"]
     sweep = ["-m", "regime=stateful,segments", "seed=1,2", "data.path=fox.txt", f"output_root={folder}/sweep"]

@@ -17,6 +17,7 @@ from throughline import training
 from throughline.checkpoint import load_generator
 from throughline.config import Evaluation
 from throughline.corpus import Corpus
+from throughline.errors import UserError
 from throughline.training import train
 
 SMALL = (
@@ -94,6 +95,21 @@ def test_the_best_checkpoint_is_that_of_the_lowest_loss(finished: tuple[Path, di
     figures = training.evaluate(model, vocab, corpus.val, Evaluation(), "cpu")
     assert figures["val/nll"] == pytest.approx(min(column(folder, "val/nll")), abs=2e-2)  # while training in bfloat16
     assert min(column(folder, "val/nll")) < column(folder, "val/nll")[-1]  # the last is not the best, so this can fail
+
+
+def test_a_device_that_is_not_there_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    if not torch.backends.mps.is_available():
+        with pytest.raises(UserError, match=r"^trainer.accelerator=mps: there is none here"):
+            run(corpus, tmp_path, "trainer.accelerator=mps")
+
+
+def test_the_peak_of_memory_is_of_this_run(corpus: Corpus, tmp_path: Path) -> None:
+    ballast = torch.ones(2**28)  # 1 GiB
+    held = run(corpus, tmp_path, "trainer.max_epochs=1")["peak_memory_bytes"]
+    del ballast
+    (tmp_path / "again").mkdir()
+    free = run(corpus, tmp_path / "again", "trainer.max_epochs=1")["peak_memory_bytes"]
+    assert 2**28 < free + 2**29 < held
 
 
 def test_every_row_has_its_place_on_the_three_axes(finished: tuple[Path, dict[str, Any], Corpus]) -> None:

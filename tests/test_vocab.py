@@ -45,3 +45,8 @@ def test_ids_take_the_smallest_type_that_holds_them(symbols: int, dtype: type) -
 def test_a_long_text_is_encoded_piece_by_piece() -> None:
     text = "ab" * 2**20 + "a"
     assert (Vocab.of(text).encode(text) == np.resize([1, 2], len(text))).all()
+
+
+def test_a_prompt_without_symbols_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^prompt: there is no symbol in it"):
+        Vocab.of(["login"]).encode_prompt("  ")

@@ -335,7 +335,8 @@ class Checkpoints(Checkpoint):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        if (self.folder / "best.ckpt").exists():  # not where a run goes on in a new folder
+            self.best = state_dict["best"]
 
 
 class Display(Callback):

@@ -102,5 +102,5 @@ def load_generator(path: str | Path) -> tuple[LSTMGenerator, Vocab]:
     model = LSTMGenerator(checked(Model, about["model"]), len(vocab))
     prefix = "model."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    model.load_state_dict(weights)
+    model.to(weights["head.weight"].dtype).load_state_dict(weights)
     return model.eval(), vocab

@@ -79,7 +79,7 @@ class Schedule:
     """The learning rate as a factor of `optimizer.lr`, over the share of the budget that is spent."""
 
     name: Literal["constant", "cosine"]
-    warmup: Fraction = 0.0
+    warmup: Probability = 0.0
     floor: Fraction = 0.0
 
     def factor(self, spent: float) -> float:

@@ -47,8 +47,9 @@ def generate(
 
 def sample(logits: Tensor, temperature: float, top_k: int | None, top_p: float | None, rng: torch.Generator) -> Tensor:
     """Draw one token (B, 1) from logits (B, V); the unknown symbol is never drawn."""
-    logits = logits / temperature
+    logits = logits.clone()
     logits[:, UNKNOWN] = -torch.inf
+    logits = (logits - logits.amax(dim=1, keepdim=True)) / temperature  # the largest is 0, whatever the temperature
     if top_k is not None and top_k < logits.shape[1]:
         smallest = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)

@@ -121,8 +121,9 @@ class Learner(LightningModule):
             torch.cuda.manual_seed(seed)
 
     def on_validation_epoch_start(self) -> None:
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which has no float64
         for meter in (*self.nll_sum, *self.tokens):
-            meter.set_dtype(torch.float64)  # here, since moving the module to its device sets it back
+            meter.set_dtype(dtype)  # here, since moving the module to its device sets it back
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         nll, logits = self.step(STAGES[dataloader_idx], batch)
@@ -139,7 +140,6 @@ class Learner(LightningModule):
             self.figures |= {f"val/{key}{suffix}": float(value) for key, value in figures.items()}
             for meter in (nll_sum, tokens, accuracy):
                 meter.reset()
-        self.log_dict(self.figures, logger=False)  # for callbacks that monitor one, in float32
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         assert self.optimizer is not None, "a learner that trains needs an optimizer"

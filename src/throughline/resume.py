@@ -10,14 +10,12 @@ from throughline.errors import UserError
 
 
 def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
-    """The folder of a run: `new`, or that of the run which `resume` says to go on with.
+    """The folder of a run: with `auto` and `must` that of the newest unfinished run of the same command, else `new`.
 
-    With `auto` and `must` it is the newest unfinished run under `root` that was started by the same command.
+    What goes on from a file gets a folder of its own, too, so that the run which left the file stays as it is.
     """
-    if resume == "none":
-        return new
     if resume not in ("auto", "must"):
-        return str(Path(resume).parent.parent)
+        return new
     asked = _apart_from_resume(overrides)
     for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
         folder = file.parent.parent

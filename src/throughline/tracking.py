@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from throughline.config import Config
+from throughline.errors import UserError
 
 COLUMNS = (
     *("step", "epoch", "tokens", "seconds"),
@@ -77,25 +78,34 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
     }
     quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
     wandb.setup(wandb.Settings(silent=True))
-    mode: Any = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False, verify=False) else "offline")
+    mode: Any = os.environ.get("WANDB_MODE", "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"
     try:
-        run = wandb.init(mode=mode, settings=quiet, **settings)
-    except (wandb.errors.CommError, wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-        wandb.teardown()  # the service that failed still holds the run's id
-        mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
-        run = wandb.init(mode=mode, settings=quiet, **settings)
+        quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
+        if "WANDB_MODE" not in os.environ and wandb.login(prompt=False, verify=False):
+            mode = "online"
+        try:
+            run = wandb.init(mode=mode, settings=quiet, **settings)
+        except wandb.errors.CommError as error:
+            wandb.teardown()  # the service that failed still holds the run's id
+            mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
+            run = wandb.init(mode=mode, settings=quiet, **settings)
+    except (wandb.errors.Error, ValueError) as error:
+        raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; logger=none does without") from None
     for axis in ("tokens", "seconds"):
         run.define_metric(axis)
     for group in ("train/*", "val/*"):
         run.define_metric(group, step_metric="tokens")
-    if mode == "online":
-        console.print(f"W&B: {run.url}", highlight=False, soft_wrap=True)
+    if mode == "disabled":
+        console.print("W&B: disabled, WANDB_MODE=disabled")
+    elif mode == "online":
+        console.print(f"W&B: {run.url}", highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(
             f"W&B: offline, {reason}; browse with `wandb leet {Path(config.output_root) / 'wandb'}`, "
             f"upload with `wandb sync {Path(run.dir).parent}`",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
     return WandbLogger(experiment=run)

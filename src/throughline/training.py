@@ -1,11 +1,12 @@
 """The composition root: settings and a corpus in, a trained generator and its figures out."""
 
+import contextlib
 import ctypes
 import json
 import platform
 import resource
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from throughline.checkpoint import read
 from throughline.config import Config, Precision
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
+from throughline.errors import UserError
 from throughline.evaluation import evaluate
 from throughline.generation import generate
 from throughline.learner import Learner
@@ -39,13 +41,15 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     began = time.perf_counter()
     console = console or Console()
     quieten()
+    _refuse_absent_device(config.trainer.accelerator)
     _keep_freed_memory()
+    _begin_peak_memory()
     seed_everything(config.seed, verbose=False)
 
     identity = config.identity(corpus)
     resumed, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
     if said:
-        console.print(said, highlight=False, soft_wrap=True)
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     if resumed is not None:
         check_identity(read(resumed)["throughline"]["identity"], identity, resumed)
 
@@ -111,8 +115,8 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         "data": corpus.fingerprint,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
-    passage = _passage(model, corpus, config)
     (output_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    passage = _passage(model, corpus, config)
     (output_dir / "samples.txt").write_text(passage + "\n")
     draw_curve(output_dir / "metrics.csv", output_dir / "curve.png", config.name)
     for logger in loggers:
@@ -127,7 +131,7 @@ def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precisio
     if wanted != "auto":
         return wanted
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.get_device_capability() >= (8, 0) else "32-true"
+        return "32-true"  # cuDNN's LSTM has run in float16 under bfloat16 autocast, which would want a gradient scaler
     return "bf16-mixed" if accelerator in ("auto", "cpu") and _cpu_multiplies_bfloat16() else "32-true"
 
 
@@ -142,8 +146,26 @@ def peak_memory_bytes(trainer: Trainer) -> int:
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, since the process began
+
+
+def _begin_peak_memory() -> None:
+    """Forget the peaks of earlier runs in this process, as in a sweep."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # Linux alone can forget
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _refuse_absent_device(accelerator: str) -> None:
+    available: dict[str, Callable[[], bool]] = {"gpu": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if accelerator in available and not available[accelerator]():
+        raise UserError(
+            f"trainer.accelerator={accelerator}: there is none here that torch can use; allowed are auto and cpu"
+        )
 
 
 def _keep_freed_memory() -> None:
@@ -166,6 +188,7 @@ def _introduce(config: Config, corpus: Corpus, model: LSTMGenerator, console: Co
         f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.name}; "
         f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -196,9 +219,10 @@ def _conclude(summary: dict[str, Any], passage: str, output_dir: Path, console: 
         f"({summary['tokens_per_second']:,.0f} tokens/s); {summary['wall_seconds']:.1f} s in all, "
         f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     console.rule("generated")
     console.print(passage, highlight=False, markup=False, soft_wrap=True)
     console.rule()
-    console.print(f"everything lies in {output_dir}", highlight=False, soft_wrap=True)
+    console.print(f"everything lies in {output_dir}", highlight=False, markup=False, soft_wrap=True)

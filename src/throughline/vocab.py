@@ -60,6 +60,8 @@ class Vocab:
             UserError: a symbol is not in the table.
         """
         raw = prompt if self.separator == "" else prompt.split()
+        if not raw:
+            raise UserError("prompt: there is no symbol in it; give at least one")
         unknown = sorted({symbol for symbol in raw if symbol not in self._ids})
         if unknown:
             known = " ".join(map(repr, self.symbols[:100])) + (" ..." if len(self.symbols) > 100 else "")

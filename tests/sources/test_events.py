@@ -54,6 +54,7 @@ def test_a_column_of_symbols(tmp_path: Path, column: str | None, header: str) ->
         ("a,b\n1,2\n", r"^data.column=None: \S+events.csv has the columns a, b; name one of them$"),
         ("a\nx\ny z\n", r"events.csv: line 3: a='y z'; a symbol must not be empty or hold white space$"),
         ("", r"events.csv: the file is empty"),
+        ('a\n"x"y\n', r"events.csv: line 2: not CSV: "),
     ],
 )
 def test_columns_that_cannot_be_used_are_named(tmp_path: Path, content: str, message: str) -> None:
@@ -66,3 +67,15 @@ def test_another_ending_is_refused(tmp_path: Path) -> None:
     (tmp_path / "events.pkl").write_text("x")
     with pytest.raises(UserError, match=r"unknown ending '.pkl'; allowed are .npy and .csv"):
         Events(path=str(tmp_path / "events.pkl")).read()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_column_name(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("event,x\na,1\nb,1\na,1\nb,1\n", encoding="utf-8-sig")
+    assert Events(path=str(tmp_path / "events.csv"), column="event", val_fraction=0.5).read().vocab.symbols == ["a", "b"]
+
+
+def test_an_archive_of_arrays_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "events.npz", a=np.eye(2))
+    (tmp_path / "events.npz").rename(tmp_path / "events.npy")
+    with pytest.raises(UserError, match="several arrays in one file"):
+        Events(path=str(tmp_path / "events.npy")).read()

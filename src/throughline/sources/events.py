@@ -48,6 +48,8 @@ class Events(Source):
             rows = np.load(io.BytesIO(content), allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise UserError(f"data.path={self.path}: not an array that can be read safely: {error}") from None
+        if not isinstance(rows, np.ndarray):
+            raise UserError(f"data.path={self.path}: several arrays in one file; give a .npy file of one")
         if rows.ndim != 2 or rows.dtype.kind not in "biuf":
             raise UserError(
                 f"data.path={self.path}: an array of {rows.dtype} with shape {rows.shape}; "
@@ -62,7 +64,14 @@ class Events(Source):
         return [str(i) for i in rows.argmax(axis=1)]
 
     def _from_csv(self, content: bytes) -> list[str]:
-        reader = csv.DictReader(io.StringIO(decode(content, self.path), newline=""))
+        text = decode(content, self.path).removeprefix("\N{BYTE ORDER MARK}")  # which spreadsheets write
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        try:
+            return self._column(reader)
+        except csv.Error as error:
+            raise UserError(f"data.path={self.path}: line {reader.line_num + 1}: not CSV: {error}") from None
+
+    def _column(self, reader: "csv.DictReader[str]") -> list[str]:
         columns = list(reader.fieldnames or [])
         column = self.column if self.column is not None or len(columns) != 1 else columns[0]
         if column not in columns:
