@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DENSE_UP_TO = 256
-"""The vocabulary up to which the dense product is the faster way on a CPU: it rides in oneDNN's fused LSTM, and costs about
-as much as an embedding of that many features. Beyond, its cost grows with V, and looking the rows up does not."""
+"""The vocabulary up to which the dense product is the faster way on a CPU, since it rides in oneDNN's fused LSTM and costs
+as much as an embedding of that many features. Beyond, its cost grows with V, and that of looking rows up does not. Measured
+with LSTM(256), 32 x 64 tokens, 2 cores, thousands of tokens per second, dense in float32 and bfloat16 against rows:
+V 66: 80, 108, 43; 256: 55, 94, 48; 512: 37, 56, 44; 1024: 23, 39, 48; 4096: 7, 8, 43; 16384: 2, 2, 27."""
 
 
 class OneHotLSTM(nn.LSTM):
