@@ -36,8 +36,10 @@ def weights_hash(folder: Path) -> str:
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 
 
-def run_with_kills(corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str) -> None:
-    """Run, be killed at the n-th call of each hook named, go on each time, and end."""
+def run_with_kills(
+    corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str, last_life: tuple[str, ...] = ()
+) -> None:
+    """Run, be killed at the n-th call of each hook named, go on each time, and end; `last_life` adds overrides to that end."""
     folder.mkdir()
     for hook, count in kills:
         calls = 0
@@ -54,7 +56,7 @@ def run_with_kills(corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *
             patch.setattr(Commit, hook, killing)
             with pytest.raises(Killed):
                 run(corpus, folder, *overrides, "resume=auto")
-    run(corpus, folder, *overrides, "resume=auto")
+    run(corpus, folder, *overrides, *last_life, "resume=auto")
 
 
 def without_times(folder: Path) -> list[dict[str, str]]:
@@ -99,7 +101,8 @@ def test_loader_workers_may_change_between_lives(corpus: Corpus, tmp_path: Path)
     (tmp_path / "alone").mkdir()
     run(corpus, tmp_path / "alone", *chosen)
     folder = tmp_path / "killed"
-    run_with_kills(corpus, folder, [("on_train_batch_end", 21)], *chosen, "trainer.num_workers=2")
+    workers = (*chosen, "trainer.num_workers=2")
+    run_with_kills(corpus, folder, [("on_train_batch_end", 21)], *workers, last_life=("trainer.num_workers=0",))
     assert weights_hash(folder) == weights_hash(tmp_path / "alone")
 
 
