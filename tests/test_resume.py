@@ -39,7 +39,7 @@ def weights_hash(folder: Path) -> str:
 def run_with_kills(
     corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str, last_life: tuple[str, ...] = ()
 ) -> None:
-    """Run, be killed at the n-th call of each hook named, go on each time, and end; `last_life` adds overrides to that end."""
+    """Run, be killed at the n-th call of each hook named, go on each time, and end, with `last_life` added at the end."""
     folder.mkdir()
     for hook, count in kills:
         calls = 0
