@@ -21,7 +21,7 @@ from throughline import checkpoint as files
 from throughline import config
 from throughline.batch import Batch
 from throughline.config import Budget, Schedule
-from throughline.datamodule import StreamDataModule
+from throughline.datamodule import place
 from throughline.errors import UserError
 from throughline.learner import STAGES, Learner
 
@@ -49,12 +49,6 @@ class Commit(Callback):
     ) -> None:
         assert isinstance(pl_module, Learner)
         pl_module.carry.commit(STAGES[dataloader_idx])
-
-
-def place(trainer: Trainer) -> StreamDataModule:
-    """The data module, which knows how many batches of which epoch are done."""
-    datamodule: StreamDataModule = trainer.datamodule  # type: ignore[attr-defined]  # lightning adds the property
-    return datamodule
 
 
 class Spending(Callback):

@@ -1,6 +1,6 @@
 """Feeds a regime's batches to the Trainer, in the regime's own order."""
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from throughline.batch import Batch, Batches
@@ -67,3 +67,9 @@ class StreamDataModule(LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         return loaders(self.corpus.val, self.evaluation, exact=False)
+
+
+def place(trainer: Trainer) -> StreamDataModule:
+    """The data module of a trainer, which knows how many batches of which epoch are done."""
+    datamodule: StreamDataModule = trainer.datamodule  # type: ignore[attr-defined]  # lightning adds the property
+    return datamodule

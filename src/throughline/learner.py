@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from throughline.batch import IGNORE_INDEX, Batch
 from throughline.checkpoint import FORMAT
 from throughline.config import Optimizer
+from throughline.datamodule import place
 from throughline.model import LSTMGenerator, State
 from throughline.vocab import Vocab
 
@@ -113,8 +114,8 @@ class Learner(LightningModule):
         return {"loss": nll.sum() / batch.n_valid, "nll_sum": self.row_nll.sum()}
 
     def _seed_dropout(self) -> None:
-        place = self.trainer.datamodule  # type: ignore[attr-defined]  # a property that lightning adds to its Trainer
-        seed = int(np.random.SeedSequence([self.seed, place.epoch, place.batch]).generate_state(1)[0])
+        here = place(self.trainer)
+        seed = int(np.random.SeedSequence([self.seed, here.epoch, here.batch]).generate_state(1)[0])
         # Not torch.manual_seed: without a GPU each call formats and keeps a stack trace for three kinds of absent device.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":

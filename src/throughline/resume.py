@@ -29,8 +29,10 @@ def _apart_from_resume(overrides: Any) -> list[str]:
     return [override for override in overrides if not override.startswith("resume=")]
 
 
-def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, str]:
-    """The checkpoint to go on from, if any, and a line that says so; damaged ones are named and passed over.
+def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[str, Any], str]:
+    """The checkpoint to go on from, if any: its path, what it holds, and a line that says so.
+
+    Damaged ones are named and passed over.
 
     Raises:
         UserError: `resume` asks for a checkpoint and there is no intact one.
@@ -38,22 +40,22 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, str]:
     from throughline.checkpoint import read  # not before it is needed, since it imports torch
 
     if resume == "none":
-        return None, ""
+        return None, {}, ""
     candidates = [folder / "last.ckpt", folder / "previous.ckpt"] if resume in ("auto", "must") else [Path(resume)]
     passed_over = []
     for path in candidates:
         if path.exists() or resume not in ("auto", "must"):
             try:
-                read(path)
+                checkpoint = read(path)
             except UserError as error:
                 passed_over.append(str(error).removeprefix("checkpoint="))
                 continue
-            return path, "\n".join([*passed_over, f"resume: going on from {path}"])
+            return path, checkpoint, "\n".join([*passed_over, f"resume: going on from {path}"])
     if resume != "auto":
         raise UserError(
             "\n".join(passed_over) or f"resume={resume}: no checkpoint in {folder}; resume=auto would start anew"
         )
-    return None, "\n".join([*passed_over, "resume: nothing to go on from, starting anew"])
+    return None, {}, "\n".join([*passed_over, "resume: nothing to go on from, starting anew"])
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:

@@ -76,7 +76,6 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
         "config": {**config.to_plain(), "fingerprint": fingerprint},
         "dir": config.output_root,
     }
-    quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
     wandb.setup(wandb.Settings(silent=True))
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"

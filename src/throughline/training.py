@@ -18,7 +18,6 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending
-from throughline.checkpoint import read
 from throughline.config import Config, Precision
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
@@ -47,11 +46,11 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     seed_everything(config.seed, verbose=False)
 
     identity = config.identity(corpus)
-    resumed, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
+    resumed, saved, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
     if said:
         console.print(said, highlight=False, markup=False, soft_wrap=True)
     if resumed is not None:
-        check_identity(read(resumed)["throughline"]["identity"], identity, resumed)
+        check_identity(saved["throughline"]["identity"], identity, resumed)
 
     model = LSTMGenerator(config.model, len(corpus.vocab))
     learner = Learner(model, corpus.vocab, config.optimizer, config.seed, identity)
@@ -59,7 +58,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     figures = Figures(spending, config.trainer.log_every_n_steps)
     _introduce(config, corpus, model, console)
-    steps_before = read(resumed)["callbacks"]["Spending"]["steps"] if resumed is not None else 0
+    steps_before = saved["callbacks"]["Spending"]["steps"] if saved else 0
     loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
     if config.logger.name == "wandb":
         loggers.append(wandb_logger(config, output_dir, corpus.fingerprint, console))
@@ -127,7 +126,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
 
 
 def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precision:
-    """The precision to train in: with "auto" bfloat16 where the device multiplies it faster than float32."""
+    """The precision to train in: with "auto" bfloat16 on a CPU that multiplies it faster, else float32."""
     if wanted != "auto":
         return wanted
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
