@@ -24,6 +24,7 @@ from throughline.config import Budget, Schedule
 from throughline.datamodule import place
 from throughline.errors import UserError
 from throughline.learner import STAGES, Learner
+from throughline.utilisation import Utilisation
 
 
 class Commit(Callback):
@@ -143,8 +144,9 @@ class Figures(Callback):
     Sums stay on the device and are read only when a row is due, so that no step waits for one.
     """
 
-    def __init__(self, spending: Spending, every_n_steps: int) -> None:
+    def __init__(self, spending: Spending, utilisation: Utilisation, every_n_steps: int) -> None:
         self.spending = spending
+        self.utilisation = utilisation
         self.every_n_steps = every_n_steps
         self.nll: float | None = None
         """Mean over the valid tokens of the newest row."""
@@ -152,8 +154,14 @@ class Figures(Callback):
 
     def _begin_row(self) -> None:
         self._nll_sum: torch.Tensor | float = 0.0
+        self._grad_norm_sum: torch.Tensor | float = 0.0
+        self._updates = 0
         self._tokens = 0
         self._since = self.spending.seconds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        self._grad_norm = pl_module.grad_norm
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -161,6 +169,10 @@ class Figures(Callback):
         assert isinstance(pl_module, Learner)
         if not pl_module.bad_batch:
             self._nll_sum += outputs["nll_sum"]
+            if pl_module.grad_norm is not self._grad_norm:  # several batches may share an update
+                self._grad_norm = pl_module.grad_norm
+                self._grad_norm_sum += self._grad_norm
+                self._updates += 1
             self._tokens += batch.n_valid
         if self._tokens and (self.spending.steps % self.every_n_steps == 0 or trainer.should_stop):
             self._log_training(trainer)
@@ -180,8 +192,10 @@ class Figures(Callback):
             {
                 "train/nll": self.nll,
                 "train/bpc": self.nll / math.log(2),
+                "train/grad_norm": float(self._grad_norm_sum) / self._updates if self._updates else math.nan,
                 "train/tokens_per_second": self._tokens / seconds if seconds else math.nan,
                 "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+                **self.utilisation.row(seconds),
             },
         )
         self._begin_row()
@@ -192,10 +206,17 @@ class Figures(Callback):
             logger.log_metrics({**figures, **axes}, step=self.spending.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"nll_sum": float(self._nll_sum), "tokens": self._tokens, "since": self._since}
+        return {
+            "nll_sum": float(self._nll_sum),
+            "grad_norm_sum": float(self._grad_norm_sum),
+            "updates": self._updates,
+            "tokens": self._tokens,
+            "since": self._since,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._nll_sum, self._tokens = state_dict["nll_sum"], state_dict["tokens"]
+        self._grad_norm_sum, self._updates = state_dict["grad_norm_sum"], state_dict["updates"]
         self._since = state_dict["since"]
 
 

@@ -14,7 +14,8 @@ from throughline.errors import UserError
 
 COLUMNS = (
     *("step", "epoch", "tokens", "seconds"),
-    *("train/nll", "train/bpc", "train/tokens_per_second", "train/lr"),
+    *("train/nll", "train/bpc", "train/grad_norm", "train/tokens_per_second", "train/lr"),
+    *("device/utilisation", "device/data_wait", "device/driver_utilisation"),
     *("val/nll", "val/bpc", "val/ppl", "val/accuracy"),
     *("val/nll_reset", "val/bpc_reset", "val/ppl_reset", "val/accuracy_reset"),
 )
@@ -93,7 +94,7 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
         raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; logger=none does without") from None
     for axis in ("tokens", "seconds"):
         run.define_metric(axis)
-    for group in ("train/*", "val/*"):
+    for group in ("train/*", "val/*", "device/*"):
         run.define_metric(group, step_metric="tokens")
     if mode == "disabled":
         console.print("W&B: disabled, WANDB_MODE=disabled")

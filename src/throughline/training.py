@@ -29,6 +29,7 @@ from throughline.model import LSTMGenerator
 from throughline.quiet import quieten
 from throughline.resume import check_identity, checkpoint_to_resume
 from throughline.tracking import CSVLogger, draw_curve, log_ending, wandb_logger
+from throughline.utilisation import Utilisation
 
 
 def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | None = None) -> dict[str, Any]:
@@ -56,7 +57,8 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     learner = Learner(model, corpus.vocab, config.optimizer, config.seed, identity)
     datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
     spending = Spending(config.budget, config.max_epochs, config.schedule)
-    figures = Figures(spending, config.trainer.log_every_n_steps)
+    utilisation = Utilisation(output_dir / "device.json")
+    figures = Figures(spending, utilisation, config.trainer.log_every_n_steps)
     _introduce(config, corpus, model, console)
     steps_before = saved["callbacks"]["Spending"]["steps"] if saved else 0
     loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
@@ -81,11 +83,13 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
             Commit(),
             Numerics(config.numerics, output_dir / "checkpoints", console),
             spending,
+            utilisation,
             figures,
             Display(console, spending, figures),
             Checkpoints(output_dir / "checkpoints", spending, config.trainer.checkpoint_seconds, console),
         ],
         plugins=[CheckpointFiles()],
+        profiler=utilisation.data_wait,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=output_dir,
@@ -104,6 +108,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         "seconds": spending.seconds,
         "wall_seconds": time.perf_counter() - began,
         "tokens_per_second": spending.tokens / spending.seconds,
+        **utilisation.whole(spending.seconds),
         **exact,
         "reset_every": config.evaluation.reset_every,
         "val/unknown": corpus.unknown,

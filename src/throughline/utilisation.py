@@ -1,0 +1,162 @@
+"""How busy the device is: the arithmetic that the model needs each second, over what the device was measured to do."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import Profiler
+
+from throughline.batch import Batch
+from throughline.config import Model
+
+DTYPES = {"bf16-mixed": torch.bfloat16, "32-true": torch.float32, "64-true": torch.float64}
+"""What matrices are multiplied in, by precision."""
+
+
+def flops_per_position(sizes: Model, vocab_size: int) -> int:
+    """Floating-point operations to train on one position of a batch, padding and unscored ones being positions, too.
+
+    A matrix of m x n weights takes 2mn operations forward and twice that backward: for the gradients of its input and of
+    itself. There are (4H, input) and (4H, H) in each layer and (V, H) in the head. Looking a row up takes none, and neither
+    does what a one-hot input multiplies by zero; the work that grows with H alone is left out, as is customary.
+    """
+    H = sizes.hidden_size  # noqa: N806
+    first = 4 * H * sizes.embedding_size if sizes.input == "embedding" else 0
+    weights = first + 4 * H * H * (2 * sizes.num_layers - 1) + vocab_size * H
+    return 3 * 2 * weights
+
+
+def matrix_rate(device: torch.device, precision: str, seconds: float = 0.3) -> float:
+    """Operations per second of the fastest of the square products that fit in `seconds`.
+
+    The fastest, since whatever else the machine does can only slow one down. On a GPU float32 is multiplied as cuDNN's LSTM
+    does it by default, in TF32.
+    """
+    n = 512 if device.type == "cpu" else 8192 if device.type == "cuda" else 2048  # in a CPU's caches; filling a GPU
+    a, b = torch.rand(2, n, n, device=device, dtype=DTYPES[precision])
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        torch.set_float32_matmul_precision("high")
+    try:
+        torch.mm(a, b)[0, 0].item()  # the first product of a kind is prepared for
+        fastest, until = math.inf, time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            torch.mm(a, b)[0, 0].item()  # which waits for the device
+            fastest = min(fastest, time.perf_counter() - began)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return 2 * n**3 / fastest
+
+
+def calibrated(file: Path, device: torch.device, precision: str) -> float:
+    """The matrix rate of the device, measured once a run: one that goes on in its folder finds it in `file`."""
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    here = {"device": on, "precision": precision, "threads": torch.get_num_threads()}
+    if file.exists():
+        known = json.loads(file.read_text())
+        if {key: known.get(key) for key in here} == here:
+            return float(known["flops_per_second"])
+    rate = matrix_rate(device, precision)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**here, "flops_per_second": rate}, indent=2) + "\n")
+    return rate
+
+
+class DataWait(Profiler):
+    """Adds up the time in which training waited for its next batch: Lightning tells its profiler when it fetches one."""
+
+    FETCH = "[_TrainingEpochLoop].train_dataloader_next"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def start(self, action_name: str) -> None:
+        if action_name == self.FETCH:
+            self._since = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        if action_name == self.FETCH:
+            self.seconds += time.perf_counter() - self._since
+
+
+class Utilisation(Callback):
+    """Counts the work done, and says what share of the device's matrix rate it came to.
+
+    Attributes:
+        positions: steps of rows that the model read, B x T a batch.
+        data_wait: the profiler that the Trainer has to be given.
+        matrix_rate: operations per second that the device was measured to do.
+    """
+
+    def __init__(self, calibration: Path) -> None:
+        self.calibration = calibration
+        self.data_wait = DataWait()
+        self.positions = 0
+        self.matrix_rate = math.nan
+        self._begin_row()
+
+    def _begin_row(self) -> None:
+        self._positions_before, self._waited_before = self.positions, self.data_wait.seconds
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.flops_per_position = flops_per_position(pl_module.model.sizes, pl_module.model.vocab_size)  # type: ignore[arg-type, union-attr]
+        self.device = trainer.strategy.root_device
+        self.matrix_rate = calibrated(self.calibration, self.device, str(trainer.precision))
+        self._asks_driver = self.device.type == "cuda"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.positions += batch.inputs.numel()
+
+    def row(self, seconds: float) -> dict[str, float]:
+        """The figures since the last call, `seconds` of training ago."""
+        positions, waited = self.positions - self._positions_before, self.data_wait.seconds - self._waited_before
+        self._begin_row()
+        figures = self._figures(positions, waited, seconds)
+        driver = self._driver()
+        return figures if driver is None else {**figures, "device/driver_utilisation": driver}
+
+    def whole(self, seconds: float) -> dict[str, float]:
+        """The figures of the whole run, `seconds` of training."""
+        return {
+            **self._figures(self.positions, self.data_wait.seconds, seconds),
+            "positions": self.positions,
+            "flops_per_position": self.flops_per_position,
+            "matrix_rate": self.matrix_rate,
+        }
+
+    def _figures(self, positions: int, waited: float, seconds: float) -> dict[str, float]:
+        busy = positions * self.flops_per_position / self.matrix_rate
+        return {
+            "device/utilisation": busy / seconds if seconds else math.nan,
+            "device/data_wait": waited / seconds if seconds else math.nan,
+        }
+
+    def _driver(self) -> float | None:
+        """The share of the last second in which NVIDIA's driver saw a kernel run, however little of the device it filled."""
+        if self._asks_driver:
+            try:
+                return torch.cuda.utilization(self.device) / 100
+            except Exception:  # no NVML, or one that will not say, as for a slice of a GPU
+                self._asks_driver = False
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "positions": self.positions,
+            "waited": self.data_wait.seconds,
+            "positions_before": self._positions_before,
+            "waited_before": self._waited_before,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.positions, self.data_wait.seconds = state_dict["positions"], state_dict["waited"]
+        self._positions_before, self._waited_before = state_dict["positions_before"], state_dict["waited_before"]

@@ -1,0 +1,111 @@
+"""The work that the model needs is what a counter counts, and a run says what share of the device's it came to."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from test_training import column, run
+from throughline import utilisation
+from throughline.config import Model
+from throughline.corpus import Corpus
+from throughline.model import LSTMGenerator
+from throughline.utilisation import DataWait, calibrated, flops_per_position, matrix_rate
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        Model(hidden_size=16, embedding_size=8),
+        Model(hidden_size=16, embedding_size=8, num_layers=3),
+        Model(hidden_size=8, embedding_size=8, num_layers=2, tie_weights=True),
+    ],
+)
+@pytest.mark.parametrize("steps", [1, 5])
+def test_the_formula_is_what_a_counter_counts(sizes: Model, steps: int) -> None:
+    V, B = 11, 3  # noqa: N806
+    model = LSTMGenerator(sizes, V).double()  # in float32 oneDNN's LSTM is one operation that the counter does not know
+    carried = tuple(torch.zeros(sizes.num_layers, B, sizes.hidden_size).double() for _ in range(2))
+    with FlopCounterMode(display=False) as counter:
+        logits, _ = model(torch.ones(B, steps, dtype=torch.long), carried)
+        logits.sum().backward()
+    not_needed = sizes.num_layers * 2 * B * 4 * sizes.hidden_size**2  # no gradient of the state that the first step is given
+    assert counter.get_total_flops() == B * steps * flops_per_position(sizes, V) - not_needed
+
+
+def test_the_formula_written_out() -> None:
+    assert flops_per_position(Model(hidden_size=2, embedding_size=3), 5) == 6 * (8 * 3 + 8 * 2 + 5 * 2)
+    assert flops_per_position(Model(hidden_size=2, num_layers=2, embedding_size=3), 5) == 6 * (8 * 3 + 8 * 2 * 3 + 5 * 2)
+    assert flops_per_position(Model(hidden_size=2, input="onehot"), 5) == 6 * (8 * 2 + 5 * 2)
+
+
+def test_the_matrix_rate_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the loop looks at the clock, then before and after a product: they take 2, 1 and 4 seconds
+    clock = iter([0.0, 0, 0, 2, 2, 2, 3, 3, 3, 7, 7])
+    monkeypatch.setattr(utilisation.time, "perf_counter", lambda: next(clock))
+    assert matrix_rate(torch.device("cpu"), "32-true", seconds=7) == 2 * 512**3 / 1
+
+
+def test_a_run_is_calibrated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([100.0, 200.0])
+    monkeypatch.setattr(utilisation, "matrix_rate", lambda *_: next(rates))
+    file, device = tmp_path / "run" / "device.json", torch.device("cpu")
+    assert calibrated(file, device, "32-true") == 100
+    assert calibrated(file, device, "32-true") == 100
+    assert json.loads(file.read_text()) == {
+        "device": "cpu",
+        "precision": "32-true",
+        "threads": torch.get_num_threads(),
+        "flops_per_second": 100.0,
+    }
+    assert calibrated(file, device, "64-true") == 200  # another precision has a rate of its own
+
+
+def test_waiting_for_data_is_told_from_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 3.5, 10.0, 10.25])
+    monkeypatch.setattr(utilisation.time, "perf_counter", lambda: next(clock))
+    wait = DataWait()
+    for action in (DataWait.FETCH, "run_training_batch", DataWait.FETCH):
+        with wait.profile(action):
+            pass
+    assert wait.seconds == 2.75
+
+
+def test_a_run_logs_its_share_of_the_matrix_rate(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utilisation, "matrix_rate", lambda *_: 1e9)
+    small = ("regime=windowed", "regime.steps=7", "regime.batch_size=50", "trainer.max_epochs=1")
+    summary = run(corpus, tmp_path, *small, "trainer.log_every_n_steps=5")
+    windows = corpus.train.targets  # each 7 steps wide, the first of them after padding; 50 a batch
+    assert summary["positions"] == windows * 7
+    assert summary["flops_per_position"] == flops_per_position(Model(hidden_size=16, embedding_size=8), len(corpus.vocab))
+    busy = summary["positions"] * summary["flops_per_position"] / 1e9
+    assert summary["device/utilisation"] == pytest.approx(busy / summary["seconds"])
+    assert 0 < summary["device/data_wait"] < 1
+
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/nll"]]
+    per_token = 7 * summary["flops_per_position"] / 1e9
+    assert [float(row["device/utilisation"]) for row in rows] == pytest.approx(
+        [float(row["train/tokens_per_second"]) * per_token for row in rows]
+    )
+    assert all(float(row["train/grad_norm"]) > 0 for row in rows)
+    if not torch.cuda.is_available():
+        assert column(tmp_path, "device/driver_utilisation") == []
+
+
+def test_the_gradient_norm_of_a_row_is_the_mean_over_its_updates(corpus: Corpus, tmp_path: Path) -> None:
+    still = ("optimizer=sgd", "optimizer.lr=1e-30", "schedule=constant", "trainer.precision=64-true", "regime=segments")
+    means = []
+    for name, more in (("each", []), ("pairs", ["trainer.accumulate_grad_batches=2"])):
+        (tmp_path / name).mkdir()
+        batches = ("regime.steps=525", "regime.batch_size=1", "trainer.log_every_n_steps=4", "trainer.max_epochs=4")
+        run(corpus, tmp_path / name, *still, *batches, *more)
+        means.append(column(tmp_path / name, "train/grad_norm"))
+    each, pairs = means
+    assert len(each) == len(pairs) == 8 // 4 + 2
+    assert each[0] > 0
+    # The two pieces of this text are near copies, so the mean of their gradients has nearly the norm of either.
+    assert pairs == pytest.approx(each, rel=0.1)
