@@ -30,12 +30,27 @@ def test_every_choice_builds(group: str, choice: str) -> None:
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "regime").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_regime_is_called_as_its_file_is(file: Path) -> None:
-    assert config(f"regime={file.stem}").regime.name == file.stem
+    assert config(f"regime={file.stem}").regime.name == file.stem.rstrip("0123456789")  # stateful8 has 8 streams
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "model").glob("*.yaml")), ids=lambda file: file.stem)
 def test_a_model_is_called_as_its_file_is(file: Path) -> None:
     assert config(f"model={file.stem}").model.name == file.stem
+
+
+@pytest.mark.parametrize("experiment", sorted((PROJECT / "conf" / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_member_of_an_experiment_builds(experiment: Path) -> None:
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        cfg = compose("train", overrides=[f"experiment={experiment.stem}"], return_hydra_config=True)
+    params = cfg.hydra.sweeper.params
+    members = [config(f"experiment={experiment.stem}", f"regime={name}").regime for name in params.regime.split(",")]
+    shapes = [(member.name, getattr(member, "streams", None)) for member in members]
+    assert shapes[0] == ("onestep", 1)
+    assert shapes[1:4] == [("windowed", None), ("padded", None), ("segments", None)]
+    assert shapes[4:] == [("stateful", 1), ("stateful", 8), ("stateful", 32), ("stateful", 128)]
+    assert params.seed == "1,2,3"
+    assert cfg.logger.group == experiment.stem
+    assert (cfg.budget.seconds is None) != (cfg.budget.tokens is None)
 
 
 def test_the_defaults() -> None:
@@ -88,6 +103,7 @@ def test_plain_is_plain() -> None:
         ),
         ("regime=onestep regime.bptt=2", "regime.bptt=2: input should be 1"),
         ("optimizer=sgd +optimizer.betas=[0.9,0.99]", "optimizer: betas is not an argument of SGD"),
+        ("trainer.val_checks=3 trainer.val_check_interval=4", "trainer: val_check_interval=4 and val_checks=3: give one"),
         ("budget=5", "budget=5: give a group of keys, for example budget.tokens=..."),
     ],
 )

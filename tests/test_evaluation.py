@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -62,6 +64,22 @@ def test_every_target_is_scored_once_after_its_warmup(targets: int, streams: int
                 assert read[row] + length - scored >= min(warmup, first)
             read[row] += length
     assert sorted(seen) == list(range(1, targets + 1))
+
+
+@given(st.integers(1, 5000), st.integers(1, 600))
+def test_a_part_of_the_split_is_spread_over_it_and_never_larger(targets: int, tokens: int) -> None:
+    line = Line.of([np.arange(targets + 1, dtype=np.uint16)])
+    settings = Evaluation(reset_every=50, streams=4, warmup=10, tokens=tokens)
+    carried, reset = loaders(line, settings, exact=False)
+    seen = [target for batch in carried for row in batch.targets.tolist() for target in row if target >= 0]
+    rows = max(1, min(4, targets // 40))
+    edges = np.arange(rows + 1) * targets // rows
+    per_row = -(-tokens // rows)
+    assert sorted(seen) == [t + 1 for a, b in pairwise(edges) for t in range(a, min(b, a + per_row))]
+    n_reset = sum(batch.n_valid for batch in reset)  # a batch is 81 pieces of 50
+    assert n_reset == targets if targets <= 4050 else tokens <= n_reset <= 4050
+    exactly = loaders(line, settings, exact=True)
+    assert [sum(batch.n_valid for batch in loader) for loader in exactly] == [targets, targets]
 
 
 def test_the_figure_while_training_is_close_to_the_exact_one(model: LSTMGenerator) -> None:

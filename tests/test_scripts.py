@@ -101,6 +101,27 @@ def test_a_sweep_has_a_folder_for_each_member(folder: Path) -> None:
     ]
 
 
+def test_a_member_that_fails_is_told_and_stops_no_other(folder: Path) -> None:
+    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=none", "data=text"]
+    sweep = [
+        "-m",
+        "optimizer.lr=1e30,0.01",
+        "data.path=fox.txt",
+        "hydra.sweep.dir=failing",
+        "hydra.sweep.subdir=${hydra:job.num}",
+    ]
+    run = call("train.py", *sweep, *small, "regime.streams=4", cwd=folder)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[0].startswith(f"failed: {folder}/failing/0: epoch 1, batch ")
+    assert run.stderr.splitlines()[-1].startswith("error: epoch 1, batch ")
+    failure = (folder / "failing" / "0" / "failure.txt").read_text()
+    assert failure.startswith("epoch 1, batch ")
+    assert " is not finite" in failure
+    assert (folder / "failing" / "1" / "summary.json").exists()
+    assert not (folder / "failing" / "0" / "summary.json").exists()
+    assert not (folder / "failing" / "1" / "failure.txt").exists()
+
+
 def test_generating(folder: Path) -> None:
     checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
     one = call("generate.py", checkpoint, "prompt=the quick", "length=30", "seed=1", cwd=folder)
@@ -133,7 +154,8 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
     [
         (
             ["train.py", "regime=statefull"],
-            "error: regime=statefull: allowed are onestep, padded, segments, stateful, windowed",
+            "error: regime=statefull: allowed are onestep, padded, segments, shuffled_carry, stateful, stateful1, "
+            "stateful128, stateful8, windowed",
         ),
         (["train.py", "regime.bptt=abc"], "error: regime.bptt='abc': input should be a valid integer"),
         (["train.py", "model.foo=1"], "error: Could not override 'model.foo'; `--cfg job` shows every key"),

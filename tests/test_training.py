@@ -140,7 +140,7 @@ def test_training_figures_are_means_over_tokens(corpus: Corpus, tmp_path: Path) 
     assert column(tmp_path, "train/nll") == pytest.approx([nll], abs=1e-6)  # batches of 1000 and 49 tokens
 
 
-@pytest.mark.parametrize("regime", ["stateful", "onestep", "windowed", "segments", "padded"])
+@pytest.mark.parametrize("regime", ["stateful", "onestep", "windowed", "segments", "padded", "shuffled_carry"])
 def test_every_regime_trains(regime: str, corpus: Corpus, tmp_path: Path) -> None:
     summary = run(corpus, tmp_path, f"regime={regime}", "trainer.max_epochs=1")
     assert summary["regime"] == regime
@@ -182,6 +182,21 @@ def test_a_budget_of_seconds_counts_training_only(corpus: Corpus, tmp_path: Path
     summary = run(corpus, tmp_path, "budget.seconds=1", "trainer.val_check_interval=5", "regime.streams=2", "regime.bptt=10")
     assert 1 <= summary["seconds"] < 1.1
     assert summary["steps"] > 20
+
+
+def test_validations_over_a_budget_are_closer_at_its_beginning(corpus: Corpus, tmp_path: Path) -> None:
+    budget = (
+        "budget.tokens=1600",
+        "trainer.val_checks=4",
+        "regime.streams=2",
+        "regime.bptt=8",
+    )  # 100 steps, over two epochs
+    run(corpus, tmp_path, *budget, "regime.rotate=true")
+    steps = [int(row["step"]) for row in rows(tmp_path) if row["val/nll"]]
+    tokens = [int(row["tokens"]) for row in rows(tmp_path) if row["val/nll"]]
+    assert len(steps) == 4  # and none at the end of an epoch
+    for k, seen in enumerate(tokens, start=1):
+        assert 0 <= seen - 1600 * (k / 4) ** 2 < 16 + 1
 
 
 def test_one_line_an_epoch_where_there_is_no_terminal(corpus: Corpus, tmp_path: Path) -> None:

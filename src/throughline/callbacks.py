@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -136,6 +137,25 @@ class Spending(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.steps, self._seconds = state_dict["tokens"], state_dict["steps"], state_dict["seconds"]
+
+
+class ValidationTimes(Callback):
+    """Validates `checks` times over the budget, more often at its beginning, where the loss falls fastest."""
+
+    def __init__(self, spending: Spending, checks: int) -> None:
+        self.spending = spending
+        self.checks = checks
+
+    def _behind(self, trainer: Trainer) -> int:
+        return int(self.checks * math.sqrt(self.spending.spent(trainer)))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.done = self._behind(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        behind = self._behind(trainer)
+        trainer.val_check_batch = 1 if behind > self.done else sys.maxsize  # what Lightning asks next, of its batches
+        self.done = behind
 
 
 class Figures(Callback):

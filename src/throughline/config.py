@@ -112,9 +112,16 @@ class Trainer:
     gradient_clip_val: Positive | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
     val_check_interval: PositiveInt | None = None
+    val_checks: PositiveInt | None = None
     checkpoint_seconds: Positive = 300.0
     log_every_n_steps: PositiveInt = 50
     num_workers: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.val_check_interval is not None and self.val_checks is not None:
+            raise ValueError(
+                f"val_check_interval={self.val_check_interval} and val_checks={self.val_checks}: give one of them"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -132,6 +139,7 @@ class Evaluation:
     reset_every: PositiveInt = 256
     streams: PositiveInt = 64
     warmup: Annotated[int, Field(ge=0)] = 256
+    tokens: PositiveInt | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

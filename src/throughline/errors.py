@@ -3,8 +3,10 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -42,6 +44,26 @@ def _exit(lines: list[str]) -> None:
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+@contextmanager
+def noted_failure(folder: Path, announce: bool) -> Iterator[None]:
+    """Leave in `folder` why a run failed, for those who look there later; what an earlier run said of itself goes.
+
+    With `announce` it is told on stderr as well, where otherwise nothing would be until much later.
+    """
+    for name in ("failure.txt", "summary.json"):
+        (folder / name).unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        why = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        (folder / "failure.txt").write_text(why.strip() + "\n")
+        if announce:
+            print(f"failed: {folder}: {why.strip().splitlines()[-1]}", file=sys.stderr)
+        if "wandb" in sys.modules:  # or the next run in this process would be logged into this one
+            sys.modules["wandb"].finish(exit_code=1)
+        raise
 
 
 def verbatim(argv: list[str], key: str) -> list[str]:

@@ -17,19 +17,29 @@ from throughline.regimes.stateful import Chunks
 TOKENS_PER_BATCH = 4096
 
 
-def carried_plan(line: Line, streams: int, warmup: int) -> Plan:
-    """One carried pass over the line, exact with one stream; with more, each first reads `warmup` targets unscored."""
+def carried_plan(line: Line, streams: int, warmup: int, tokens: int | None = None) -> Plan:
+    """One carried pass over the line, exact with one stream; with more, each first reads `warmup` targets unscored.
+
+    With `tokens` the streams end early, so that about so many targets are scored.
+    """
     streams = max(1, min(streams, line.targets // (4 * warmup))) if warmup else streams
     edges = np.arange(streams + 1) * line.targets // streams
     unscored = np.minimum(edges[:-1], warmup)
-    start, length = edges[:-1] - unscored, np.diff(edges) + unscored
+    scored = np.diff(edges) if tokens is None else np.minimum(np.diff(edges), -(-tokens // streams))
+    start, length = edges[:-1] - unscored, scored + unscored
     bounds = np.unique([*range(0, length.max(), max(1, TOKENS_PER_BATCH // streams)), length.max()])
     return Chunks(line.targets, start, length, unscored, bounds)
 
 
 def loaders(line: Line, settings: Evaluation, exact: bool) -> list[DataLoader[Batch]]:
     """The batches of both figures, in the order of `STAGES`."""
-    carried = carried_plan(line, 1, 0) if exact else carried_plan(line, settings.streams, settings.warmup)
+    tokens = None if exact else settings.tokens
+    carried = carried_plan(line, 1, 0) if exact else carried_plan(line, settings.streams, settings.warmup, tokens)
     rows = max(1, TOKENS_PER_BATCH // settings.reset_every)
     reset = Segments(steps=settings.reset_every, batch_size=rows).plan(line, seed=0, epoch=0)
-    return [DataLoader(Batches(plan, line), batch_size=None) for plan in (carried, reset)]
+    most = len(reset) if tokens is None else -(-tokens // (rows * settings.reset_every))
+    first = range(min(most, len(reset)))  # in a random order, so spread over the line
+    return [
+        DataLoader(Batches(carried, line), batch_size=None),
+        DataLoader(Batches(reset, line), batch_size=None, sampler=first),
+    ]

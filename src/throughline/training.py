@@ -5,6 +5,7 @@ import ctypes
 import json
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending
+from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending, ValidationTimes
 from throughline.config import Config, Precision
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
@@ -72,8 +73,8 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         precision=precision(config.trainer.precision, config.trainer.accelerator),
         gradient_clip_val=config.trainer.gradient_clip_val,
         accumulate_grad_batches=config.trainer.accumulate_grad_batches,
-        val_check_interval=config.trainer.val_check_interval,
-        check_val_every_n_epoch=None if config.trainer.val_check_interval else 1,
+        val_check_interval=sys.maxsize if config.trainer.val_checks else config.trainer.val_check_interval,
+        check_val_every_n_epoch=None if config.trainer.val_checks or config.trainer.val_check_interval else 1,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -83,6 +84,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
             Commit(),
             Numerics(config.numerics, output_dir / "checkpoints", console),
             spending,
+            *([ValidationTimes(spending, config.trainer.val_checks)] if config.trainer.val_checks else []),
             utilisation,
             figures,
             Display(console, spending, figures),

@@ -1,0 +1,42 @@
+"""`stateful` with its chunks in a random order and the state carried all the same: the ablation of order.
+
+Never a way to train: the state that a row goes on from belongs to another place of the line.
+"""
+
+from dataclasses import dataclass as plain_dataclass
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from throughline.corpus import Line
+from throughline.regimes import Cut, Plan
+from throughline.regimes.stateful import Stateful
+from throughline.settings import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class ShuffledCarry(Stateful):
+    """The batches of `Stateful`, each of them whole, in an order of their own each epoch; only the first one resets."""
+
+    @property
+    def name(self) -> str:
+        return "shuffled_carry"
+
+    def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        ordered = super().plan(line, seed, epoch)
+        return Shuffled(ordered, np.random.default_rng((seed, epoch)).permutation(len(ordered)))
+
+
+@plain_dataclass(frozen=True)
+class Shuffled(Plan):
+    """The batches of another plan in `order`, with the state carried from each to the next."""
+
+    ordered: Plan
+    order: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, k: int) -> Cut:
+        cut = self.ordered[int(self.order[k])]
+        return cut._replace(reset=np.full_like(cut.reset, k == 0))
