@@ -20,9 +20,9 @@ COMMAND = [
 ]
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     (folder / "fox.txt").write_text("the quick brown fox jumps over the lazy dog. " * 150)
-    command = [*COMMAND, f"output_root={folder}/out"]
+    command = [*COMMAND, f"output_root={folder}/out", *overrides]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

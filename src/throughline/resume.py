@@ -1,5 +1,6 @@
 """Finds what a run goes on from."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
             "\n".join(passed_over) or f"resume={resume}: no checkpoint in {folder}; resume=auto would start anew"
         )
     return None, {}, "\n".join([*passed_over, "resume: nothing to go on from, starting anew"])
+
+
+def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of the run in `folder`, if `resumed` is its last checkpoint and it ended by the same limits."""
+    file = folder / "summary.json"
+    if resumed != folder / "checkpoints" / "last.ckpt" or not file.exists():
+        return None
+    summary: dict[str, Any] = json.loads(file.read_text())
+    return summary if summary["limits"] == limits else None
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
