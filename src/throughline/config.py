@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from throughline.corpus import Corpus
 from throughline.errors import UserError
 from throughline.regimes import Regime
-from throughline.resume import run_folder
+from throughline.resume import run_folder, sweep_folder
 from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability
 from throughline.sources import Source
 
@@ -29,6 +29,8 @@ Precision = Literal["32-true", "64-true", "bf16-mixed"]
 # Where the checkout lies, so that outputs do too, from whatever folder a script is called.
 OmegaConf.register_new_resolver("project", lambda path: str(Path(__file__).parents[2] / path), replace=True)
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+# Cached, since Hydra asks once for the sweep and again for each member, whose own overrides no longer tell the sweep.
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
 
 
 @dataclass(frozen=True, config=STRICT)

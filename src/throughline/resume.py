@@ -26,6 +26,17 @@ def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> st
     return new
 
 
+def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
+    """The folder of a sweep: with `auto` that of the newest sweep by the same command, whose members go on, else `new`."""
+    if resume != "auto":
+        return new
+    asked = _apart_from_resume(overrides)
+    for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
+        if _apart_from_resume(OmegaConf.load(file).hydra.overrides.task) == asked:
+            return str(file.parent)
+    return new
+
+
 def _apart_from_resume(overrides: Any) -> list[str]:
     return [override for override in overrides if not override.startswith("resume=")]
 
