@@ -48,12 +48,11 @@ def _exit(lines: list[str]) -> None:
 
 @contextmanager
 def noted_failure(folder: Path, announce: bool) -> Iterator[None]:
-    """Leave in `folder` why a run failed, for those who look there later; what an earlier run said of itself goes.
+    """Leave in `folder` why a run failed, for those who look there later.
 
     With `announce` it is told on stderr as well, where otherwise nothing would be until much later.
     """
-    for name in ("failure.txt", "summary.json"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "failure.txt").unlink(missing_ok=True)  # of an earlier try
     try:
         yield
     except Exception as error:

@@ -31,15 +31,14 @@ def carried_plan(line: Line, streams: int, warmup: int, tokens: int | None = Non
     return Chunks(line.targets, start, length, unscored, bounds)
 
 
-def loaders(line: Line, settings: Evaluation, exact: bool) -> list[DataLoader[Batch]]:
-    """The batches of both figures, in the order of `STAGES`."""
+def loaders(line: Line, settings: Evaluation, exact: bool, rank: int = 0, world_size: int = 1) -> list[DataLoader[Batch]]:
+    """The batches of both figures, in the order of `STAGES`: this process's share of their rows."""
     tokens = None if exact else settings.tokens
     carried = carried_plan(line, 1, 0) if exact else carried_plan(line, settings.streams, settings.warmup, tokens)
     rows = max(1, TOKENS_PER_BATCH // settings.reset_every)
     reset = Segments(steps=settings.reset_every, batch_size=rows).plan(line, seed=0, epoch=0)
-    most = len(reset) if tokens is None else -(-tokens // (rows * settings.reset_every))
-    first = range(min(most, len(reset)))  # in a random order, so spread over the line
+    most = len(reset) if tokens is None else min(len(reset), -(-tokens // (rows * settings.reset_every)))
     return [
-        DataLoader(Batches(carried, line), batch_size=None),
-        DataLoader(Batches(reset, line), batch_size=None, sampler=first),
+        DataLoader(Batches(plan, line, rank, world_size), batch_size=None, sampler=range(batches))
+        for plan, batches in ((carried, len(carried)), (reset, most))  # those of `reset` are in a random order, so spread
     ]

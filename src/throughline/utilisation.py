@@ -90,7 +90,7 @@ class Utilisation(Callback):
     """Counts the work done, and says what share of the device's matrix rate it came to.
 
     Attributes:
-        positions: steps of rows that the model read, B x T a batch.
+        positions: steps of rows that the model read in this process, B x T a batch.
         data_wait: the profiler that the Trainer has to be given.
         matrix_rate: operations per second that the device was measured to do.
     """
@@ -108,7 +108,9 @@ class Utilisation(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.flops_per_position = flops_per_position(pl_module.model.sizes, pl_module.model.vocab_size)  # type: ignore[arg-type, union-attr]
         self.device = trainer.strategy.root_device
-        self.matrix_rate = calibrated(self.calibration, self.device, str(trainer.precision))
+        self.world_size = trainer.world_size
+        if trainer.is_global_zero:  # which alone reports
+            self.matrix_rate = calibrated(self.calibration, self.device, str(trainer.precision))
         self._asks_driver = self.device.type == "cuda"
 
     def on_train_batch_end(
@@ -125,10 +127,10 @@ class Utilisation(Callback):
         return figures if driver is None else {**figures, "device/driver_utilisation": driver}
 
     def whole(self, seconds: float) -> dict[str, float]:
-        """The figures of the whole run, `seconds` of training."""
+        """The figures of the whole run, `seconds` of training; several processes share its positions evenly."""
         return {
             **self._figures(self.positions, self.data_wait.seconds, seconds),
-            "positions": self.positions,
+            "positions": self.positions * self.world_size,
             "flops_per_position": self.flops_per_position,
             "matrix_rate": self.matrix_rate,
         }
