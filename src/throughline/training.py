@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import json
 import platform
 import resource
@@ -203,7 +204,10 @@ def peak_memory_bytes(trainer: Trainer) -> int:
 
 
 def _begin_peak_memory() -> None:
-    """Forget the peaks of earlier runs in this process, as in a sweep."""
+    """Forget the peaks of earlier runs in this process, as in a sweep, and let go of what they left."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # Linux alone can forget
