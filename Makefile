@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test slow check
+.PHONY: train test slow torture check
 
 train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
@@ -12,6 +12,9 @@ test: .venv/ready check
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+torture: .venv/ready
+	$(BIN)/python tests/torture.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

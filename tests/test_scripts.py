@@ -1,9 +1,11 @@
 """The commands as a user gives them, each in a process of its own."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,37 @@ def test_wandb_without_a_key_goes_offline_and_says_how_to_browse(folder: Path) -
     inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(runs[0])]
     shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
     assert "val/nll" in shown.stdout, shown.stderr
+
+
+def test_wandb_shows_a_run_of_several_lives_as_one(folder: Path) -> None:
+    (folder / "fox2.txt").write_text("the quick brown fox. " * 200)
+    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=3", "trainer.log_every_n_steps=3"]
+    saved = ["regime.streams=4", "regime.bptt=8", "trainer.checkpoint_seconds=0.05", "trainer.val_check_interval=40"]
+    command = ["data=text", "data.path=fox2.txt", *small, *saved, f"output_root={folder}/lives", "resume=auto"]
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "src" / "train.py"), *command],
+            cwd=folder,
+            env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        rows = 0
+        while process.poll() is None and rows < 12:
+            rows = sum(len(path.read_text().splitlines()) for path in (folder / "lives").rglob("metrics.csv"))
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert call("train.py", *command, cwd=folder, WANDB_MODE="offline").returncode == 0
+    (run,) = (folder / "lives" / "wandb").glob("offline-run-*")
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
+    shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
+    history = [record["history"] for line in shown.stdout.splitlines() if (record := json.loads(line))["type"] == "history"]
+    seen = [(row["item"]["_step"], row["item"]["train/nll"]) for row in history if "train/nll" in row["item"]]
+    (metrics,) = (folder / "lives").rglob("metrics.csv")
+    with metrics.open(newline="") as file:
+        wanted = [(int(row["step"]), float(row["train/nll"])) for row in csv.DictReader(file) if row["train/nll"]]
+    assert seen == wanted
+    assert len(seen) == len({step for step, _ in seen}) > 100
 
 
 def test_wandb_with_a_key_but_no_server_goes_offline_within_seconds(folder: Path) -> None:

@@ -63,7 +63,9 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
             _introduce(config, corpus, console)
             loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
             if config.logger.name == "wandb":
-                loggers.append(wandb_logger(config, output_dir, corpus.fingerprint, console))
+                rows = wandb_logger(config, output_dir, corpus.fingerprint, console)
+                rows.replay(output_dir / "metrics.csv")
+                loggers.append(rows)
             trainer, model, spending = _fit(config, corpus, output_dir, resumed, console, loggers)
 
         exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
