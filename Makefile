@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test slow torture check
+.PHONY: train test slow torture soak check
 
 train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
@@ -15,6 +15,9 @@ slow: .venv/ready
 
 torture: .venv/ready
 	$(BIN)/python tests/torture.py
+
+soak: .venv/ready
+	$(BIN)/python tests/soak.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

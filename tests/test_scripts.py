@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -11,13 +12,29 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT
+from throughline.errors import one_line_errors
 
 
-def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str, cwd: Path, limit: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script; no file that it writes may grow over `limit` bytes."""
     command = [sys.executable, str(PROJECT / "src" / arguments[0]), *arguments[1:]]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     env = {**clean, "NETRC": "/dev/null", "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+    def before() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=before,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +217,29 @@ def test_a_wrong_config_never_waits_for_torch(tmp_path: Path) -> None:
     assert result.stderr == "error: regime.bptt=0: input should be greater than 0\n"
     result = call("train.py", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert "torch was imported" in result.stderr  # a sound config does get there
+
+
+def test_a_disk_without_room_is_one_line_and_older_checkpoints_stay(tmp_path: Path) -> None:
+    """With a real limit of the system: a file may not grow over what the first checkpoint has."""
+    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 200)
+    small = ["data=text", "data.path=fox.txt", "model.hidden_size=16", "trainer.accelerator=cpu", "logger=none"]
+    command = [*small, "trainer.max_epochs=1", f"output_root={tmp_path}/out", "hydra.run.dir=out/run"]
+    assert call("train.py", *command, cwd=tmp_path).returncode == 0
+    checkpoints = tmp_path / "out" / "run" / "checkpoints"
+    before = {path.name: path.read_bytes() for path in checkpoints.iterdir()}
+    assert before.keys() == {"last.ckpt", "best.ckpt"}
+    limit = len(before["last.ckpt"]) // 2
+    full = call("train.py", *command[:-3], *command[-2:], "trainer.max_epochs=2", "resume=auto", cwd=tmp_path, limit=limit)
+    assert full.returncode == 2
+    assert full.stderr == (
+        f"error: {checkpoints}/best.ckpt: File too large; no checkpoint can be written, the older ones are as they were\n"
+    )
+    assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_write_without_room_anywhere_else_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit, one_line_errors(), Path("/dev/full").open("w") as file:
+        print("figures", file=file, flush=True)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == "error: writing failed: No space left on device; what was saved before is as it was\n"
