@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from throughline import atomic
+from throughline import atomic, portable
 from throughline.config import Model, checked
 from throughline.errors import UserError
 from throughline.model import LSTMGenerator
@@ -74,7 +74,9 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load_generator(path: str | Path) -> tuple[LSTMGenerator, Vocab]:
-    """The generator that a checkpoint holds, with its vocabulary."""
+    """The generator that a checkpoint or an exported `.safetensors` file holds, with its vocabulary."""
+    if Path(path).suffix == ".safetensors":
+        return portable.load(Path(path))
     checkpoint = read(path)
     about = checkpoint["throughline"]
     vocab = Vocab.from_plain(about["vocab"])
