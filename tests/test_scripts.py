@@ -178,6 +178,21 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
     assert float(printed["val/nll_reset"]) == pytest.approx(summary["val/nll_reset"], abs=1e-5)
 
 
+def test_exporting(folder: Path) -> None:
+    checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
+    result = call("export.py", checkpoint, "output=elsewhere", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [line.split(": ")[0] for line in result.stdout.splitlines()] == [
+        *("elsewhere/model.safetensors", "elsewhere/model.json", "elsewhere/model.onnx"),
+    ]
+    settings = ["prompt=the ", "length=40", "seed=3"]
+    here, there = (
+        call("generate.py", c, *settings, cwd=folder) for c in (checkpoint, "checkpoint=elsewhere/model.safetensors")
+    )
+    assert (there.returncode, there.stderr, there.stdout) == (0, "", here.stdout)
+    assert len(there.stdout) == len("the ") + 40 + 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -193,6 +208,7 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
         ),
         (["train.py", "hydra.run.dir=/dev/null/x"], "error: /dev/null/x: Not a directory"),
         (["generate.py"], "error: checkpoint is required: give it as checkpoint=..."),
+        (["export.py", "checkpoint=x", "tolerance=0"], "error: tolerance=0: input should be greater than 0"),
         (
             ["generate.py", "checkpoint=no.ckpt"],
             "error: checkpoint=no.ckpt: No such file or directory; give a .ckpt file of a run",

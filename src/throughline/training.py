@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from throughline import atomic
 from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending
 from throughline.config import Config, Precision
 from throughline.config import Trainer as TrainerSettings
@@ -98,9 +99,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 log_ending(logger, summary, passage, output_dir / "curve.png")
-        unfinished = output_dir / "summary.json.tmp"
-        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
-        unfinished.replace(output_dir / "summary.json")
+        atomic.write({output_dir / "summary.json": (json.dumps(summary, indent=2) + "\n").encode()})
     _conclude(summary, passage, output_dir, console)
     return summary
 
