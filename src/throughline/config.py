@@ -250,6 +250,16 @@ class GenerateConfig:
     seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
+@dataclass(frozen=True, config=STRICT)
+class ExportConfig:
+    """What `src/export.py` is told; without an output folder the files go beside the checkpoint."""
+
+    checkpoint: str
+    output: str | None
+    onnx: bool
+    tolerance: Positive
+
+
 T = TypeVar("T")
 
 

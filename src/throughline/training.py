@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from throughline import atomic
 from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending, ValidationTimes
 from throughline.config import Config, Precision
 from throughline.config import Trainer as TrainerSettings
@@ -68,7 +69,9 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
             _introduce(config, corpus, console)
             loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
             if config.logger.name == "wandb":
-                loggers.append(wandb_logger(config, output_dir, corpus.fingerprint, console))
+                rows = wandb_logger(config, output_dir, corpus.fingerprint, console)
+                rows.replay(output_dir / "metrics.csv")
+                loggers.append(rows)
             trainer, model, spending, utilisation = _fit(config, corpus, output_dir, resumed, console, loggers)
 
         exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
@@ -102,9 +105,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 log_ending(logger, summary, passage, output_dir / "curve.png")
-        unfinished = output_dir / "summary.json.tmp"
-        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
-        unfinished.replace(output_dir / "summary.json")
+        atomic.write({output_dir / "summary.json": (json.dumps(summary, indent=2) + "\n").encode()})
     _conclude(summary, passage, output_dir, console)
     return summary
 
