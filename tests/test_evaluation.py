@@ -1,4 +1,6 @@
+import csv
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from throughline.batch import Batches
 from throughline.config import Evaluation
 from throughline.corpus import Line
-from throughline.evaluation import evaluate
+from throughline.evaluation import ByPosition, evaluate
 from throughline.learner import STAGES, Learner
 from throughline.model import LSTMGenerator
 from throughline.protocol import carried_plan, loaders
@@ -44,6 +46,22 @@ def test_both_figures_equal_those_worked_out_by_hand(model: LSTMGenerator, targe
     reset, _ = nll(model, line, reset_every=10)
     assert figures["val/nll_reset"] == pytest.approx(reset, abs=1e-12)
     assert (abs(carried - reset) > 1e-5) == (targets > 10)
+
+
+def test_nll_by_position_equals_that_worked_out_by_hand(model: LSTMGenerator, tmp_path: Path) -> None:
+    line, by_position = random_line(36), ByPosition(reset_every=10)
+    figures = evaluate(model, VOCAB, line, Evaluation(reset_every=10), "cpu", by_position)
+    by_position.write(tmp_path / "by_position.csv")
+    with (tmp_path / "by_position.csv").open(newline="") as file:
+        rows = [(int(row["position"]), float(row["nll"]), int(row["targets"])) for row in csv.DictReader(file)]
+    tokens = torch.from_numpy(line.tokens.astype(np.int64))
+    with torch.no_grad():
+        rest = [F.cross_entropy(model(t[None, :-1])[0][0], t[1:], reduction="none") for t in tokens.unfold(0, 11, 10)]
+        rest.append(F.cross_entropy(model(tokens[None, 30:-1])[0][0], tokens[31:], reduction="none"))
+    columns = [[piece[p].item() for piece in rest if p < len(piece)] for p in range(10)]
+    assert rows == [(p, pytest.approx(np.mean(column)), len(column)) for p, column in enumerate(columns, start=1)]
+    assert [targets for _, _, targets in rows] == [4] * 5 + [3] * 5
+    assert sum(nll * targets for _, nll, targets in rows) / 35 == pytest.approx(figures["val/nll_reset"], abs=1e-12)
 
 
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 40))

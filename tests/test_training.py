@@ -173,10 +173,10 @@ def test_a_budget_of_seconds_counts_training_only(corpus: Corpus, tmp_path: Path
     monkeypatch.setattr("throughline.callbacks.time.perf_counter", tick)
     slow = training.Learner.validation_step
 
-    def slow_validation_step(*args: Any) -> None:
+    def slow_validation_step(*args: Any) -> torch.Tensor:
         nonlocal now
         now += 100.0
-        slow(*args)
+        return slow(*args)
 
     monkeypatch.setattr(training.Learner, "validation_step", slow_validation_step)
     summary = run(corpus, tmp_path, "budget.seconds=1", "trainer.val_check_interval=5", "regime.streams=2", "regime.bptt=10")

@@ -1,20 +1,66 @@
 """The exact figures of a model on a line, by the one protocol."""
 
-from lightning.pytorch import Trainer
+import csv
+from pathlib import Path
+from typing import Any
 
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from throughline.batch import IGNORE_INDEX, Batch
 from throughline.callbacks import Commit
 from throughline.checkpoint import load_generator
 from throughline.config import EvaluateConfig, Evaluation
 from throughline.corpus import Line
-from throughline.learner import Learner
+from throughline.learner import STAGES, Learner
 from throughline.model import LSTMGenerator
 from throughline.protocol import loaders
 from throughline.quiet import quieten
 from throughline.vocab import Vocab
 
 
+class ByPosition(Callback):
+    """Adds up the nll of the pass with resets by position: how many tokens the model has read since it began from zeros.
+
+    Attributes:
+        nll_sum, targets: (R,) of the first, second, ... target after a reset.
+    """
+
+    def __init__(self, reset_every: int) -> None:
+        self.nll_sum, self.targets = torch.zeros(2, reset_every, dtype=torch.float64)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if STAGES[dataloader_idx] == "val_reset":
+            steps = batch.targets.shape[1]
+            self.nll_sum[:steps] += outputs.cpu().double().sum(dim=0)
+            self.targets[:steps] += (batch.targets != IGNORE_INDEX).sum(dim=0).cpu()
+
+    def write(self, path: Path) -> None:
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["position", "nll", "targets"])
+            for position, (nll, targets) in enumerate(
+                zip(self.nll_sum.tolist(), self.targets.tolist(), strict=True), start=1
+            ):
+                if targets:
+                    rows.writerow([position, nll / targets, int(targets)])
+
+
 def evaluate(
-    model: LSTMGenerator, vocab: Vocab, line: Line, settings: Evaluation, accelerator: str = "auto"
+    model: LSTMGenerator,
+    vocab: Vocab,
+    line: Line,
+    settings: Evaluation,
+    accelerator: str = "auto",
+    by_position: ByPosition | None = None,
 ) -> dict[str, float]:
     """The exact figures: one carried pass in one row, and one with resets, in the precision of the weights."""
     quieten()
@@ -27,7 +73,7 @@ def evaluate(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[Commit()],
+        callbacks=[Commit(), *([by_position] if by_position else [])],
     )
     trainer.validate(learner, loaders(line, settings, exact=True), verbose=False)
     return learner.figures

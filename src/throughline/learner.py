@@ -100,18 +100,18 @@ class Learner(LightningModule):
         """One batch through the model, from the stage's carried state to its next one.
 
         Returns:
-            The nll (B,) in nats, summed over the valid targets of each row, and the logits (B, T, V).
+            The nll (B, T) in nats, zero where nothing is predicted, and the logits (B, T, V).
         """
         logits, state = self.model(batch.inputs, self.carry.begin(stage, batch.reset))
         self.carry.offer(stage, state)
         flat, targets = logits.flatten(0, 1), batch.targets.flatten()
         nll = F.cross_entropy(flat, targets, ignore_index=IGNORE_INDEX, reduction="none")
-        return nll.view(batch.targets.shape).sum(dim=1), logits
+        return nll.view(batch.targets.shape), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         self._seed_dropout()
         nll, _ = self.step("train", batch)
-        self.row_nll = nll.detach()
+        self.row_nll = nll.detach().sum(dim=1)
         self.nll_sum_of_batch = self.trainer.strategy.reduce(self.row_nll.sum(), reduce_op="sum")
         # Over the valid targets of all processes, between which gradients are averaged.
         return {"loss": nll.sum() * self.trainer.world_size / batch.n_valid, "nll_sum": self.nll_sum_of_batch}
@@ -135,12 +135,13 @@ class Learner(LightningModule):
         for meter in (*self.nll_sum, *self.tokens):
             meter.set_dtype(dtype)  # here, since moving the module to its device sets it back
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         nll, logits = self.step(STAGES[dataloader_idx], batch)
         if batch.n_valid:  # a batch may be warm-up only
             self.nll_sum[dataloader_idx].update(nll.sum())
             self.tokens[dataloader_idx].update((batch.targets != IGNORE_INDEX).sum())
             self.accuracy[dataloader_idx].update(logits.argmax(-1), batch.targets)
+        return nll
 
     def on_validation_epoch_end(self) -> None:
         self.figures.clear()

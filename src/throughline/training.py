@@ -28,7 +28,7 @@ from throughline.config import Trainer as TrainerSettings
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
 from throughline.errors import UserError
-from throughline.evaluation import evaluate
+from throughline.evaluation import ByPosition, evaluate
 from throughline.generation import generate
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
@@ -74,7 +74,8 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
                 loggers.append(rows)
             trainer, model, spending, utilisation = _fit(config, corpus, output_dir, resumed, console, loggers)
 
-        exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
+        by_position = ByPosition(config.evaluation.reset_every)
+        exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator, by_position)
         summary = {
             "name": config.name,
             "regime": config.regime.name,
@@ -99,6 +100,7 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
             "data": corpus.fingerprint,
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
+        by_position.write(output_dir / "by_position.csv")
         passage = _passage(model, corpus, config)
         (output_dir / "samples.txt").write_text(passage + "\n")
         draw_curve(output_dir / "metrics.csv", output_dir / "curve.png", config.name)
