@@ -1,0 +1,376 @@
+"""Runs side by side: what each was told, what came of it, and how that spreads over seeds.
+
+What lies in a run's folder may come from anywhere, so it is read as plain data and believed only where it fits together.
+"""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from throughline.errors import UserError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a run: how it is written, which end of it is the better one, and how it was measured."""
+
+    key: str
+    heading: str
+    show: Callable[[float], str]
+    better: Callable[[Iterable[float]], float] | None
+    how: str
+
+
+FIGURES = (
+    Figure(
+        "val/nll",
+        "nll, carried",
+        "{:.4f}".format,
+        min,
+        "Nats per token of the validation split, read once from beginning to end with the state carried, by the weights at "
+        "the end of the run, in float32.",
+    ),
+    Figure(
+        "val/nll_reset",
+        "nll, reset",
+        "{:.4f}".format,
+        min,
+        "The same with the state set to zeros every so many tokens: evaluation.reset_every, 256 unless told otherwise.",
+    ),
+    Figure("val/bpc", "bpc", "{:.4f}".format, min, "Bits per character, or per event: the carried nll over the log of 2."),
+    Figure(
+        "tokens_per_second",
+        "tokens/s",
+        "{:,.0f}".format,
+        max,
+        "Targets trained on, over seconds of training; validation and checkpoints are not counted in these.",
+    ),
+    Figure(
+        "device/utilisation",
+        "utilisation",
+        "{:.1%}".format,
+        max,
+        "Operations that the model needs for the positions it read, padding included, over seconds of training, over the "
+        "rate of the fastest matrix product that the device was measured to do in the same precision when the run began.",
+    ),
+    Figure(
+        "device/data_wait",
+        "data wait",
+        "{:.1%}".format,
+        min,
+        "The share of the seconds of training in which the next batch was waited for.",
+    ),
+    Figure(
+        "peak_memory_bytes",
+        "peak memory",
+        lambda value: f"{value / 2**20:,.0f} MiB",
+        min,
+        "The most memory that the process held, or on a GPU its tensors; libraries and data included.",
+    ),
+    Figure("updates", "updates", "{:,.0f}".format, None, "How many times the optimizer changed the weights."),
+    Figure(
+        "seconds_to_worst",
+        "time to worst",
+        "{:,.1f} s".format,
+        min,
+        "Seconds of training until a validation first found a carried nll as low as the one that the worst of all finished "
+        "runs ended with. Validations on the way come at intervals, so this is at most as much too long as theirs.",
+    ),
+    Figure(
+        "cost",
+        "cost",
+        "{:,.1f}x".format,
+        min,
+        "That time, as a multiple of the shortest one in this table.",
+    ),
+)
+AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "updates": "updates"}
+PRIVATE = ("seed", "resume", "output_root", "logger.")
+"""Settings in which two runs may differ and still be the same but for chance."""
+
+
+class Spread(NamedTuple):
+    """A figure over the seeds: the mean, and the lowest and the highest of them."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        return cls(math.fsum(values) / len(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the folder of a run says.
+
+    Attributes:
+        settings: its configuration, flat, by dotted names.
+        overrides: what it was told on the command line.
+        fault: why it has no figures; empty for a finished run.
+        summary, figures, curve, by_position, passage: empty where there is a fault.
+        curve: the rows of `metrics.csv`, with `updates` as one more column.
+        by_position: (position, nll, targets), ascending.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    overrides: list[str]
+    fault: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    by_position: list[tuple[int, float, int]] = field(default_factory=list)
+    passage: str = ""
+
+    @property
+    def regime(self) -> str:
+        return str(self.settings.get("regime._target_", "unknown")).split(".")[-2:][0]
+
+    @property
+    def seed(self) -> Any:
+        return self.settings.get("seed", "?")
+
+    @property
+    def train_targets(self) -> int:
+        """How many targets its training line has."""
+        return round(self.summary["tokens"] / self.summary["epochs"])
+
+    @property
+    def validations(self) -> list[dict[str, float]]:
+        return [row for row in self.curve if "val/nll" in row]
+
+
+def read_run(folder: Path) -> Run:
+    """Read the folder of a run; whatever is wrong with it becomes its `fault`, and it then has no figures."""
+    settings: dict[str, Any] = {}
+    overrides: list[str] = []
+    try:
+        settings = _flat(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=False))
+        overrides = [str(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
+        if (folder / "failure.txt").exists():
+            lines = (folder / "failure.txt").read_text(errors="replace").split("\n")
+            return Run(folder, settings, overrides, "failed: " + next((line for line in lines[::-1] if line.strip()), ""))
+        if not (folder / "summary.json").exists():
+            return Run(folder, settings, overrides, "not finished")
+        summary = json.loads((folder / "summary.json").read_text())
+        per_update = int(settings.get("trainer.accumulate_grad_batches", 1))
+        with (folder / "metrics.csv").open(newline="") as file:
+            curve = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        for row in curve:
+            row["updates"] = row["step"] / per_update
+            _ = [row[axis] for axis in AXES]
+        figures = {f.key: float(summary[f.key]) for f in FIGURES if f.key in summary}
+        figures["updates"] = int(summary["steps"]) / per_update
+        needed = [figures[key] for key in ("val/nll", "val/nll_reset", "val/bpc", "tokens_per_second", "peak_memory_bytes")]
+        if not all(map(math.isfinite, [*needed, *(row["val/nll"] for row in curve[-1:])])):
+            return Run(folder, settings, overrides, "failed: its figures are not finite")
+        if (curve[-1]["step"], curve[-1]["tokens"]) != (summary["steps"], summary["tokens"]):
+            return Run(folder, settings, overrides, "not finished: it has gone on since its summary was written")
+        by_position = []
+        if (folder / "by_position.csv").exists():
+            with (folder / "by_position.csv").open(newline="") as file:
+                by_position = [(int(r["position"]), float(r["nll"]), int(r["targets"])) for r in csv.DictReader(file)]
+        passage = (folder / "samples.txt").read_text(errors="replace")
+        run = Run(folder, settings, overrides, "", summary, figures, curve, by_position, passage)
+        _ = _identity(run), _limits(run), run.train_targets
+        return run
+    except Exception as error:  # files can be wrong in more ways than have names
+        return Run(folder, settings, overrides, f"unreadable: {type(error).__name__}: {error}")
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix.rstrip("."): node}
+    return {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+
+
+def _identity(run: Run) -> tuple[str, int]:
+    return str(run.summary["data"]["tokens_sha256"]), int(run.summary["data"]["vocab"])
+
+
+def _limits(run: Run) -> tuple[tuple[str, float], ...]:
+    return tuple((str(key), float(value)) for key, value in run.summary["limits"].items() if value is not None)
+
+
+@dataclass(frozen=True)
+class Member:
+    """Runs that differ in nothing but the seed."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def regime(self) -> str:
+        return self.runs[0].regime
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        return {k: v for k, v in self.runs[0].settings.items() if not k.startswith(PRIVATE)}
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if not run.fault]
+
+    @property
+    def faults(self) -> list[Run]:
+        return [run for run in self.runs if run.fault]
+
+    def figure(self, key: str) -> Spread | None:
+        """Over the finished runs; None where one of them does not have it."""
+        values = [run.figures.get(key, math.nan) for run in self.finished]
+        return Spread.of(values) if values and all(map(math.isfinite, values)) else None
+
+    @property
+    def nll(self) -> Spread:
+        return Spread.of([run.figures["val/nll"] for run in self.finished])
+
+    def nll_at(self, tokens: float) -> Spread:
+        """The carried nll on the way, where so many tokens had been read: between two validations by a straight line."""
+        return Spread.of(
+            [
+                float(np.interp(tokens, [row["tokens"] for row in v], [row["val/nll"] for row in v]))
+                for v in (run.validations for run in self.finished)
+            ]
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and steps of a batch, as far as the settings tell."""
+        rows = self.settings.get("regime.streams", self.settings.get("regime.batch_size", 0))
+        steps = self.settings.get(
+            "regime.bptt", self.settings.get("regime.steps", self.settings.get("regime.max_length", 0))
+        )
+        return rows, steps
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Members in the order of their carried nll, those without a finished run last.
+
+    Attributes:
+        worst: the highest carried nll that a finished run ended with, by its last validation on the way.
+        budget: what all runs were given, in words; empty where they were not given the same.
+        cautions: what to keep in mind when comparing them.
+    """
+
+    members: list[Member]
+    worst: float
+    budget: str
+    cautions: list[str]
+
+    @property
+    def finished(self) -> list[Member]:
+        return [member for member in self.members if member.finished]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for member in self.members for run in member.runs]
+
+    def best(self, figure: Figure) -> float | None:
+        """The best mean of a figure, where it has a better end and there is something to be better than."""
+        means = [spread.mean for member in self.finished if (spread := member.figure(figure.key))]
+        return figure.better(means) if figure.better and len(means) > 1 else None
+
+    def differences(self) -> dict[str, list[str]]:
+        """The settings in which members differ, with the value of each member."""
+        keys = sorted({key for member in self.members for key in member.settings})
+        values = {key: [str(member.settings.get(key, "")) for member in self.members] for key in keys}
+        return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def read(folders: Sequence[str | Path]) -> Comparison:
+    """Compare all runs in and under `folders`.
+
+    Raises:
+        UserError: there are none, none is finished, or they are of different data.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"runs={folder}: no such folder; give that of a sweep or of a run, or several as [a,b]")
+    found = {file.parent.parent.resolve() for folder in folders for file in Path(folder).rglob(".hydra/config.yaml")}
+    if not found:
+        raise UserError(f"runs={', '.join(map(str, folders))}: no run lies there; give the folder of a sweep or of a run")
+    runs = [read_run(folder) for folder in sorted(found, key=_natural)]
+    finished = [run for run in runs if not run.fault]
+    if not finished:
+        lines = [f"{run.folder}: {run.fault}" for run in runs]
+        raise UserError("\n".join(["runs: none of these is finished, so there is nothing to compare:", *lines]))
+    if len({_identity(run) for run in finished}) > 1:
+        sources = Counter(f"{run.summary['data']['source']} {_identity(run)[0][:12]}" for run in finished)
+        told = "; ".join(f"{source} ({n} runs)" for source, n in sources.items())
+        raise UserError(f"runs: of different data, whose nll cannot be compared: {told}")
+    worst = max(run.validations[-1]["val/nll"] for run in finished)
+    for run in finished:
+        run.figures["seconds_to_worst"] = next(row["seconds"] for row in run.validations if row["val/nll"] <= worst)
+    members = _members(runs)
+    shortest = min(spread.mean for member in members if (spread := member.figure("seconds_to_worst")))
+    for run in finished:
+        run.figures["cost"] = run.figures["seconds_to_worst"] / shortest
+    members.sort(key=lambda member: member.nll.mean if member.finished else math.inf)
+    return Comparison(members, worst, _budget(finished), _cautions(members, finished))
+
+
+def _natural(folder: Path) -> list[tuple[int, str]]:
+    """The members of a sweep by number: 2 before 10."""
+    return [(int(part.split("-")[0]) if part.split("-")[0].isdecimal() else -1, part) for part in folder.parts]
+
+
+def _members(runs: list[Run]) -> list[Member]:
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        settings = {key: value for key, value in run.settings.items() if not key.startswith(PRIVATE)}
+        alike.setdefault(json.dumps(settings, sort_keys=True, default=str), []).append(run)
+    unnamed = [Member("", group) for group in alike.values()]
+    return [Member(_label(member, unnamed), member.runs) for member in unnamed]
+
+
+def _label(member: Member, members: list[Member]) -> str:
+    """The regime, and what tells the member from others of the same one."""
+    others = [other.settings for other in members if other.regime == member.regime]
+    keys = {key for settings in others for key in settings}
+    differing = sorted(key for key in keys if len({str(settings.get(key)) for settings in others}) > 1)
+    return " ".join([member.regime, *(f"{key.split('.')[-1]}={member.settings.get(key)}" for key in differing)])
+
+
+def _budget(runs: list[Run]) -> str:
+    limits = {_limits(run) for run in runs}
+    names = {"seconds": "{:,g} seconds of training", "tokens": "{:,.0f} tokens", "max_epochs": "{:,.0f} epochs"}
+    if len(limits) > 1:
+        return ""
+    return ", or at most ".join(names.get(key, key + " {:g}").format(value) for key, value in limits.pop())
+
+
+def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
+    told = []
+    faults = [run for member in members for run in member.faults]
+    if faults:
+        told.append(f"{len(faults)} of {len(faults) + len(finished)} runs have no figures: they failed or are not finished.")
+    if not _budget(finished):
+        told.append("The runs were not given equal budgets, so what they ended with says little about their regimes.")
+    few = [member.label for member in members if len({run.seed for run in member.finished}) == 1]
+    if few:
+        told.append(f"One seed only, so chance cannot be told from merit: {', '.join(few)}.")
+    if len({run.summary.get("reset_every") for run in finished}) > 1:
+        told.append("evaluation.reset_every differs, so the nll with resets cannot be compared.")
+    for key in ("device", "devices", "precision", "versions", "parameters"):
+        values = sorted({json.dumps(run.summary.get(key)) for run in finished})
+        if len(values) > 1:
+            told.append(f"{key} differs between the runs: {', '.join(values)}.")
+    rates = [float(run.summary["matrix_rate"]) for run in finished if "matrix_rate" in run.summary]
+    if rates and max(rates) > 1.25 * min(rates):
+        told.append(
+            f"The device was measured at between {min(rates):.3g} and {max(rates):.3g} operations a second: it was "
+            "slowed down at times, or there are several, so speeds and utilisation are rough."
+        )
+    return told
