@@ -144,7 +144,7 @@ class Run:
     @property
     def train_targets(self) -> int:
         """How many targets its training line has."""
-        return round(self.summary["tokens"] / self.summary["epochs"])
+        return round(float(self.summary["tokens"]) / float(self.summary["epochs"]))
 
     @property
     def validations(self) -> list[dict[str, float]]:
@@ -172,6 +172,9 @@ def read_run(folder: Path) -> Run:
             _ = [row[axis] for axis in AXES]
         figures = {f.key: float(summary[f.key]) for f in FIGURES if f.key in summary}
         figures["updates"] = int(summary["steps"]) / per_update
+        driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
+        if driver:
+            figures["device/driver_utilisation"] = math.fsum(driver) / len(driver)
         needed = [figures[key] for key in ("val/nll", "val/nll_reset", "val/bpc", "tokens_per_second", "peak_memory_bytes")]
         if not all(map(math.isfinite, [*needed, *(row["val/nll"] for row in curve[-1:])])):
             return Run(folder, settings, overrides, "failed: its figures are not finite")

@@ -260,6 +260,20 @@ class ExportConfig:
     tolerance: Positive
 
 
+@dataclass(frozen=True, config=STRICT)
+class CompareConfig:
+    """What `src/compare.py` is told; without `out` the report goes into the first of the folders."""
+
+    runs: str | Annotated[list[str], Field(min_length=1)]
+    out: str | None
+    logger: Logger
+    output_root: str
+
+    @property
+    def folders(self) -> list[str]:
+        return [self.runs] if isinstance(self.runs, str) else self.runs
+
+
 T = TypeVar("T")
 
 

@@ -1,0 +1,174 @@
+"""Writes a comparison down: a page that needs nothing but itself, the same in Markdown, pictures, and a tidy table."""
+
+import csv
+import io
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from throughline import atomic
+from throughline.answers import SEEDS_NEEDED, answers
+from throughline.charts import COLOURS, Chart, charts, for_plotly, pictures
+from throughline.comparison import FIGURES, Comparison, Member, read
+from throughline.config import CompareConfig
+from throughline.errors import UserError
+from throughline.quiet import quieten
+
+
+def compare(config: CompareConfig) -> None:
+    """Compare the runs under the configured folders, and leave the report in `out`.
+
+    Raises:
+        UserError: there is nothing to compare, or the folder cannot be written.
+    """
+    quieten()
+    comparison = read(config.folders)
+    folder = Path(config.folders[0]) / "comparison" if config.out is None else Path(config.out)
+    drawn = charts(comparison)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = pictures(drawn, folder)
+        page = told(comparison, drawn, files)
+        atomic.write(
+            {
+                folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **page).encode(),
+                folder / "report.md": _rendered("report.md.jinja", **page).encode(),
+                folder / "runs.csv": tidy(comparison).encode(),
+            }
+        )
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; give out=FOLDER") from None
+    for member in comparison.members:
+        print(f"{member.label}: " + (f"nll {member.nll.mean:.4f}" if member.finished else member.faults[0].fault))
+    for caution in comparison.cautions:
+        print(caution)
+    print(f"{folder / 'report.html'}")
+
+
+def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
+    """Everything that the page says, as plain values."""
+    return {
+        "comparison": comparison,
+        "headline": _headline(comparison),
+        "columns": FIGURES,
+        "table": [_row(comparison, member, rank) for rank, member in enumerate(comparison.members)],
+        "answers": answers(comparison),
+        "seeds_needed": SEEDS_NEEDED,
+        "charts": [
+            {"chart": chart, "views": chart.views, "files": [file.name for file in files[chart.key]]} for chart in drawn
+        ],
+        "specs": [
+            {
+                "key": chart.key,
+                "of_members": chart.of_members,
+                "bars": chart.views[0].bars,
+                "view": 0,
+                "views": [for_plotly(view) for view in chart.views],
+            }
+            for chart in drawn
+        ],
+        "colours": {member.label: COLOURS[rank % len(COLOURS)] for rank, member in enumerate(comparison.finished)},
+        "passages": [(member.label, member.finished[0]) for member in comparison.finished],
+        "differences": comparison.differences(),
+        "runs": [
+            {
+                "folder": os.path.relpath(run.folder),
+                "member": member.label,
+                "seed": run.seed,
+                "state": run.fault or "finished",
+                "command": shlex.join(["python", "src/train.py", *run.overrides]),
+            }
+            for member in comparison.members
+            for run in member.runs
+        ],
+        "first": comparison.finished[0].finished[0].summary,
+    }
+
+
+def _headline(comparison: Comparison) -> str:
+    best, *others = comparison.finished
+    budget = f"after {comparison.budget} each" if comparison.budget else "after budgets that differ"
+    if not others:
+        return (
+            f"{best.label} ended with a carried nll of {best.nll.mean:.3f}, {budget}; there is nothing to compare it with."
+        )
+    tied = [member.label for member in others if member.nll.low <= best.nll.high]
+    if tied:
+        return (
+            f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats a token, by its seeds not to be "
+            f"told from {', '.join(tied)}."
+        )
+    gap = others[0].nll.mean - best.nll.mean
+    return (
+        f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats a token, {gap:.3f} less than "
+        f"{others[0].label}."
+    )
+
+
+def _row(comparison: Comparison, member: Member, rank: int) -> dict[str, Any]:
+    """A member in the table: a cell a figure, each with the mean, the range over the seeds, and whether it is the best."""
+    cells = []
+    for figure in FIGURES:
+        spread = member.figure(figure.key)
+        if spread is None:
+            cells.append({"mean": "", "seeds": "", "best": False})
+        else:
+            seeds = f"{figure.show(spread.low)} to {figure.show(spread.high)}" if len(member.finished) > 1 else ""
+            cells.append({"mean": figure.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(figure)})
+    return {
+        "label": member.label,
+        "seeds": ", ".join(str(run.seed) for run in member.finished),
+        "cells": cells,
+        "faults": [f"seed {run.seed} {run.fault}" for run in member.faults],
+        "finished": bool(member.finished),
+    }
+
+
+def tidy(comparison: Comparison) -> str:
+    """A row a run: what it is, how it ended, its figures where it is finished, and the settings in which runs differ."""
+    differing = list(comparison.differences())
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    keys = [figure.key for figure in FIGURES]
+    rows.writerow(["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing])
+    for member in comparison.members:
+        for run in member.runs:
+            spent = [run.summary.get("tokens", ""), run.summary.get("seconds", "")]
+            figures = [run.figures.get(key, "") for key in keys]
+            settings = [run.settings.get(key, "") for key in differing]
+            state = run.fault or "finished"
+            rows.writerow(
+                [os.path.relpath(run.folder), member.label, run.regime, run.seed, state, *spent, *figures, *settings]
+            )
+    return text.getvalue()
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    source: str = get_plotlyjs()
+    return source
+
+
+def _rendered(template: str, **values: Any) -> str:
+    """A template with everything in it escaped: what the runs say may come from anywhere."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    return environment.get_template(template).render(**values)
+
+
+def _cell(text: Any) -> str:
+    """Text in one line of Markdown, none of it taken for Markdown."""
+    line = " ".join(str(text).split())
+    for mark in "\\`*_[]|~#":
+        line = line.replace(mark, f"\\{mark}")
+    return line
