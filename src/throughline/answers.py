@@ -123,13 +123,13 @@ def _accepted(comparison: Comparison) -> Answer:
         return _missing(question, comparison, "stateful", "another regime")
     verdict, told = _beside(comparison, accepted[0], rivals[0], "The one that wins here.", "One that does not win here.")
     parts = [
-        "Truncated backpropagation through time over parallel contiguous streams: `stateful`.",
+        "Truncated backpropagation through time over parallel contiguous streams: stateful.",
         f"{_ended(comparison)} {_named(accepted[0])} {told} the best of the others, {_named(rivals[0])}.",
     ]
     times = [(member.label, member.figure("seconds_to_worst")) for member in (accepted[0], *rivals)]
     parts.append(
         f"To reach a carried nll of {comparison.worst:.3f}, what the worst run of all ended with, took "
-        f"{_and([f'{label} {spread.mean:,.1f} s' for label, spread in times if spread])}."
+        f"{_and([f'{label} {spread.mean:,.3g} s' for label, spread in times if spread])}."
     )
     return Answer(question, verdict, " ".join(parts))
 
@@ -175,9 +175,10 @@ def _beside(
     if x.low <= y.high and y.low <= x.high:
         return UNSUPPORTED, "cannot be told by its seeds from"
     how = f"{abs(x.mean - y.mean):.3f} nats a token {'better' if x.mean < y.mean else 'worse'} than"
-    if seeds < SEEDS_NEEDED or not (comparison.budget or at):
-        why = "budgets differ" if not (comparison.budget or at) else f"{seeds} seed{'s' * (seeds > 1)} cannot prove it"
-        return UNSUPPORTED, f"came out ({why}) {how}"
+    if not (comparison.budget or at):
+        return UNSUPPORTED, f"was, with another budget, {how}"
+    if seeds < SEEDS_NEEDED:
+        return UNSUPPORTED, f"was, with too few seeds to prove it, {how}"
     return better if x.mean < y.mean else worse, f"was {how}"
 
 

@@ -105,7 +105,7 @@ def charts(comparison: Comparison) -> list[Chart]:
             "Memory against window length",
             "Windows cut out of the line as one-hot arrays of shape (samples - steps, steps, features), in float32, or as "
             "token ids in int64 (both computed); and what this program needs for the same windows, line, order and a batch "
-            "(measured for this page). Crosses are whole runs of `windowed`, libraries included (measured).",
+            "(measured for this page). Whole runs of the windowed regime include the libraries (measured).",
             [_memory(comparison)],
             of_members=False,
         ),
@@ -224,7 +224,7 @@ def for_plotly(view: View) -> dict[str, Any]:
         colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS)[s.rank % len(SYMBOLS)]
         label = html.escape(s.label)  # plotly takes names for a subset of HTML
         about = {"name": label, "legendgroup": s.label}
-        seeds = [f"{view.show(low)} to {view.show(high)}" for low, high in zip(s.low, s.high, strict=True)]
+        seeds = [f"{view.show(low)}–{view.show(high)}" for low, high in zip(s.low, s.high, strict=True)]  # noqa: RUF001
         if view.bars:
             figure.add_bar(
                 **about,
@@ -234,12 +234,13 @@ def for_plotly(view: View) -> dict[str, Any]:
                 marker_color=colour,
                 text=[view.show(y) for y in s.y],
                 textposition="auto",
+                insidetextanchor="start",  # where no line that tells the seeds crosses it
                 error_x=_errors(s),
                 customdata=seeds,
                 hovertemplate=f"%{{text}}<br>seeds %{{customdata}}<extra>{label}</extra>",
             )
             continue
-        if s.low != s.high:
+        if len(s.x) > 1 and s.low != s.high:
             figure.add_scatter(
                 **about,
                 x=[*s.x, *s.x[::-1]],
@@ -249,6 +250,7 @@ def for_plotly(view: View) -> dict[str, Any]:
                 line_width=0,
                 mode="lines",
                 hoverinfo="skip",
+                showlegend=False,
             )
         figure.add_scatter(
             **about,
@@ -260,10 +262,14 @@ def for_plotly(view: View) -> dict[str, Any]:
             customdata=seeds,
             hovertemplate=f"%{{y:.4g}} at %{{x}}<br>seeds %{{customdata}}<extra>{label}</extra>",
         )
-    figure.update_xaxes(title_text=view.x_title, type="log" if view.log_x else None)
-    figure.update_yaxes(
-        title_text=view.y_title, type="log" if view.log_y else None, autorange="reversed" if view.bars else None
-    )
+    figure.update_xaxes(title_text=view.x_title)
+    figure.update_yaxes(title_text=view.y_title, autorange="reversed" if view.bars else None)
+    if view.log_x:
+        places, names = _ticks([x for s in view.series for x in s.x])
+        figure.update_xaxes(type="log", tickvals=places, ticktext=names)
+    if view.log_y:
+        places, names = _ticks([y for s in view.series for y in (*s.low, *s.high)])
+        figure.update_yaxes(type="log", tickvals=places, ticktext=names)
     spec: dict[str, Any] = figure.to_plotly_json()
     return spec
 
@@ -271,6 +277,22 @@ def for_plotly(view: View) -> dict[str, Any]:
 def _errors(s: Series) -> dict[str, Any]:
     above, below = (np.abs(np.subtract(edge, s.y)).tolist() for edge in (s.high, s.low))
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": "rgba(128,128,128,0.9)"}
+
+
+def _ticks(values: list[float]) -> tuple[list[float], list[str]]:
+    """Places on a logarithmic axis that are round for a reader, and what they are called there."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    low, high = min(values), max(values)
+    decades = np.log10(high / low)
+    if decades < 1:
+        places: Any = MaxNLocator(8).tick_values(low, high)
+    else:
+        digits = (1, 2, 5) if decades < 3 else (1,)
+        places = np.multiply.outer(10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1), digits).ravel()
+    shown = [float(place) for place in places if low / 1.1 <= place <= high * 1.1]
+    thousands = EngFormatter(sep="")
+    return shown, [f"{place:g}" if place < 1000 else thousands(place) for place in shown]
 
 
 def draw(chart: Chart, view: View, picture: Path) -> None:
@@ -291,8 +313,12 @@ def draw(chart: Chart, view: View, picture: Path) -> None:
             axes.plot(s.x, s.y, color=colour, marker=symbol, label=label, markersize=5)
     if view.log_x:
         axes.set_xscale("log")
+        axes.set_xticks(*_ticks([x for s in view.series for x in s.x]))
+        axes.minorticks_off()
     if view.log_y:
         axes.set_yscale("log")
+        axes.set_yticks(*_ticks([y for s in view.series for y in (*s.low, *s.high)]))
+        axes.minorticks_off()
     if view.bars:
         axes.invert_yaxis()
         axes.margins(x=0.15)

@@ -71,19 +71,19 @@ FIGURES = (
     ),
     Figure(
         "peak_memory_bytes",
-        "peak memory",
-        lambda value: f"{value / 2**20:,.0f} MiB",
+        "peak memory (MiB)",
+        lambda value: f"{value / 2**20:,.0f}",
         min,
         "The most memory that the process held, or on a GPU its tensors; libraries and data included.",
     ),
     Figure("updates", "updates", "{:,.0f}".format, None, "How many times the optimizer changed the weights."),
     Figure(
         "seconds_to_worst",
-        "time to worst",
-        "{:,.1f} s".format,
+        "seconds to the worst's nll",
+        "{:,.3g}".format,
         min,
-        "Seconds of training until a validation first found a carried nll as low as the one that the worst of all finished "
-        "runs ended with. Validations on the way come at intervals, so this is at most as much too long as theirs.",
+        "Seconds of training until a validation on the way first found a carried nll as low as the one that the worst of "
+        "all finished runs ended with; the time since the validation before it is how much too long it may be.",
     ),
     Figure(
         "cost",
@@ -287,7 +287,7 @@ class Comparison:
 
     def differences(self) -> dict[str, list[str]]:
         """The settings in which members differ, with the value of each member."""
-        keys = sorted({key for member in self.members for key in member.settings})
+        keys = sorted({key for member in self.members for key in member.settings} - {"regime._target_"})
         values = {key: [str(member.settings.get(key, "")) for member in self.members] for key in keys}
         return {key: row for key, row in values.items() if len(set(row)) > 1}
 

@@ -50,11 +50,12 @@ def compare(config: CompareConfig) -> None:
 
 def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
     """Everything that the page says, as plain values."""
+    parent = os.path.commonpath([run.folder.parent for run in comparison.runs])
     return {
         "comparison": comparison,
         "headline": _headline(comparison),
         "columns": FIGURES,
-        "table": [_row(comparison, member, rank) for rank, member in enumerate(comparison.members)],
+        "table": [_row(comparison, member) for member in comparison.members],
         "answers": answers(comparison),
         "seeds_needed": SEEDS_NEEDED,
         "charts": [
@@ -73,9 +74,10 @@ def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]
         "colours": {member.label: COLOURS[rank % len(COLOURS)] for rank, member in enumerate(comparison.finished)},
         "passages": [(member.label, member.finished[0]) for member in comparison.finished],
         "differences": comparison.differences(),
+        "parent": os.path.relpath(parent),
         "runs": [
             {
-                "folder": os.path.relpath(run.folder),
+                "folder": os.path.relpath(run.folder, parent),
                 "member": member.label,
                 "seed": run.seed,
                 "state": run.fault or "finished",
@@ -108,22 +110,22 @@ def _headline(comparison: Comparison) -> str:
     )
 
 
-def _row(comparison: Comparison, member: Member, rank: int) -> dict[str, Any]:
+def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
     """A member in the table: a cell a figure, each with the mean, the range over the seeds, and whether it is the best."""
     cells = []
     for figure in FIGURES:
         spread = member.figure(figure.key)
         if spread is None:
-            cells.append({"mean": "", "seeds": "", "best": False})
+            cells.append({"mean": "not known", "seeds": "", "best": False})
         else:
-            seeds = f"{figure.show(spread.low)} to {figure.show(spread.high)}" if len(member.finished) > 1 else ""
+            seeds = f"{figure.show(spread.low)}–{figure.show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
             cells.append({"mean": figure.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(figure)})
+    seeds = f"seed{'s' * (len(member.finished) > 1)} {', '.join(str(run.seed) for run in member.finished)}"
     return {
         "label": member.label,
-        "seeds": ", ".join(str(run.seed) for run in member.finished),
-        "cells": cells,
+        "seeds": [seeds] if member.finished else [],
         "faults": [f"seed {run.seed} {run.fault}" for run in member.faults],
-        "finished": bool(member.finished),
+        "cells": cells if member.finished else [],
     }
 
 
