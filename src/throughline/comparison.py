@@ -175,18 +175,24 @@ def read_run(folder: Path) -> Run:
         driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
         if driver:
             figures["device/driver_utilisation"] = math.fsum(driver) / len(driver)
-        needed = [figures[key] for key in ("val/nll", "val/nll_reset", "val/bpc", "tokens_per_second", "peak_memory_bytes")]
-        if not all(map(math.isfinite, [*needed, *(row["val/nll"] for row in curve[-1:])])):
-            return Run(folder, settings, overrides, "failed: its figures are not finite")
         if (curve[-1]["step"], curve[-1]["tokens"]) != (summary["steps"], summary["tokens"]):
             return Run(folder, settings, overrides, "not finished: it has gone on since its summary was written")
+        needed = [figures[key] for key in ("val/nll", "val/nll_reset", "val/bpc", "tokens_per_second", "peak_memory_bytes")]
+        if not all(map(math.isfinite, [*needed, curve[-1]["val/nll"]])):
+            return Run(folder, settings, overrides, "failed: its figures are not finite")
         by_position = []
         if (folder / "by_position.csv").exists():
             with (folder / "by_position.csv").open(newline="") as file:
                 by_position = [(int(r["position"]), float(r["nll"]), int(r["targets"])) for r in csv.DictReader(file)]
         passage = (folder / "samples.txt").read_text(errors="replace")
         run = Run(folder, settings, overrides, "", summary, figures, curve, by_position, passage)
-        _ = _identity(run), _limits(run), run.train_targets
+        _ = (
+            _identity(run),
+            _limits(run),
+            run.train_targets,
+            *(summary[k] for k in ("device", "precision")),
+            summary["data"]["source"],
+        )
         return run
     except Exception as error:  # files can be wrong in more ways than have names
         return Run(folder, settings, overrides, f"unreadable: {type(error).__name__}: {error}")
