@@ -53,9 +53,9 @@ def train(folder: Path, corpus: Corpus, *overrides: str) -> dict[str, Any]:
 
 
 @cache  # so that two modules of tests share it
-def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a comparison of five members of two seeds, and one that failed, one that is not finished and one that is damaged."""
-    folder = tmp_path_factory.mktemp("sweep")
+def compared(base: Path) -> Path:
+    """The folder of a comparison of five members of two seeds, and of runs that failed, are not finished, are damaged."""
+    folder = base / "sweep"
     common = ("budget.tokens=600", "trainer.val_checks=3", "trainer.log_every_n_steps=2", f"evaluation.reset_every={RESET}")
     number = 0
     for seed in (1, 2):
@@ -70,13 +70,13 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "failed" / "failure.txt").write_text(f"Traceback\nepoch 1, batch 2: {HOSTILE}\n")
     (folder / "half" / "summary.json").unlink()
     (folder / "damaged" / "summary.json").write_text((folder / "2" / "summary.json").read_text()[:-40])
-    compare(config(f"runs={folder}", name="compare", cls=CompareConfig))
+    compare(config(f"runs={folder}", "logger=none", name="compare", cls=CompareConfig))
     return folder / "comparison"
 
 
 @pytest.fixture
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compared(tmp_path_factory)
+    return compared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
@@ -331,7 +331,9 @@ def fake(regime: str, nlls: list[float], seconds: float = 60.0, **settings: Any)
         curve = [{"tokens": 10.0, "val/nll": 4.0}, {"tokens": 100.0, "val/nll": nll, "train/grad_norm": 0.5}]
         summary = {"tokens": 100, "positions": 6400 if regime == "windowed" else 100}
         runs.append(
-            Run(Path(), {"regime._target_": f"throughline.regimes.{regime}.X", **flat}, [], "", summary, figures, curve)
+            Run(
+                Path(), {"regime._target_": f"throughline.regimes.{regime}.X", **flat}, [], "", summary, 1000, figures, curve
+            )
         )
     return Member(regime + "".join(f" {value}" for value in settings.values()), runs)
 

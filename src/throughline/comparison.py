@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +118,8 @@ class Run:
         settings: its configuration, flat, by dotted names.
         overrides: what it was told on the command line.
         fault: why it has no figures; empty for a finished run.
-        summary, figures, curve, by_position, passage: empty where there is a fault.
+        summary, train_targets, figures, curve, by_position, passage: of a finished run; empty where there is a fault.
+        train_targets: how many targets its training line has.
         curve: the rows of `metrics.csv`, with `updates` as one more column.
         by_position: (position, nll, targets), ascending.
     """
@@ -128,6 +129,7 @@ class Run:
     overrides: list[str]
     fault: str = ""
     summary: dict[str, Any] = field(default_factory=dict)
+    train_targets: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     by_position: list[tuple[int, float, int]] = field(default_factory=list)
@@ -142,60 +144,77 @@ class Run:
         return self.settings.get("seed", "?")
 
     @property
-    def train_targets(self) -> int:
-        """How many targets its training line has."""
-        return round(float(self.summary["tokens"]) / float(self.summary["epochs"]))
-
-    @property
     def validations(self) -> list[dict[str, float]]:
         return [row for row in self.curve if "val/nll" in row]
 
 
+class Unfinished(Exception):  # noqa: N818  # it is no error
+    """Why a run has no figures."""
+
+
 def read_run(folder: Path) -> Run:
     """Read the folder of a run; whatever is wrong with it becomes its `fault`, and it then has no figures."""
-    settings: dict[str, Any] = {}
-    overrides: list[str] = []
+    run = Run(folder, {}, [])
     try:
         settings = _flat(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=False))
-        overrides = [str(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
-        if (folder / "failure.txt").exists():
-            lines = (folder / "failure.txt").read_text(errors="replace").split("\n")
-            return Run(folder, settings, overrides, "failed: " + next((line for line in lines[::-1] if line.strip()), ""))
-        if not (folder / "summary.json").exists():
-            return Run(folder, settings, overrides, "not finished")
-        summary = json.loads((folder / "summary.json").read_text())
-        per_update = int(settings.get("trainer.accumulate_grad_batches", 1))
-        with (folder / "metrics.csv").open(newline="") as file:
-            curve = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-        for row in curve:
-            row["updates"] = row["step"] / per_update
-            _ = [row[axis] for axis in AXES]
-        figures = {f.key: float(summary[f.key]) for f in FIGURES if f.key in summary}
-        figures["updates"] = int(summary["steps"]) / per_update
-        driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
-        if driver:
-            figures["device/driver_utilisation"] = math.fsum(driver) / len(driver)
-        if (curve[-1]["step"], curve[-1]["tokens"]) != (summary["steps"], summary["tokens"]):
-            return Run(folder, settings, overrides, "not finished: it has gone on since its summary was written")
-        needed = [figures[key] for key in ("val/nll", "val/nll_reset", "val/bpc", "tokens_per_second", "peak_memory_bytes")]
-        if not all(map(math.isfinite, [*needed, curve[-1]["val/nll"]])):
-            return Run(folder, settings, overrides, "failed: its figures are not finite")
-        by_position = []
-        if (folder / "by_position.csv").exists():
-            with (folder / "by_position.csv").open(newline="") as file:
-                by_position = [(int(r["position"]), float(r["nll"]), int(r["targets"])) for r in csv.DictReader(file)]
-        passage = (folder / "samples.txt").read_text(errors="replace")
-        run = Run(folder, settings, overrides, "", summary, figures, curve, by_position, passage)
-        _ = (
-            _identity(run),
-            _limits(run),
-            run.train_targets,
-            *(summary[k] for k in ("device", "precision")),
-            summary["data"]["source"],
-        )
-        return run
+        overrides = [printable(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
+        run = replace(run, settings=settings, overrides=overrides)
+        return replace(run, **_outcome(folder, int(settings.get("trainer.accumulate_grad_batches", 1))))
+    except Unfinished as why:
+        return replace(run, fault=printable(why))
     except Exception as error:  # files can be wrong in more ways than have names
-        return Run(folder, settings, overrides, f"unreadable: {type(error).__name__}: {error}")
+        return replace(run, fault=printable(f"unreadable: {type(error).__name__}: {error}"))
+
+
+def _outcome(folder: Path, batches_per_update: int) -> dict[str, Any]:
+    """What a finished run left, by the names of the attributes of `Run`.
+
+    Raises:
+        Unfinished: it failed, or something is not there yet.
+    """
+    if (folder / "failure.txt").exists():
+        lines = (folder / "failure.txt").read_text(errors="replace").strip().split("\n")
+        raise Unfinished(f"failed: {lines[-1]}")
+    if not (folder / "summary.json").exists():
+        raise Unfinished("not finished")
+    summary = json.loads((folder / "summary.json").read_text())
+    curve = _numbers(folder / "metrics.csv")
+    if (curve[-1]["step"], curve[-1]["tokens"]) != (summary["steps"], summary["tokens"]):
+        raise Unfinished("not finished: it has gone on since its summary was written")
+    curve = [{**row, "updates": row["step"] / batches_per_update} for row in curve]
+    figures = {figure.key: float(summary[figure.key]) for figure in FIGURES if figure.key in summary}
+    figures["updates"] = curve[-1]["updates"]
+    driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
+    if driver:
+        figures["device/driver_utilisation"] = math.fsum(driver) / len(driver)
+    needed = [figures[key] for key in ("val/nll", "val/nll_reset", "val/bpc", "tokens_per_second", "peak_memory_bytes")]
+    if not all(map(math.isfinite, [*needed, curve[-1]["val/nll"], *(row[axis] for row in curve for axis in AXES)])):
+        raise Unfinished("failed: its figures are not finite")
+    by_position = _numbers(folder / "by_position.csv") if (folder / "by_position.csv").exists() else []
+    passage = (folder / "samples.txt").read_text(errors="replace")
+    about = {key: printable(summary[key]) for key in ("device", "precision")}
+    data = {**summary["data"], "source": printable(summary["data"]["source"]), "vocab": int(summary["data"]["vocab"])}
+    versions = {key: printable(summary["versions"][key]) for key in ("python", "torch")}
+    limits = {key: float(value) for key, value in summary["limits"].items() if value is not None}
+    epochs = float(summary["epochs"])
+    return {
+        "summary": {**summary, **about, "data": data, "versions": versions, "limits": limits},
+        "train_targets": round(summary["tokens"] / epochs),
+        "figures": figures,
+        "curve": curve,
+        "by_position": [(int(row["position"]), row["nll"], int(row["targets"])) for row in by_position],
+        "passage": passage,
+    }
+
+
+def _numbers(file: Path) -> list[dict[str, float]]:
+    with file.open(newline="") as lines:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
+
+
+def printable(text: Any) -> str:
+    """One line of text that no terminal takes for a command."""
+    return "".join(character if character.isprintable() else " " for character in str(text))[:500]
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -204,12 +223,8 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
 
 
-def _identity(run: Run) -> tuple[str, int]:
-    return str(run.summary["data"]["tokens_sha256"]), int(run.summary["data"]["vocab"])
-
-
-def _limits(run: Run) -> tuple[tuple[str, float], ...]:
-    return tuple((str(key), float(value)) for key, value in run.summary["limits"].items() if value is not None)
+def _tokens_sha256(run: Run) -> str:
+    return printable(run.summary["data"]["tokens_sha256"])
 
 
 @dataclass(frozen=True)
@@ -315,8 +330,8 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     if not finished:
         lines = [f"{run.folder}: {run.fault}" for run in runs]
         raise UserError("\n".join(["runs: none of these is finished, so there is nothing to compare:", *lines]))
-    if len({_identity(run) for run in finished}) > 1:
-        sources = Counter(f"{run.summary['data']['source']} {_identity(run)[0][:12]}" for run in finished)
+    if len({_tokens_sha256(run) for run in finished}) > 1:
+        sources = Counter(f"{run.summary['data']['source']} {_tokens_sha256(run)[:12]}" for run in finished)
         told = "; ".join(f"{source} ({n} runs)" for source, n in sources.items())
         raise UserError(f"runs: of different data, whose nll cannot be compared: {told}")
     worst = max(run.validations[-1]["val/nll"] for run in finished)
@@ -349,15 +364,15 @@ def _label(member: Member, members: list[Member]) -> str:
     others = [other.settings for other in members if other.regime == member.regime]
     keys = {key for settings in others for key in settings}
     differing = sorted(key for key in keys if len({str(settings.get(key)) for settings in others}) > 1)
-    return " ".join([member.regime, *(f"{key.split('.')[-1]}={member.settings.get(key)}" for key in differing)])
+    return printable(" ".join([member.regime, *(f"{key.split('.')[-1]}={member.settings.get(key)}" for key in differing)]))
 
 
 def _budget(runs: list[Run]) -> str:
-    limits = {_limits(run) for run in runs}
     names = {"seconds": "{:,g} seconds of training", "tokens": "{:,.0f} tokens", "max_epochs": "{:,.0f} epochs"}
-    if len(limits) > 1:
+    limits = [run.summary["limits"] for run in runs]
+    if any(other != limits[0] for other in limits):
         return ""
-    return ", or at most ".join(names.get(key, key + " {:g}").format(value) for key, value in limits.pop())
+    return ", or at most ".join(name.format(limits[0][key]) for key, name in names.items() if key in limits[0])
 
 
 def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
@@ -373,7 +388,7 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
     if len({run.summary.get("reset_every") for run in finished}) > 1:
         told.append("evaluation.reset_every differs, so the nll with resets cannot be compared.")
     for key in ("device", "devices", "precision", "versions", "parameters"):
-        values = sorted({json.dumps(run.summary.get(key)) for run in finished})
+        values = sorted({printable(run.summary.get(key)) for run in finished})
         if len(values) > 1:
             told.append(f"{key} differs between the runs: {', '.join(values)}.")
     rates = [float(run.summary["matrix_rate"]) for run in finished if "matrix_rate" in run.summary]

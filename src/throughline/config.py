@@ -274,6 +274,15 @@ class CompareConfig:
         return [self.runs] if isinstance(self.runs, str) else self.runs
 
 
+@dataclass(frozen=True, config=STRICT)
+class DashboardConfig:
+    """What `src/dashboard.py` is told; without an entity it is the one that the key of W&B belongs to."""
+
+    entity: str | None
+    logger: Logger
+    out: str
+
+
 T = TypeVar("T")
 
 

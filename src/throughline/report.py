@@ -4,10 +4,12 @@ import csv
 import io
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rich.console import Console
 
 from throughline import atomic
 from throughline.answers import SEEDS_NEEDED, answers
@@ -16,6 +18,7 @@ from throughline.comparison import FIGURES, Comparison, Member, read
 from throughline.config import CompareConfig
 from throughline.errors import UserError
 from throughline.quiet import quieten
+from throughline.tracking import log_comparison
 
 
 def compare(config: CompareConfig) -> None:
@@ -36,16 +39,21 @@ def compare(config: CompareConfig) -> None:
             {
                 folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **page).encode(),
                 folder / "report.md": _rendered("report.md.jinja", **page).encode(),
-                folder / "runs.csv": tidy(comparison).encode(),
+                folder / "runs.csv": _csv(tidy(comparison)).encode(),
             }
         )
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; give out=FOLDER") from None
-    for member in comparison.members:
-        print(f"{member.label}: " + (f"nll {member.nll.mean:.4f}" if member.finished else member.faults[0].fault))
-    for caution in comparison.cautions:
-        print(caution)
-    print(f"{folder / 'report.html'}")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(_headline(comparison))
+    for line in [*comparison.cautions, *(f"{run.folder}: {run.fault}" for run in comparison.runs if run.fault)]:
+        console.print(line)
+    if config.logger.name == "wandb":
+        groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
+        logger = replace(config.logger, group=config.logger.group or (groups.pop() if len(groups) == 1 else None))
+        every = [file for of_chart in files.values() for file in of_chart]
+        log_comparison(logger, config.output_root, folder, tidy(comparison), every, console)
+    console.print(f"the comparison lies in {folder / 'report.html'}")
 
 
 def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
@@ -129,22 +137,21 @@ def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
     }
 
 
-def tidy(comparison: Comparison) -> str:
-    """A row a run: what it is, how it ended, its figures where it is finished, and the settings in which runs differ."""
-    differing = list(comparison.differences())
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    keys = [figure.key for figure in FIGURES]
-    rows.writerow(["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing])
+def tidy(comparison: Comparison) -> list[list[Any]]:
+    """A row a run, below their head: what it is, how it ended, its figures if it is finished, and what it was told."""
+    keys, differing = [figure.key for figure in FIGURES], list(comparison.differences())
+    rows: list[list[Any]] = [["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing]]
     for member in comparison.members:
         for run in member.runs:
-            spent = [run.summary.get("tokens", ""), run.summary.get("seconds", "")]
-            figures = [run.figures.get(key, "") for key in keys]
-            settings = [run.settings.get(key, "") for key in differing]
-            state = run.fault or "finished"
-            rows.writerow(
-                [os.path.relpath(run.folder), member.label, run.regime, run.seed, state, *spent, *figures, *settings]
-            )
+            what = [os.path.relpath(run.folder), member.label, run.regime, str(run.seed), run.fault or "finished"]
+            figures = [run.summary.get("tokens"), run.summary.get("seconds"), *(run.figures.get(key) for key in keys)]
+            rows.append([*what, *figures, *(str(run.settings.get(key, "")) for key in differing)])
+    return rows
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from throughline.config import Config
+from throughline.config import Logger as LoggerSettings
 from throughline.errors import UserError
 
 COLUMNS = (
@@ -92,24 +93,55 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
         fingerprint: what identifies the data.
         console: where one line says what became of it.
     """
+    run = _begin_run(
+        config.logger,
+        config.output_root,
+        console,
+        id=_id(config.name, output_dir, config.output_root),
+        job_type="train",
+        tags=[config.model.name, config.regime.name, *config.logger.tags],
+        config={**config.to_plain(), "fingerprint": fingerprint},
+    )
+    for axis in ("tokens", "seconds"):
+        run.define_metric(axis)
+    for group in ("train/*", "val/*", "device/*"):
+        run.define_metric(group, step_metric="tokens")
+    return WandbRows(experiment=run)
+
+
+def log_comparison(
+    settings: LoggerSettings, root: str, folder: Path, table: list[list[Any]], pictures: list[Path], console: Console
+) -> None:
+    """Log a comparison as a run of its own: the table, whose first row is its head, and the pictures.
+
+    Args:
+        settings: of the logger.
+        root: where runs are kept.
+        folder: where the comparison lies, from which its id is made.
+    """
     import wandb
 
-    folder = os.path.relpath(output_dir, config.output_root)
-    settings: dict[str, Any] = {
-        "id": f"{config.name}-{hashlib.sha256(folder.encode()).hexdigest()[:6]}",
-        "resume": "allow",
-        "project": config.logger.project,
-        "group": config.logger.group,
-        "job_type": "train",
-        "tags": [config.model.name, config.regime.name, *config.logger.tags],
-        "config": {**config.to_plain(), "fingerprint": fingerprint},
-        "dir": config.output_root,
-    }
+    run = _begin_run(settings, root, console, id=_id("compare", folder, root), job_type="compare", tags=settings.tags)
+    head, *rows = table
+    images = {picture.stem: wandb.Image(str(picture)) for picture in pictures}
+    run.log({"comparison": wandb.Table(columns=head, data=rows), **images})
+    run.finish()
+
+
+def _id(name: str, folder: Path, root: str) -> str:
+    return f"{name}-{hashlib.sha256(os.path.relpath(folder, root).encode()).hexdigest()[:6]}"
+
+
+def _begin_run(logger: LoggerSettings, root: str, console: Console, **about: Any) -> Any:
+    """Begin a run of W&B, or go on with the one of the same id, and say in one line where it is."""
+    import wandb
+
+    settings: dict[str, Any] = {**about, "resume": "allow", "project": logger.project, "group": logger.group, "dir": root}
     wandb.setup(wandb.Settings(silent=True))
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"
     try:
-        quiet = wandb.Settings(init_timeout=config.logger.init_timeout, silent=True, console="off")
+        quiet = wandb.Settings(init_timeout=logger.init_timeout, silent=True, console="off")
         if "WANDB_MODE" not in os.environ and wandb.login(prompt=False, verify=False):
             mode = "online"
         try:
@@ -120,23 +152,19 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
             run = wandb.init(mode=mode, settings=quiet, **settings)
     except (wandb.errors.Error, ValueError) as error:
         raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; logger=none does without") from None
-    for axis in ("tokens", "seconds"):
-        run.define_metric(axis)
-    for group in ("train/*", "val/*", "device/*"):
-        run.define_metric(group, step_metric="tokens")
     if mode == "disabled":
         console.print("W&B: disabled, WANDB_MODE=disabled")
     elif mode == "online":
         console.print(f"W&B: {run.url}", highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(
-            f"W&B: offline, {reason}; browse with `wandb leet {Path(config.output_root) / 'wandb'}`, "
+            f"W&B: offline, {reason}; browse with `wandb leet {Path(root) / 'wandb'}`, "
             f"upload with `wandb sync {Path(run.dir).parent}`",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
-    return WandbRows(experiment=run)
+    return run
 
 
 def log_ending(logger: WandbLogger, summary: dict[str, Any], passage: str, curve: Path) -> None:
