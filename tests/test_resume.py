@@ -186,6 +186,8 @@ def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp
     past("2026-01-03/c", mine, "checkpoints/last.ckpt", "summary.json")
     past("2026-01-04/d", mine)
     past("2026-01-05/e", "- seed=2\n", "checkpoints/last.ckpt")
+    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n")):
+        past(f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
     overrides = ["seed=1", "resume=auto"]
     assert run_folder("new", str(tmp_path), "auto", overrides) == newest
     assert run_folder("new", str(tmp_path), "none", overrides) == "new"
