@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,10 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path) -
     again = run(corpus, tmp_path, *chosen, "resume=must")
     assert weights_hash(tmp_path) == before
     assert (again["tokens"], again["steps"], again["val/nll"]) == (summary["tokens"], summary["steps"], summary["val/nll"])
+    (tmp_path / "summary.json").write_text("[")  # damaged: the run ends once more
+    once_more = run(corpus, tmp_path, *chosen, "resume=auto")
+    assert {**once_more, "seconds": 0} == {**json.loads((tmp_path / "summary.json").read_text()), "seconds": 0}
+    assert (weights_hash(tmp_path), once_more["val/nll"]) == (before, summary["val/nll"])
     longer = run(corpus, tmp_path, *chosen, "resume=auto", "trainer.max_epochs=4")
     assert longer["tokens"] == summary["tokens"] // 3 * 4
 

@@ -85,8 +85,11 @@ def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> dict[st
     file = folder / "summary.json"
     if resumed != folder / "checkpoints" / "last.ckpt" or not file.exists():
         return None
-    summary: dict[str, Any] = json.loads(file.read_text())
-    return summary if summary["limits"] == limits else None
+    try:
+        summary = json.loads(file.read_text())
+    except ValueError:  # damaged: the run ends once more, and writes it anew
+        return None
+    return summary if isinstance(summary, dict) and summary.get("limits") == limits else None
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
