@@ -1,6 +1,6 @@
 """What one would write by hand instead of throughline: the same model, settings and tuning in a bare PyTorch loop.
 
-    python benchmarks/bare.py --streams 32 --bptt 64 --precision bf16-mixed
+python benchmarks/bare.py --streams 32 --bptt 64 --precision bf16-mixed
 """
 
 import ctypes

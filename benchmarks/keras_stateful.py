@@ -16,11 +16,20 @@ from shakespeare import chunks, path, read
 
 def build(keras: Any, vocab_size: int, streams: int, bptt: int, unroll: bool, hidden_size: int = 256) -> Any:
     """Embedding, LSTM and logits, as `model=lstm256` of throughline has them; PyTorch alone has a second bias vector."""
+
+    class LSTM(keras.layers.LSTM):  # type: ignore[misc]
+        """On PyTorch Keras writes the new state over the old one, which the backward pass still needs: begin from a copy."""
+
+        def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+            if keras.backend.backend() == "torch":
+                initial_state = [keras.ops.copy(state) for state in self.states]
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
     return keras.Sequential(
         [
             keras.Input(batch_shape=(streams, bptt), dtype="int32"),
             keras.layers.Embedding(vocab_size, 64),
-            keras.layers.LSTM(hidden_size, stateful=True, return_sequences=True, unroll=unroll),
+            LSTM(hidden_size, stateful=True, return_sequences=True, unroll=unroll),
             keras.layers.Dense(vocab_size, dtype="float32"),
         ]
     )
@@ -58,7 +67,7 @@ def main() -> None:
         done = -1
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            pace.about["train_nll"] = float(logs["loss"])  # the value itself, so whatever the step left running is done
+            pace.about["mean_train_nll"] = float(logs["loss"])  # waits until the step is done
             pace.step((batch - self.done) * inputs[0].size)
             self.done = batch
 
@@ -70,7 +79,7 @@ def main() -> None:
             model.fit(*rows, batch_size=arguments.streams, shuffle=False, verbose=0, callbacks=[Clock()])
     while True:
         for x, y in zip(inputs, targets, strict=True):
-            pace.about["train_nll"] = float(model.train_on_batch(x, y))
+            pace.about["mean_train_nll"] = float(model.train_on_batch(x, y))
             pace.step(inputs[0].size)
 
 

@@ -61,7 +61,7 @@ class PacedPlan(Plan):
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--epochs", action="store_true", help="a slice is an epoch, its validation and checkpoints included")
+    options.add_argument("--epochs", action="store_true", help="a slice is an epoch, validation and checkpoints included")
     options.add_argument("--text", type=Path, default=path())
     options.add_argument("overrides", nargs="*", help="as for src/train.py")
     arguments = options.parse_args()
