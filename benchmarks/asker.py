@@ -11,12 +11,12 @@ reached after each number, with the seconds that training alone had taken until 
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from pace import Pace, parser
 from shakespeare import path, read
 
@@ -124,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,7 +5,6 @@ python benchmarks/bare.py --streams 32 --bptt 64 --precision bf16-mixed
 
 import ctypes
 import platform
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from pace import Pace, parser
 from shakespeare import chunks, path, read
-from torch import Tensor, nn
 
 State = tuple[Tensor, Tensor]
 
@@ -51,7 +51,7 @@ class Loop:
                 logits, state = self.model(x, state)
                 loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             h, c = state
@@ -88,8 +88,8 @@ def main() -> None:
     torch.manual_seed(1)
     train, val, vocab_size = read(arguments.text)
     inputs, targets = map(torch.from_numpy, chunks(train, arguments.streams, arguments.bptt))
-    carried = [torch.from_numpy(part) for part in chunks(val, 64, 64)]
-    resetting = [torch.from_numpy(part) for part in chunks(val, 16, 256)]
+    carried_chunks, carried_targets = map(torch.from_numpy, chunks(val, 64, 64))
+    reset_chunks, reset_targets = map(torch.from_numpy, chunks(val, 16, 256))
     model = Generator(vocab_size)
     loop = Loop(model, arguments.precision)
     pace = Pace(arguments, peer="bare PyTorch loop", parameters=sum(p.numel() for p in model.parameters()))
@@ -101,11 +101,11 @@ def main() -> None:
                 if not arguments.epochs:
                     pace.step(inputs[0].numel())
             if arguments.epochs:
-                loop.validate(*carried, carried=True)
-                loop.validate(*resetting, carried=False)
+                loop.validate(carried_chunks, carried_targets, carried=True)
+                loop.validate(reset_chunks, reset_targets, carried=False)
                 torch.save({"model": model.state_dict(), "optimizer": loop.optimizer.state_dict()}, f"{folder}/last.ckpt")
                 pace.step(inputs.numel())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

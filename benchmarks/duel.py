@@ -83,7 +83,13 @@ class Duel:
 
     def rate(self, name: str) -> float:
         """The median of the peer's tokens per second."""
-        return statistics.median(s["tokens_per_second"] for landing in self.slices[name] for s in landing)
+        return statistics.median(float(s["tokens_per_second"]) for landing in self.slices[name] for s in landing)
+
+    def check_same_model(self, ours: str, theirs: str, more: int = 0) -> None:
+        """Our model has as many parameters as the peer's, and so many more."""
+        a, b = (self.slices[name][0][0]["parameters"] for name in (ours, theirs))
+        if a != b + more:
+            raise RuntimeError(f"{theirs} is another model: {b:,} parameters, and {a:,} in {ours}")
 
     def ratio(self, ours: str, theirs: str) -> "Figure":
         """How many times as many tokens per second `ours` does, from slices of the same rounds."""

@@ -6,7 +6,6 @@
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

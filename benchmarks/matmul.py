@@ -5,9 +5,8 @@
 `tokens_per_second` here are floating-point operations per second.
 """
 
-import sys
-
 import torch
+
 from bare import keep_freed_memory
 from pace import Pace, parser
 
@@ -28,4 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,15 +8,14 @@ Lightning, the callbacks, logging, checkpoints. Validation is left to the end of
 """
 
 import dataclasses
-import sys
 import tempfile
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from pace import Pace, parser
 from rich.console import Console
-from shakespeare import PROJECT, path
 
+from pace import Pace, parser
+from shakespeare import PROJECT, path
 from throughline.config import Config, load
 from throughline.corpus import Line
 from throughline.regimes import Cut, Plan, Regime
@@ -72,14 +71,16 @@ def main() -> None:
         with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
             config = load(compose("train", [*fixed, *endless, *until_the_end, *arguments.overrides]), Config)
         corpus = config.data.read()
+        from throughline.model import LSTMGenerator
         from throughline.training import precision, train
 
+        parameters = sum(p.numel() for p in LSTMGenerator(config.model, len(corpus.vocab)).parameters())
         used = precision(config.trainer.precision, config.trainer.accelerator)
-        PacedPlan.pace = Pace(arguments, peer="throughline", precision=used)
+        PacedPlan.pace = Pace(arguments, peer="throughline", precision=used, parameters=parameters)
         PacedPlan.whole_epochs = arguments.epochs
-        paced = dataclasses.replace(config, regime=Paced(config.regime))  # type: ignore[type-var]
+        paced = dataclasses.replace(config, regime=Paced(config.regime))
         train(paced, corpus, Path(folder), Console(stderr=True))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,9 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure as Drawing
 
 from duel import Figure
-from matplotlib.figure import Figure as Drawing
 
 UNITS = {"x": "{:.2f} x", "s": "{:.2f} s", "%": "{:.1f} %", "nats": "{:.4f}", "/s": "{:,.0f} /s"}
 
@@ -33,7 +35,7 @@ class Row:
     note: str = ""
 
     @classmethod
-    def from_plain(cls, plain: dict) -> "Row":
+    def from_plain(cls, plain: dict[str, Any]) -> "Row":
         figure = plain.pop("figure")
         return cls(**plain, figure=figure and Figure(**figure))
 

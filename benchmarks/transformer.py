@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from shakespeare import path, read
 from torch import Tensor, nn
+
+from shakespeare import path, read
 
 LAYERS, HEADS, FEATURES, CONTEXT, BATCH = 4, 4, 128, 64, 12
 LR, FLOOR, WARMUP = 1e-3, 1e-4, 100
@@ -35,9 +36,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         heads = self.queries_keys_values(self.before_attention(x)).unflatten(2, (3, HEADS, -1))  # B, T, 3, HEADS, .
-        attended = F.scaled_dot_product_attention(*heads.permute(2, 0, 3, 1, 4), is_causal=True)  # B, HEADS, T, .
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)  # B, HEADS, T, .
         x = x + self.mix(attended.transpose(1, 2).flatten(2))
-        return x + self.narrow(F.gelu(self.widen(self.before_mlp(x))))
+        widened: Tensor = F.gelu(self.widen(self.before_mlp(x)))
+        return x + self.narrow(widened)
 
 
 class Transformer(nn.Module):
@@ -52,13 +55,14 @@ class Transformer(nn.Module):
         for parameter in self.parameters():
             if parameter.ndim == 2:
                 nn.init.normal_(parameter, std=0.02)
-        for block in self.blocks:
-            for onto_the_residual in (block.mix, block.narrow):
-                nn.init.normal_(onto_the_residual.weight, std=0.02 / math.sqrt(2 * LAYERS))
+        for name, parameter in self.named_parameters():
+            if name.endswith(("mix.weight", "narrow.weight")):  # onto the residual
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * LAYERS))
 
     def forward(self, inputs: Tensor) -> Tensor:
         x = self.symbol(inputs) + self.place.weight[: inputs.shape[1]]
-        return self.head(self.norm(self.blocks(x)))  # B, T, V
+        logits: Tensor = self.head(self.norm(self.blocks(x)))  # B, T, V
+        return logits
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -82,7 +86,7 @@ def train(model: Transformer, tokens: Tensor, steps: int) -> float:
         crop = tokens[start + torch.arange(CONTEXT + 1)]
         loss = F.cross_entropy(model(crop[:, :-1]).flatten(0, 1), crop[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return time.perf_counter() - began
@@ -94,7 +98,7 @@ def validate(model: Transformer, tokens: Tensor) -> float:
     count = (len(tokens) - 1) // CONTEXT
     inputs, targets = (part[: count * CONTEXT].view(count, CONTEXT) for part in (tokens[:-1], tokens[1:]))
     total = 0.0
-    for x, y in zip(inputs.split(64), targets.split(64), strict=True):
+    for x, y in zip(torch.split(inputs, 64), torch.split(targets, 64), strict=True):
         total += float(F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="sum"))
     return total / (count * CONTEXT)
 
