@@ -50,7 +50,8 @@ class Worker:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+        self._process.__exit__(None, None, None)
+        self._errors.close()
 
     def slice(self) -> Slice:
         assert self._process.stdin is not None

@@ -150,8 +150,8 @@ def findings(curves: dict[str, Curve]) -> str:
     lines.append(
         f"\nSo for speed alone, start with about {streams} streams and a bptt of about {bptt}; more of either costs memory "
         "and, since each update then follows more tokens, updates: the loss after equal seconds shows "
-        "what that amounts to. A longer bptt also lets the gradient travel further, which streams never do; more streams make each "
-        "strip shorter, and every epoch starts all of them from zeros."
+        "what that amounts to. A longer bptt also lets the gradient travel further, which streams never do; more "
+        "streams make each strip shorter, and every epoch starts all of them from zeros."
     )
     return "\n".join(lines)
 

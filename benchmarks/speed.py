@@ -70,7 +70,10 @@ def rates(measured: Duel, ours: str, theirs: str, unit: str = "tokens/s") -> tup
     return f"{measured.rate(ours):,.0f} {unit}", f"{measured.rate(theirs):,.0f} {unit}"
 
 
-VARIANTS: dict[str, dict[str, list[tuple[str, ...]]]] = {
+Variants = dict[str, dict[str, list[tuple[str, ...]]]]
+"""By backend and precision: the options of `keras_stateful.py` that are tried."""
+
+VARIANTS: Variants = {
     "tensorflow": {
         "float32": [("--unroll",), ("--execution", "4"), ("--jit", "yes")],
         "mixed_bfloat16": [("--unroll",), ("--execution", "4"), ("--jit", "yes")],
@@ -83,12 +86,18 @@ VARIANTS: dict[str, dict[str, list[tuple[str, ...]]]] = {
 }
 """The ways to run Keras that were not hopeless: unrolled under a compiler it compiles for minutes and is slower."""
 
+QUICK_VARIANTS: Variants = {
+    "tensorflow": {"float32": [("--unroll",)], "mixed_bfloat16": [("--execution", "4")]},
+    "jax": {"float32": [()]},
+}
+
 
 def keras(effort: Effort) -> list[Row]:
     """Keras's own stateful LSTM, each side at the best of its settings."""
     if peers_needed():
         return [Row("Keras 3, stateful LSTM(256)", note=peers_needed())]
     streams = (128,) if effort.quick else (32, 64, 128, 256)
+    tried = QUICK_VARIANTS if effort.quick else VARIANTS
     best: dict[tuple[str, str], tuple[float, list[str], str]] = {}  # by side and precision: rate, command, in words
 
     def probe(side: str, precision: str, command: list[str], words: str) -> None:
@@ -104,9 +113,9 @@ def keras(effort: Effort) -> list[Row]:
         for precision in dict.fromkeys(("32-true", fast_precision())):
             chosen = product(effort, f"trainer.precision={precision}", f"regime.streams={count}")
             probe("ours", precision, chosen, f"{precision}, {count} streams")
-        for backend, precisions in VARIANTS.items():
+        for backend, precisions in tried.items():
             for precision, variants in precisions.items():
-                for variant in variants[: 2 if backend == "tensorflow" else 1] if effort.quick else variants:
+                for variant in variants:
                     words = " ".join((f"{precision}, {count} streams", *variant))
                     options = ("--backend", backend, "--precision", precision, "--streams", str(count), *variant)
                     probe(backend, precision, peer(effort, "keras_stateful.py", *options), words)
@@ -117,19 +126,19 @@ def keras(effort: Effort) -> list[Row]:
         ("best precision", 2.5, (fast_precision(), "32-true", "mixed_bfloat16", "float32")),
     ):
         bests: dict[str, tuple[float, list[str], str]] = {}
-        for side in ("ours", *VARIANTS):
+        for side in ("ours", *tried):
             found = [best[side, precision] for precision in wanted if (side, precision) in best]
             if found:
                 bests[side] = max(found)
         measured = duel({side: command for side, (_, command, _) in bests.items()}, effort.landings, effort.rounds)
-        for backend in VARIANTS:
+        for backend in tried:
             what = f"Keras on {backend}: {title}"
             if backend not in measured.slices:
                 rows.append(Row(what, at_least=target, note=measured.failed.get(backend, "no setting of it ran")))
                 continue
             measured.check_same_model("ours", backend, SECOND_BIAS)
             note = f"throughline {bests['ours'][2]}; Keras {bests[backend][2]}; each the best of what was tried"
-            note += " (quick: 128 streams alone)." if effort.quick else "."
+            note += " (quick: few settings, 128 streams alone)." if effort.quick else "."
             figure = measured.ratio("ours", backend)
             rows.append(Row(what, *rates(measured, "ours", backend), figure, at_least=target, note=note))
     return rows

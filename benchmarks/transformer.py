@@ -39,8 +39,8 @@ class Block(nn.Module):
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)  # B, HEADS, T, .
         x = x + self.mix(attended.transpose(1, 2).flatten(2))
-        widened: Tensor = F.gelu(self.widen(self.before_mlp(x)))
-        return x + self.narrow(widened)
+        further: Tensor = self.narrow(F.gelu(self.widen(self.before_mlp(x))))
+        return x + further
 
 
 class Transformer(nn.Module):
