@@ -36,11 +36,12 @@ class Step:
         logits, state = self.model(self.inputs, None)
         nll = F.cross_entropy(logits.flatten(0, 1), self.targets.flatten())
         self.optimizer.zero_grad()
-        nll.backward()
+        nll.backward()  # type: ignore[no-untyped-call]
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.nll = nll.detach()
-        return state
+        h, c = state
+        return h, c
 
     def check(self) -> None:
         """What `Learner` and `Commit` do: wait for one number, and commit no row of a state that is not finite."""
