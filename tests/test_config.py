@@ -7,7 +7,17 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from conftest import PROJECT
-from throughline.config import Budget, Config, EvaluateConfig, ExportConfig, GenerateConfig, Schedule, load
+from throughline.config import (
+    Budget,
+    CompareConfig,
+    Config,
+    DashboardConfig,
+    EvaluateConfig,
+    ExportConfig,
+    GenerateConfig,
+    Schedule,
+    load,
+)
 from throughline.errors import UserError
 
 REQUIRED = {"text": ["data.path=x"], "shakespeare": ["data.path=x"], "events": ["data.path=x.csv"]}
@@ -67,6 +77,9 @@ def test_the_other_scripts() -> None:
     assert config("checkpoint=x", name="evaluate", cls=EvaluateConfig).checkpoint == "x"
     assert config("checkpoint=x", name="generate", cls=GenerateConfig).num_sequences == 1
     assert config("checkpoint=x", name="export", cls=ExportConfig).onnx is True
+    assert config("runs=a", name="compare", cls=CompareConfig).folders == ["a"]
+    assert config("runs=[a,b]", name="compare", cls=CompareConfig).folders == ["a", "b"]
+    assert config(name="dashboard", cls=DashboardConfig).out == str(PROJECT / "outputs" / "workspace.json")
 
 
 def test_plain_is_plain() -> None:

@@ -171,6 +171,28 @@ def test_a_member_that_fails_is_told_and_stops_no_other(folder: Path) -> None:
     assert not (folder / "failing" / "0" / "summary.json").exists()
     assert not (folder / "failing" / "1" / "failure.txt").exists()
 
+    compared = call("compare.py", "runs=failing", "out=report", f"output_root={folder}/compared", cwd=folder)
+    assert (compared.returncode, compared.stderr) == (0, "")
+    said = compared.stdout.splitlines()
+    assert said[0].startswith("stateful lr=0.01 ended with a carried nll of ")
+    assert said[-3] == f"{folder}/failing/0: failed: {failure.splitlines()[-1]}"
+    assert said[-2].startswith("W&B: offline, no key is configured; ")
+    assert said[-1] == "the comparison lies in report/report.html"
+    assert {"report.html", "report.md", "runs.csv", "loss_seconds.png"} <= {
+        file.name for file in (folder / "report").iterdir()
+    }
+    (logged,) = (folder / "compared" / "wandb").glob("offline-run-*-compare-*")
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(logged)]
+    summary = json.loads(subprocess.run(inspect, capture_output=True, text=True, timeout=60).stdout)["summary"]
+    assert summary["comparison"]["nrows"] == 2
+    assert summary["loss_seconds"]["format"] == "png"
+
+
+def test_comparing_what_is_no_run_is_one_line(folder: Path) -> None:
+    run = call("compare.py", "runs=nothing", cwd=folder)
+    told = "error: runs=nothing: no such folder; give that of a sweep or of a run, or several as [a,b]\n"
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", told)
+
 
 def test_generating(folder: Path) -> None:
     checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
