@@ -330,11 +330,9 @@ def fake(regime: str, nlls: list[float], seconds: float = 60.0, **settings: Any)
         flat = {f"regime.{key}": value for key, value in settings.items()} | {"seed": seed}
         curve = [{"tokens": 10.0, "val/nll": 4.0}, {"tokens": 100.0, "val/nll": nll, "train/grad_norm": 0.5}]
         summary = {"tokens": 100, "positions": 6400 if regime == "windowed" else 100}
-        runs.append(
-            Run(
-                Path(), {"regime._target_": f"throughline.regimes.{regime}.X", **flat}, [], "", summary, 1000, figures, curve
-            )
-        )
+        shape = settings.get("streams", settings.get("batch_size", 0)), settings.get("bptt", settings.get("steps", 0))
+        told = {"regime._target_": f"throughline.regimes.{regime}.X", **flat}
+        runs.append(Run(Path(), told, [], "", shape, summary, 1000, figures, curve))
     return Member(regime + "".join(f" {value}" for value in settings.values()), runs)
 
 

@@ -1,5 +1,6 @@
 """The page of a comparison in a real browser: it draws, its switches work, it says no error and asks nobody for anything."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 
 from test_comparison import report  # noqa: F401  # the fixture
+from test_config import config
+from throughline.config import CompareConfig
+from throughline.report import compare
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
@@ -30,9 +34,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser: Any, report: Path) -> Iterator[Any]:  # noqa: F811
     """Opens the page as some device; whatever the page complains about or asks the network for fails the test."""
-    contexts, complaints, requests = [], [], []
+    contexts, complaints, requests, pages = [], [], [], set()
 
-    def page_as(device: dict[str, Any], **settings: Any) -> Any:
+    def page_as(device: dict[str, Any], folder: Path = report, **settings: Any) -> Any:
         context = browser.new_context(**device, **settings)
         contexts.append(context)
         page = context.new_page()
@@ -40,7 +44,8 @@ def opened(browser: Any, report: Path) -> Iterator[Any]:  # noqa: F811
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"file://{report / 'report.html'}")
+        page.goto(f"file://{folder / 'report.html'}")
+        pages.add(page.url)
         page.wait_for_selector("#gradient_norm .main-svg")
         return page
 
@@ -48,7 +53,7 @@ def opened(browser: Any, report: Path) -> Iterator[Any]:  # noqa: F811
     for context in contexts:
         context.close()
     assert complaints == []
-    assert set(requests) == {f"file://{report / 'report.html'}"}
+    assert set(requests) == pages
 
 
 def drawn(page: Any, chart: str, kind: str) -> int:
@@ -70,6 +75,22 @@ def test_everything_is_drawn(opened: Any) -> None:
         "alert(1)"
         in page.locator("pre").all_inner_texts()[page.locator(".passages h3").all_inner_texts().index("stateful streams=2")]
     )
+
+
+def test_names_that_would_be_more_than_text_are_text(opened: Any, report: Path, tmp_path: Path) -> None:  # noqa: F811
+    for name in ("0", "1"):
+        shutil.copytree(report.parent / name, tmp_path / name)
+    settings = tmp_path / "0" / ".hydra" / "config.yaml"
+    name = """"'<img src onerror=alert(1)>%{x}$x$"""
+    settings.write_text(settings.read_text().replace("name: AdamW", f"name: {json.dumps(name)}"))
+    compare(config(f"runs={tmp_path}", "logger=none", name="compare", cls=CompareConfig))
+    page = opened(DESKTOP, tmp_path / "comparison")
+    label = f"stateful name={name} streams=2"
+    assert label in page.locator(".chip").all_inner_texts()
+    assert label in page.locator("#throughput .ytick").all_text_contents()
+    assert page.locator("img").count() == 0
+    page.locator(".chip", has_text="onerror").click()
+    assert page.locator("#throughput .barlayer .point").count() == 1
 
 
 def test_a_member_is_toggled_in_all_charts_at_once(opened: Any) -> None:

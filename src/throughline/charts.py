@@ -2,6 +2,7 @@
 
 import html
 import math
+import textwrap
 import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -222,7 +223,7 @@ def for_plotly(view: View) -> dict[str, Any]:
     figure = go.Figure(layout={"template": None, "uirevision": "same", "showlegend": False, "bargap": 0.35})
     for s in view.series:
         colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS)[s.rank % len(SYMBOLS)]
-        label = html.escape(s.label)  # plotly takes names for a subset of HTML
+        label = html.escape(s.label, quote=False).replace("$", "&#36;")  # plotly takes names for HTML or TeX
         about = {"name": label, "legendgroup": s.label}
         seeds = [f"{view.show(low)}–{view.show(high)}" for low, high in zip(s.low, s.high, strict=True)]  # noqa: RUF001
         if view.bars:
@@ -303,7 +304,7 @@ def draw(chart: Chart, view: View, picture: Path) -> None:
     axes = figure.subplots()
     for s in view.series:
         colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS.values())[s.rank % len(SYMBOLS)]
-        label = s.label.replace("$", r"\$")  # matplotlib takes names for a subset of TeX
+        label = textwrap.fill(s.label, 28).replace("$", r"\$")  # matplotlib takes names for a subset of TeX
         if view.bars:
             errors = np.abs(np.subtract([s.low, s.high], s.y))
             bar = axes.barh([label], s.y, color=colour, xerr=errors, ecolor="grey")

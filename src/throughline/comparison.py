@@ -118,7 +118,8 @@ class Run:
         settings: its configuration, flat, by dotted names.
         overrides: what it was told on the command line.
         fault: why it has no figures; empty for a finished run.
-        summary, train_targets, figures, curve, by_position, passage: of a finished run; empty where there is a fault.
+        shape, summary, train_targets, figures, curve, by_position, passage: of a finished run; empty where there is a fault.
+        shape: rows and steps of a batch.
         train_targets: how many targets its training line has.
         curve: the rows of `metrics.csv`, with `updates` as one more column.
         by_position: (position, nll, targets), ascending.
@@ -128,6 +129,7 @@ class Run:
     settings: dict[str, Any]
     overrides: list[str]
     fault: str = ""
+    shape: tuple[int, int] = (0, 0)
     summary: dict[str, Any] = field(default_factory=dict)
     train_targets: int = 0
     figures: dict[str, float] = field(default_factory=dict)
@@ -159,14 +161,14 @@ def read_run(folder: Path) -> Run:
         settings = _flat(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=False))
         overrides = [printable(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
         run = replace(run, settings=settings, overrides=overrides)
-        return replace(run, **_outcome(folder, int(settings.get("trainer.accumulate_grad_batches", 1))))
+        return replace(run, **_outcome(folder, settings))
     except Unfinished as why:
         return replace(run, fault=printable(why))
     except Exception as error:  # files can be wrong in more ways than have names
         return replace(run, fault=printable(f"unreadable: {type(error).__name__}: {error}"))
 
 
-def _outcome(folder: Path, batches_per_update: int) -> dict[str, Any]:
+def _outcome(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What a finished run left, by the names of the attributes of `Run`.
 
     Raises:
@@ -181,7 +183,8 @@ def _outcome(folder: Path, batches_per_update: int) -> dict[str, Any]:
     curve = _numbers(folder / "metrics.csv")
     if (curve[-1]["step"], curve[-1]["tokens"]) != (summary["steps"], summary["tokens"]):
         raise Unfinished("not finished: it has gone on since its summary was written")
-    curve = [{**row, "updates": row["step"] / batches_per_update} for row in curve]
+    per_update = int(settings["trainer.accumulate_grad_batches"])
+    curve = [{**row, "updates": row["step"] / per_update} for row in curve]
     figures = {figure.key: float(summary[figure.key]) for figure in FIGURES if figure.key in summary}
     figures["updates"] = curve[-1]["updates"]
     driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
@@ -196,10 +199,12 @@ def _outcome(folder: Path, batches_per_update: int) -> dict[str, Any]:
     data = {**summary["data"], "source": printable(summary["data"]["source"]), "vocab": int(summary["data"]["vocab"])}
     versions = {key: printable(summary["versions"][key]) for key in ("python", "torch")}
     limits = {key: float(value) for key, value in summary["limits"].items() if value is not None}
-    epochs = float(summary["epochs"])
+    rows = settings.get("regime.streams", settings.get("regime.batch_size", 0))
+    steps = settings.get("regime.bptt", settings.get("regime.steps", settings.get("regime.max_length", 0)))
     return {
+        "shape": (int(rows), int(steps)),
         "summary": {**summary, **about, "data": data, "versions": versions, "limits": limits},
-        "train_targets": round(summary["tokens"] / epochs),
+        "train_targets": round(summary["tokens"] / float(summary["epochs"])),
         "figures": figures,
         "curve": curve,
         "by_position": [(int(row["position"]), row["nll"], int(row["targets"])) for row in by_position],
@@ -212,9 +217,10 @@ def _numbers(file: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
 
 
-def printable(text: Any) -> str:
-    """One line of text that no terminal takes for a command."""
-    return "".join(character if character.isprintable() else " " for character in str(text))[:500]
+def printable(text: Any, most: int = 500) -> str:
+    """One line of text, at most so long, that no terminal takes for a command."""
+    line = "".join(character if character.isprintable() else " " for character in str(text))
+    return line if len(line) <= most else line[: most - 3] + "..."
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -270,12 +276,8 @@ class Member:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and steps of a batch, as far as the settings tell."""
-        rows = self.settings.get("regime.streams", self.settings.get("regime.batch_size", 0))
-        steps = self.settings.get(
-            "regime.bptt", self.settings.get("regime.steps", self.settings.get("regime.max_length", 0))
-        )
-        return rows, steps
+        """Rows and steps of a batch."""
+        return self.finished[0].shape
 
 
 @dataclass(frozen=True)
@@ -356,7 +358,11 @@ def _members(runs: list[Run]) -> list[Member]:
         settings = {key: value for key, value in run.settings.items() if not key.startswith(PRIVATE)}
         alike.setdefault(json.dumps(settings, sort_keys=True, default=str), []).append(run)
     unnamed = [Member("", group) for group in alike.values()]
-    return [Member(_label(member, unnamed), member.runs) for member in unnamed]
+    labels = [_label(member, unnamed) for member in unnamed]
+    for place, label in enumerate(labels):
+        if label in labels[:place]:  # cut off, or two settings of which the last parts of the names are alike
+            labels[place] = f"{label} ({place})"
+    return [Member(label, member.runs) for label, member in zip(labels, unnamed, strict=True)]
 
 
 def _label(member: Member, members: list[Member]) -> str:
@@ -364,7 +370,8 @@ def _label(member: Member, members: list[Member]) -> str:
     others = [other.settings for other in members if other.regime == member.regime]
     keys = {key for settings in others for key in settings}
     differing = sorted(key for key in keys if len({str(settings.get(key)) for settings in others}) > 1)
-    return printable(" ".join([member.regime, *(f"{key.split('.')[-1]}={member.settings.get(key)}" for key in differing)]))
+    told = [f"{key.split('.')[-1]}={member.settings.get(key)}" for key in differing]
+    return printable(" ".join([member.regime, *told]), most=60)
 
 
 def _budget(runs: list[Run]) -> str:
