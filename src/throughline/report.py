@@ -1,6 +1,7 @@
 """Writes a comparison down: a page that needs nothing but itself, the same in Markdown, pictures, and a tidy table."""
 
 import csv
+import html
 import io
 import os
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from rich.console import Console
 
 from throughline import atomic
@@ -175,9 +177,9 @@ def _rendered(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _cell(text: Any) -> str:
-    """Text in one line of Markdown, none of it taken for Markdown."""
+def _cell(text: Any) -> Markup:
+    """Text in one line of Markdown, none of it taken for Markdown or HTML."""
     line = " ".join(str(text).split())
     for mark in "\\`*_[]|~#":
         line = line.replace(mark, f"\\{mark}")
-    return line
+    return Markup(html.escape(line, quote=False))
