@@ -209,7 +209,7 @@ def poison(batches: set[tuple[int, int]], row: int) -> Any:
         place = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "train" and (place.epoch, place.batch) in batches:
             h, _ = self.carry._pending["train"]
-            h[:, row], nll = torch.nan, nll * torch.where(torch.arange(len(nll)) == row, torch.inf, 1.0)
+            h[:, row], nll = torch.nan, nll * torch.where(torch.arange(len(nll)) == row, torch.inf, 1.0)[:, None]
         return nll, logits
 
     return step
