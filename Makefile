@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test slow check
+.PHONY: train test slow torture soak check audit
 
 train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
@@ -13,10 +13,24 @@ test: .venv/ready check
 slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
+torture: .venv/ready
+	$(BIN)/python tests/torture.py
+
+soak: .venv/ready
+	$(BIN)/python tests/soak.py
+
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Asks a service which of the installed packages have known vulnerabilities; what it cannot tell of one is a failure, too.
+# Of pip itself it does not ask, which came with Python. Versions lose what is local to a build: 2.13.0+cpu is 2.13.0.
+audit: .venv/ready
+	$(BIN)/python -m pip list --format freeze --exclude-editable --exclude pip > .venv/installed
+	sed 's/+.*//' .venv/installed > .venv/published
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement .venv/published $(ARGS) || \
+		{ echo "audit: not passed: a vulnerability is known, or the service could not be asked about every package"; exit 1; }
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

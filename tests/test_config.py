@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from conftest import PROJECT
-from throughline.config import Budget, Config, EvaluateConfig, GenerateConfig, Schedule, load
+from throughline.config import Budget, Config, EvaluateConfig, ExportConfig, GenerateConfig, Schedule, load
 from throughline.errors import UserError
 
 REQUIRED = {"text": ["data.path=x"], "shakespeare": ["data.path=x"], "events": ["data.path=x.csv"]}
@@ -51,6 +51,7 @@ def test_the_defaults() -> None:
 def test_the_other_scripts() -> None:
     assert config("checkpoint=x", name="evaluate", cls=EvaluateConfig).checkpoint == "x"
     assert config("checkpoint=x", name="generate", cls=GenerateConfig).num_sequences == 1
+    assert config("checkpoint=x", name="export", cls=ExportConfig).onnx is True
 
 
 def test_plain_is_plain() -> None:

@@ -37,10 +37,10 @@ def weights_hash(folder: Path) -> str:
 
 
 def run_with_kills(
-    corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str, last_life: tuple[str, ...] = ()
+    corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str, last_life: tuple[str, ...] | None = ()
 ) -> None:
-    """Run, be killed at the n-th call of each hook named, go on each time, and end, with `last_life` added at the end."""
-    folder.mkdir()
+    """Run, be killed at the n-th call of each hook named, go on each time, and end, with `last_life` added, or stay dead."""
+    folder.mkdir(exist_ok=True)
     for hook, count in kills:
         calls = 0
         original = getattr(Commit, hook)
@@ -56,7 +56,8 @@ def run_with_kills(
             patch.setattr(Commit, hook, killing)
             with pytest.raises(Killed):
                 run(corpus, folder, *overrides, "resume=auto")
-    run(corpus, folder, *overrides, *last_life, "resume=auto")
+    if last_life is not None:
+        run(corpus, folder, *overrides, *last_life, "resume=auto")
 
 
 def without_times(folder: Path) -> list[dict[str, str]]:
@@ -93,6 +94,14 @@ def test_accumulated_gradients_are_not_lost(corpus: Corpus, tmp_path: Path) -> N
     (tmp_path / "alone").mkdir()
     run(corpus, tmp_path / "alone", *chosen)
     run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", n) for n in (5, 6, 20)], *chosen)
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+
+
+def test_float64_goes_on_without_rounding(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK, "trainer.precision=64-true")
+    (tmp_path / "alone").mkdir()
+    run(corpus, tmp_path / "alone", *chosen)
+    run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", 20)], *chosen)
     assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
 
 

@@ -1,21 +1,40 @@
 """The commands as a user gives them, each in a process of its own."""
 
+import csv
 import json
 import os
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from conftest import PROJECT
+from throughline.errors import one_line_errors
 
 
-def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def call(*arguments: str, cwd: Path, limit: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script; no file that it writes may grow over `limit` bytes."""
     command = [sys.executable, str(PROJECT / "src" / arguments[0]), *arguments[1:]]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     env = {**clean, "NETRC": "/dev/null", "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+
+    def before() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=before,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +82,37 @@ def test_wandb_without_a_key_goes_offline_and_says_how_to_browse(folder: Path) -
     inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(runs[0])]
     shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
     assert "val/nll" in shown.stdout, shown.stderr
+
+
+def test_wandb_shows_a_run_of_several_lives_as_one(folder: Path) -> None:
+    (folder / "fox2.txt").write_text("the quick brown fox. " * 200)
+    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=3", "trainer.log_every_n_steps=3"]
+    saved = ["regime.streams=4", "regime.bptt=8", "trainer.checkpoint_seconds=0.05", "trainer.val_check_interval=40"]
+    command = ["data=text", "data.path=fox2.txt", *small, *saved, f"output_root={folder}/lives", "resume=auto"]
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, str(PROJECT / "src" / "train.py"), *command],
+            cwd=folder,
+            env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        rows = 0
+        while process.poll() is None and rows < 12:
+            rows = sum(len(path.read_text().splitlines()) for path in (folder / "lives").rglob("metrics.csv"))
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert call("train.py", *command, cwd=folder, WANDB_MODE="offline").returncode == 0
+    (run,) = (folder / "lives" / "wandb").glob("offline-run-*")
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
+    shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
+    history = [record["history"] for line in shown.stdout.splitlines() if (record := json.loads(line))["type"] == "history"]
+    seen = [(row["item"]["_step"], row["item"]["train/nll"]) for row in history if "train/nll" in row["item"]]
+    (metrics,) = (folder / "lives").rglob("metrics.csv")
+    with metrics.open(newline="") as file:
+        wanted = [(int(row["step"]), float(row["train/nll"])) for row in csv.DictReader(file) if row["train/nll"]]
+    assert seen == wanted
+    assert len(seen) == len({step for step, _ in seen}) > 100
 
 
 def test_wandb_with_a_key_but_no_server_goes_offline_within_seconds(folder: Path) -> None:
@@ -128,6 +178,21 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
     assert float(printed["val/nll_reset"]) == pytest.approx(summary["val/nll_reset"], abs=1e-5)
 
 
+def test_exporting(folder: Path) -> None:
+    checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
+    result = call("export.py", checkpoint, "output=elsewhere", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert [line.split(": ")[0] for line in result.stdout.splitlines()] == [
+        *("elsewhere/model.safetensors", "elsewhere/model.json", "elsewhere/model.onnx"),
+    ]
+    settings = ["prompt=the ", "length=40", "seed=3"]
+    here, there = (
+        call("generate.py", c, *settings, cwd=folder) for c in (checkpoint, "checkpoint=elsewhere/model.safetensors")
+    )
+    assert (there.returncode, there.stderr, there.stdout) == (0, "", here.stdout)
+    assert len(there.stdout) == len("the ") + 40 + 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -143,6 +208,7 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
         ),
         (["train.py", "hydra.run.dir=/dev/null/x"], "error: /dev/null/x: Not a directory"),
         (["generate.py"], "error: checkpoint is required: give it as checkpoint=..."),
+        (["export.py", "checkpoint=x", "tolerance=0"], "error: tolerance=0: input should be greater than 0"),
         (
             ["generate.py", "checkpoint=no.ckpt"],
             "error: checkpoint=no.ckpt: No such file or directory; give a .ckpt file of a run",
@@ -167,3 +233,29 @@ def test_a_wrong_config_never_waits_for_torch(tmp_path: Path) -> None:
     assert result.stderr == "error: regime.bptt=0: input should be greater than 0\n"
     result = call("train.py", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert "torch was imported" in result.stderr  # a sound config does get there
+
+
+def test_a_disk_without_room_is_one_line_and_older_checkpoints_stay(tmp_path: Path) -> None:
+    """With a real limit of the system: a file may not grow over what the first checkpoint has."""
+    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 200)
+    small = ["data=text", "data.path=fox.txt", "model.hidden_size=16", "trainer.accelerator=cpu", "logger=none"]
+    command = [*small, "trainer.max_epochs=1", f"output_root={tmp_path}/out", "hydra.run.dir=out/run"]
+    assert call("train.py", *command, cwd=tmp_path).returncode == 0
+    checkpoints = tmp_path / "out" / "run" / "checkpoints"
+    before = {path.name: path.read_bytes() for path in checkpoints.iterdir()}
+    assert before.keys() == {"last.ckpt", "best.ckpt"}
+    limit = len(before["last.ckpt"]) // 2
+    full = call("train.py", *command[:-3], *command[-2:], "trainer.max_epochs=2", "resume=auto", cwd=tmp_path, limit=limit)
+    assert full.returncode == 2
+    assert full.stderr == (
+        f"error: {checkpoints}/best.ckpt: File too large; no checkpoint can be written, the older ones are as they were\n"
+    )
+    assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_write_without_room_anywhere_else_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit, one_line_errors(), Path("/dev/full").open("w") as file:
+        print("figures", file=file, flush=True)
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == "error: writing failed: No space left on device; what was saved before is as it was\n"

@@ -4,3 +4,5 @@ Read in this order: `vocab`, `corpus`, `regimes`, `batch`, `model`, `learner`, `
 
 Shape letters, used at line ends throughout: B rows (streams), T steps, V vocabulary, L layers, H hidden size.
 """
+
+__version__ = "0.1.0"

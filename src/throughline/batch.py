@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from throughline.corpus import Line
+from throughline.processes import share
 from throughline.regimes import Cut, Plan
 from throughline.vocab import UNKNOWN
 
@@ -52,12 +53,28 @@ def read(cut: Cut, line: Line) -> Batch:
     )
 
 
-class Batches(Dataset[Batch]):
-    """A plan as a map-style dataset: item k is the whole batch k, so it can be sought, resumed and read by workers."""
+def part(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, or where there are none one that predicts nothing; `n_valid` remains that of the whole."""
+    if rows.start == rows.stop:
+        nothing = torch.full_like(batch.targets[:1], IGNORE_INDEX)
+        return Batch(batch.inputs[:1], nothing, torch.ones_like(batch.reset[:1]), batch.n_valid)
+    return Batch(batch.inputs[rows], batch.targets[rows], batch.reset[rows], batch.n_valid)
 
-    def __init__(self, plan: Plan, line: Line) -> None:
+
+class Batches(Dataset[Batch]):
+    """A plan as a map-style dataset: item k is the whole batch k, so it can be sought, resumed and read by workers.
+
+    Args:
+        plan: the batches.
+        line: what they are read off.
+        rank, world_size: which process reads, of how many: each gets its share of the rows of every batch.
+    """
+
+    def __init__(self, plan: Plan, line: Line, rank: int = 0, world_size: int = 1) -> None:
         self.plan = plan
         self.line = line
+        self.rank = rank
+        self.world_size = world_size
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -65,4 +82,7 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, k: int) -> Batch:
         if not 0 <= k < len(self):
             raise IndexError(k)
-        return read(self.plan[k], self.line)
+        batch = read(self.plan[k], self.line)
+        if self.world_size == 1:
+            return batch
+        return part(batch, share(len(batch.reset), self.rank, self.world_size))

@@ -24,6 +24,7 @@ from throughline.config import Budget, Schedule
 from throughline.datamodule import place
 from throughline.errors import UserError
 from throughline.learner import STAGES, Learner
+from throughline.processes import agreed, gathered
 
 
 class Commit(Callback):
@@ -51,6 +52,11 @@ class Commit(Callback):
         pl_module.carry.commit(STAGES[dataloader_idx])
 
 
+def between_updates(trainer: Trainer) -> bool:
+    """Whether no gradient waits for those of further batches to be added."""
+    return place(trainer).batch % trainer.accumulate_grad_batches == 0
+
+
 class Spending(Callback):
     """Counts what training has spent, sets the learning rate by it, and stops the run when the budget is gone.
 
@@ -58,6 +64,7 @@ class Spending(Callback):
         tokens: valid targets trained on.
         steps: batches trained on.
         seconds: training time; validation and checkpoints are not counted.
+        clock: that time when the newest batch was done, the same in all processes: what is decided goes by it.
     """
 
     def __init__(self, budget: Budget, max_epochs: int | None, schedule: Schedule) -> None:
@@ -66,6 +73,7 @@ class Spending(Callback):
         self.schedule = schedule
         self.tokens = 0
         self.steps = 0
+        self.clock = 0.0
         self._seconds = 0.0
         self._running_since: float | None = None
 
@@ -94,7 +102,7 @@ class Spending(Callback):
         if self.budget.tokens is not None:
             shares.append(self.tokens / self.budget.tokens)
         if self.budget.seconds is not None:
-            shares.append(self.seconds / self.budget.seconds)
+            shares.append(self.clock / self.budget.seconds)
         if self.max_epochs is not None:
             shares.append(place(trainer).epochs / self.max_epochs)
         return min(max(shares), 1.0)
@@ -127,7 +135,8 @@ class Spending(Callback):
     ) -> None:
         self.tokens += batch.n_valid
         self.steps += 1
-        if self.spent(trainer) == 1.0:
+        self.clock = agreed(self.seconds, pl_module.device)
+        if self.spent(trainer) == 1.0 and between_updates(trainer):
             trainer.should_stop = True  # which also brings a last validation
 
     def state_dict(self) -> dict[str, Any]:
@@ -135,6 +144,7 @@ class Spending(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.steps, self._seconds = state_dict["tokens"], state_dict["steps"], state_dict["seconds"]
+        self.clock = self._seconds
 
 
 class Figures(Callback):
@@ -214,7 +224,7 @@ class Numerics(Callback):
         assert isinstance(pl_module, Learner)
         if not pl_module.bad_batch:
             return
-        rows = [row for row, nll in enumerate(pl_module.row_nll.tolist()) if not math.isfinite(nll)]
+        rows = [row for row, nll in enumerate(gathered(pl_module.row_nll).tolist()) if not math.isfinite(nll)]
         what = f"the loss of row {', '.join(map(str, rows))}" if rows else "the gradient"
         where = "epoch {}, batch {}".format(*place(trainer).newest)
         last = self.checkpoints / "last.ckpt"
@@ -290,16 +300,17 @@ class Checkpoints(Checkpoint):
         self._due = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._saved_at = self.spending.seconds
+        self._saved_at = self.spending.clock
         self.signals.watch()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        whole = place(trainer).batch % trainer.accumulate_grad_batches == 0  # else gradients are pending
-        due = self._due or self.spending.seconds - self._saved_at >= self.every_n_seconds
-        if whole and (due or self.signals.received):
+        if not between_updates(trainer):
+            return
+        received = int(agreed(self.signals.received or 0, pl_module.device))
+        if received or self._due or self.spending.clock - self._saved_at >= self.every_n_seconds:
             self._save(trainer, "last.ckpt")
-        if whole and self.signals.received:
-            number = self.signals.received
+        if received:
+            number = signal.Signals(received)
             self.console.print(
                 f"{number.name}: saved {self.folder / 'last.ckpt'}, resume=auto goes on from there", soft_wrap=True
             )
@@ -323,7 +334,7 @@ class Checkpoints(Checkpoint):
         with self.spending.paused():
             trainer.save_checkpoint(self.folder / name)
         if name == "last.ckpt":
-            self._saved_at, self._due = self.spending.seconds, False
+            self._saved_at, self._due = self.spending.clock, False
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}

@@ -1,14 +1,13 @@
 """Checkpoint files: written whole or not at all, and read back as plain data."""
 
-import contextlib
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from throughline import atomic, portable
 from throughline.config import Model, checked
 from throughline.errors import UserError
 from throughline.model import LSTMGenerator
@@ -25,8 +24,6 @@ _SEAL_LENGTH = len(_SEAL) + 64
 def write(checkpoint: dict[str, Any], path: Path, previous: Path | None = None) -> None:
     """Write a checkpoint so that `path` holds the old file or the new one, whole, whenever the machine stops.
 
-    The temporary file lies in the same folder, since only a rename within one file system is atomic.
-
     Args:
         checkpoint: tensors and plain types.
         path: the file.
@@ -37,27 +34,9 @@ def write(checkpoint: dict[str, Any], path: Path, previous: Path | None = None) 
     """
     content = io.BytesIO()
     torch.save(checkpoint, content)
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(_sealed(content.getvalue()))
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            link = previous.with_name(f"{previous.name}.tmp")
-            link.unlink(missing_ok=True)
-            link.hardlink_to(path)  # so that at no time there is no file at `path`
-            link.replace(previous)
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        atomic.write({path: _sealed(content.getvalue())}, keep={path: previous} if previous else {})
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: {error.strerror}; no checkpoint can be written, the older ones are as they were") from None
 
 
@@ -95,7 +74,9 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load_generator(path: str | Path) -> tuple[LSTMGenerator, Vocab]:
-    """The generator that a checkpoint holds, with its vocabulary."""
+    """The generator that a checkpoint or an exported `.safetensors` file holds, with its vocabulary."""
+    if Path(path).suffix == ".safetensors":
+        return portable.load(Path(path))
     checkpoint = read(path)
     about = checkpoint["throughline"]
     vocab = Vocab.from_plain(about["vocab"])

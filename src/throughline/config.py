@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from throughline.corpus import Corpus
 from throughline.errors import UserError
 from throughline.regimes import Regime
-from throughline.resume import run_folder
+from throughline.resume import run_folder, sweep_folder
 from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability
 from throughline.sources import Source
 
@@ -29,6 +29,8 @@ Precision = Literal["32-true", "64-true", "bf16-mixed"]
 # Where the checkout lies, so that outputs do too, from whatever folder a script is called.
 OmegaConf.register_new_resolver("project", lambda path: str(Path(__file__).parents[2] / path), replace=True)
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+# Cached, since Hydra asks once for the sweep and again for each member, whose own overrides no longer tell the sweep.
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -108,6 +110,7 @@ class Trainer:
 
     max_epochs: PositiveInt | None = None
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: PositiveInt = 1
     precision: Precision | Literal["auto"] = "auto"
     gradient_clip_val: Positive | None = 1.0
     accumulate_grad_batches: PositiveInt = 1
@@ -115,6 +118,15 @@ class Trainer:
     checkpoint_seconds: Positive = 300.0
     log_every_n_steps: PositiveInt = 50
     num_workers: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.val_check_interval is not None and self.val_check_interval % self.accumulate_grad_batches:
+            raise ValueError(
+                f"val_check_interval={self.val_check_interval} comes between the batches of one update: "
+                f"allowed are multiples of accumulate_grad_batches={self.accumulate_grad_batches}"
+            )
+        if self.accelerator == "mps" and self.devices > 1:
+            raise ValueError(f"devices={self.devices}: allowed with accelerator=mps is 1")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -183,11 +195,19 @@ class Config:
             return Budget.DEFAULT_EPOCHS
         return self.trainer.max_epochs
 
+    @property
+    def limits(self) -> dict[str, Any]:
+        """At whichever of these comes first the run ends."""
+        return {**asdict(self.budget), "max_epochs": self.max_epochs}
+
     def identity(self, corpus: Corpus) -> dict[str, Any]:
         """What two lives of one run must have in common, by the names of the fields."""
         plain = self.to_plain()
         groups = {name: plain[name] for name in ("model", "regime", "optimizer", "schedule")}
-        trainer = {key: plain["trainer"][key] for key in ("precision", "gradient_clip_val", "accumulate_grad_batches")}
+        alike = ["precision", "gradient_clip_val", "accumulate_grad_batches"]
+        if self.model.dropout:
+            alike.append("devices")  # each process draws for its own rows; without dropout their number changes nothing
+        trainer = {key: plain["trainer"][key] for key in alike}
         data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")}
         nested = {**groups, "trainer": trainer, "data": data}
         flat = {f"{name}.{key}": value for name, group in nested.items() for key, value in group.items()}
@@ -222,6 +242,16 @@ class GenerateConfig:
     top_k: PositiveInt | None
     top_p: Annotated[float, Field(gt=0, le=1)] | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ExportConfig:
+    """What `src/export.py` is told; without an output folder the files go beside the checkpoint."""
+
+    checkpoint: str
+    output: str | None
+    onnx: bool
+    tolerance: Positive
 
 
 T = TypeVar("T")

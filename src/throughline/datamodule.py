@@ -58,7 +58,7 @@ class StreamDataModule(LightningDataModule):
         assert self.trainer is not None
         # An item is a whole batch, already in order: the loader only counts, from wherever training has come to.
         return DataLoader(
-            Batches(self._plan, self.corpus.train),
+            Batches(self._plan, self.corpus.train, self.trainer.global_rank, self.trainer.world_size),
             batch_size=None,
             sampler=range(self.batch, len(self._plan)),
             num_workers=self.num_workers,
@@ -66,7 +66,8 @@ class StreamDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        return loaders(self.corpus.val, self.evaluation, exact=False)
+        assert self.trainer is not None
+        return loaders(self.corpus.val, self.evaluation, False, self.trainer.global_rank, self.trainer.world_size)
 
 
 def place(trainer: Trainer) -> StreamDataModule:

@@ -1,5 +1,6 @@
 """What a user did that cannot work, told in one line each."""
 
+import errno
 import os
 import signal
 import sys
@@ -9,6 +10,10 @@ from contextlib import contextmanager
 
 class UserError(Exception):
     """Bad input: each line says what is wrong, where, and what is allowed."""
+
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What a system says of a disk that is full, a quota or limit that is reached, and a file system that may only be read."""
 
 
 @contextmanager
@@ -33,9 +38,11 @@ def one_line_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            _exit([f"{error.filename}: {error.strerror}"])
+        if error.errno not in NO_ROOM:
             raise
-        _exit([f"{error.filename}: {error.strerror}"])
+        _exit([f"writing failed: {error.strerror}; what was saved before is as it was"])
 
 
 def _exit(lines: list[str]) -> None:

@@ -18,6 +18,7 @@ from throughline.checkpoint import FORMAT
 from throughline.config import Optimizer
 from throughline.datamodule import place
 from throughline.model import LSTMGenerator, State
+from throughline.processes import gathered, share
 from throughline.vocab import Vocab
 
 STAGES = ("val", "val_reset")
@@ -64,8 +65,9 @@ class Learner(LightningModule):
         identity: what a run that goes on from a checkpoint must have in common with it, saved beside the weights.
 
     Attributes:
-        bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so brought no update.
+        bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so no part in an update.
         row_nll: (B,) its nll, summed over the valid targets of each row.
+        nll_sum_of_batch: the sum of that over the rows of all processes.
         grad_norm: of its gradients, before they were clipped.
     """
 
@@ -84,7 +86,7 @@ class Learner(LightningModule):
         self.seed = seed
         self.identity = identity or {}
         self.bad_batch = False
-        self.row_nll = self.grad_norm = torch.zeros(())
+        self.row_nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
         self.carry = Carry()
         self.figures: dict[str, float] = {}  # of the newest validation
         # Sums rather than MeanMetric, which leaves nan out of its mean or, told not to, forgets the weights.
@@ -108,14 +110,21 @@ class Learner(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         self._seed_dropout()
-        self.bad_batch = False
         nll, _ = self.step("train", batch)
         self.row_nll = nll.detach()
-        return {"loss": nll.sum() / batch.n_valid, "nll_sum": self.row_nll.sum()}
+        self.nll_sum_of_batch = self.trainer.strategy.reduce(self.row_nll.sum(), reduce_op="sum")
+        # Over the valid targets of all processes, between which gradients are averaged.
+        return {"loss": nll.sum() * self.trainer.world_size / batch.n_valid, "nll_sum": self.nll_sum_of_batch}
+
+    def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        # Where gradients of several batches add up, one that is not finite must not get in; else the check below is enough.
+        self.bad_batch = self.trainer.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
+        if not self.bad_batch:
+            loss.backward()  # type: ignore[no-untyped-call]
 
     def _seed_dropout(self) -> None:
         here = place(self.trainer)
-        seed = int(np.random.SeedSequence([self.seed, here.epoch, here.batch]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, here.epoch, here.batch, self.global_rank]).generate_state(1)[0])
         # Not torch.manual_seed: without a GPU each call formats and keeps a stack trace for three kinds of absent device.
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
@@ -130,7 +139,7 @@ class Learner(LightningModule):
         nll, logits = self.step(STAGES[dataloader_idx], batch)
         if batch.n_valid:  # a batch may be warm-up only
             self.nll_sum[dataloader_idx].update(nll.sum())
-            self.tokens[dataloader_idx].update(batch.n_valid)
+            self.tokens[dataloader_idx].update((batch.targets != IGNORE_INDEX).sum())
             self.accuracy[dataloader_idx].update(logits.argmax(-1), batch.targets)
 
     def on_validation_epoch_end(self) -> None:
@@ -154,7 +163,9 @@ class Learner(LightningModule):
         # Not left to Lightning, which will not clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
         self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.bad_batch = not bool((self.grad_norm + self.row_nll.sum()).isfinite())  # the one wait for the device
+        if self.bad_batch:
+            return  # its gradient is not in the sum
+        self.bad_batch = not bool((self.grad_norm + self.nll_sum_of_batch).isfinite())  # the one wait for the device
         if self.bad_batch:
             optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer leaves weights and moments alone
 
@@ -163,7 +174,7 @@ class Learner(LightningModule):
             "format": FORMAT,
             "model": asdict(self.model.sizes),
             "vocab": self.vocab.to_plain(),
-            "carry": {"train": self.carry.committed["train"]} if "train" in self.carry.committed else {},
+            "carry": {stage: _gathered(state) for stage, state in self.carry.committed.items() if stage == "train"},
             "identity": self.identity,
         }
         # Where training is, our own callbacks and the data module say; Lightning's counts of batches in an epoch would be
@@ -171,4 +182,18 @@ class Learner(LightningModule):
         checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.carry.committed = dict(checkpoint["throughline"]["carry"])
+        carry = checkpoint["throughline"]["carry"].items()
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        self.carry.committed = {stage: _shared(state, rank, world_size) for stage, state in carry}
+
+
+def _gathered(state: State) -> State:
+    """The state of the rows of all processes, from that of each."""
+    h, c = (gathered(s, dim=1) for s in state)
+    return h, c
+
+
+def _shared(state: State, rank: int, world_size: int) -> State:
+    """The state of the rows of one process, from that of all."""
+    h, c = (s[:, share(s.shape[1], rank, world_size)] for s in state)
+    return h, c

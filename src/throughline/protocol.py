@@ -27,9 +27,9 @@ def carried_plan(line: Line, streams: int, warmup: int) -> Plan:
     return Chunks(line.targets, start, length, unscored, bounds)
 
 
-def loaders(line: Line, settings: Evaluation, exact: bool) -> list[DataLoader[Batch]]:
-    """The batches of both figures, in the order of `STAGES`."""
+def loaders(line: Line, settings: Evaluation, exact: bool, rank: int = 0, world_size: int = 1) -> list[DataLoader[Batch]]:
+    """The batches of both figures, in the order of `STAGES`: this process's share of their rows."""
     carried = carried_plan(line, 1, 0) if exact else carried_plan(line, settings.streams, settings.warmup)
     rows = max(1, TOKENS_PER_BATCH // settings.reset_every)
     reset = Segments(steps=settings.reset_every, batch_size=rows).plan(line, seed=0, epoch=0)
-    return [DataLoader(Batches(plan, line), batch_size=None) for plan in (carried, reset)]
+    return [DataLoader(Batches(plan, line, rank, world_size), batch_size=None) for plan in (carried, reset)]

@@ -1,5 +1,6 @@
 """Finds what a run goes on from."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,17 @@ def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> st
         same = _apart_from_resume(OmegaConf.load(file)) == asked
         if same and (folder / "checkpoints").exists() and not (folder / "summary.json").exists():
             return str(folder)
+    return new
+
+
+def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
+    """The folder of a sweep: with `auto` that of the newest sweep by the same command, whose members go on, else `new`."""
+    if resume != "auto":
+        return new
+    asked = _apart_from_resume(overrides)
+    for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
+        if _apart_from_resume(OmegaConf.load(file).hydra.overrides.task) == asked:
+            return str(file.parent)
     return new
 
 
@@ -56,6 +68,15 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
             "\n".join(passed_over) or f"resume={resume}: no checkpoint in {folder}; resume=auto would start anew"
         )
     return None, {}, "\n".join([*passed_over, "resume: nothing to go on from, starting anew"])
+
+
+def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> dict[str, Any] | None:
+    """The summary of the run in `folder`, if `resumed` is its last checkpoint and it ended by the same limits."""
+    file = folder / "summary.json"
+    if resumed != folder / "checkpoints" / "last.ckpt" or not file.exists():
+        return None
+    summary: dict[str, Any] = json.loads(file.read_text())
+    return summary if summary["limits"] == limits else None
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,33 @@ class CSVLogger(Logger):
         """The configuration lies beside the file, in `.hydra/config.yaml`."""
 
 
-def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], console: Console) -> WandbLogger:
+class WandbRows(WandbLogger):
+    """Logs each row at its own step, which Lightning's does not: of a step that W&B has already, it takes no second row."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.experiment.log(metrics, step=step)
+
+    def replay(self, metrics: Path) -> None:
+        """Log what an earlier life of the run has left in `metrics.csv`, and drop what of it W&B kept here.
+
+        A life that was killed has written some rows that are not in its last checkpoint, and the next one writes them
+        again; so without a server to tell them apart, one whole history takes the place of several pieces.
+        """
+        run = self.experiment
+        if run.starting_step > 0:  # a server has them
+            return
+        with metrics.open(newline="") as file:
+            for row in csv.DictReader(file):
+                self.log_metrics(
+                    {key: float(value) for key, value in row.items() if value and key != "step"}, int(row["step"])
+                )
+        here = Path(run.dir).parent
+        for earlier in here.parent.glob(f"offline-run-*-{run.id}"):
+            if earlier != here:
+                shutil.rmtree(earlier)
+
+
+def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], console: Console) -> WandbRows:
     """A W&B run that never blocks and never asks: online where a key is configured and the server answers, else offline.
 
     Args:
@@ -107,7 +135,7 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
             markup=False,
             soft_wrap=True,
         )
-    return WandbLogger(experiment=run)
+    return WandbRows(experiment=run)
 
 
 def log_ending(logger: WandbLogger, summary: dict[str, Any], passage: str, curve: Path) -> None:

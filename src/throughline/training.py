@@ -6,19 +6,23 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from throughline import atomic
 from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending
 from throughline.config import Config, Precision
+from throughline.config import Trainer as TrainerSettings
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
 from throughline.errors import UserError
@@ -26,8 +30,9 @@ from throughline.evaluation import evaluate
 from throughline.generation import generate
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
+from throughline.processes import refuse_foreign_launcher, together
 from throughline.quiet import quieten
-from throughline.resume import check_identity, checkpoint_to_resume
+from throughline.resume import check_identity, checkpoint_to_resume, finished_run
 from throughline.tracking import CSVLogger, draw_curve, log_ending, wandb_logger
 
 
@@ -35,39 +40,91 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     """Train as configured, and leave figures, checkpoints, a passage and a curve in `output_dir`.
 
     Returns:
-        What `summary.json` holds.
+        What `summary.json` holds, which is written when all the rest is there.
     """
     began = time.perf_counter()
     console = console or Console()
     quieten()
-    _refuse_absent_device(config.trainer.accelerator)
+    refuse_foreign_launcher()
+    _refuse_absent_device(config.trainer)
+    _refuse_idle_processes(config, corpus)
+    with _alone_in(output_dir):
+        resumed, saved, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
+        if said:
+            console.print(said, highlight=False, markup=False, soft_wrap=True)
+        if resumed is not None:
+            check_identity(saved["throughline"]["identity"], config.identity(corpus), resumed)
+            finished = finished_run(output_dir, resumed, config.limits)
+            if finished is not None:
+                console.print("finished already", highlight=False)
+                return finished
+        steps_before = saved["callbacks"]["Spending"]["steps"] if saved else 0
+        _begin_peak_memory()
+        with together(config.trainer.devices, _follow, config, corpus, output_dir, resumed):
+            _introduce(config, corpus, console)
+            loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
+            if config.logger.name == "wandb":
+                rows = wandb_logger(config, output_dir, corpus.fingerprint, console)
+                rows.replay(output_dir / "metrics.csv")
+                loggers.append(rows)
+            trainer, model, spending = _fit(config, corpus, output_dir, resumed, console, loggers)
+
+        exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
+        summary = {
+            "name": config.name,
+            "regime": config.regime.name,
+            "model": config.model.name,
+            "seed": config.seed,
+            "limits": config.limits,
+            "epochs": spending.tokens / corpus.train.targets,
+            "tokens": spending.tokens,
+            "steps": spending.steps,
+            "seconds": spending.seconds,
+            "wall_seconds": time.perf_counter() - began,
+            "tokens_per_second": spending.tokens / spending.seconds,
+            **exact,
+            "reset_every": config.evaluation.reset_every,
+            "val/unknown": corpus.unknown,
+            "peak_memory_bytes": peak_memory_bytes(trainer),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "precision": str(trainer.precision),
+            "device": str(trainer.strategy.root_device),
+            "devices": config.trainer.devices,
+            "data": corpus.fingerprint,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        }
+        passage = _passage(model, corpus, config)
+        (output_dir / "samples.txt").write_text(passage + "\n")
+        draw_curve(output_dir / "metrics.csv", output_dir / "curve.png", config.name)
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                log_ending(logger, summary, passage, output_dir / "curve.png")
+        atomic.write({output_dir / "summary.json": (json.dumps(summary, indent=2) + "\n").encode()})
+    _conclude(summary, passage, output_dir, console)
+    return summary
+
+
+def _fit(
+    config: Config, corpus: Corpus, output_dir: Path, resumed: Path | None, console: Console, loggers: list[Logger]
+) -> tuple[Trainer, LSTMGenerator, Spending]:
+    """Train in this process, one of `config.trainer.devices`."""
+    quieten()
     _keep_freed_memory()
-    _begin_peak_memory()
     seed_everything(config.seed, verbose=False)
-
-    identity = config.identity(corpus)
-    resumed, saved, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
-    if said:
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
-    if resumed is not None:
-        check_identity(saved["throughline"]["identity"], identity, resumed)
-
+    numbers = precision(config.trainer.precision, config.trainer.accelerator)
     model = LSTMGenerator(config.model, len(corpus.vocab))
-    learner = Learner(model, corpus.vocab, config.optimizer, config.seed, identity)
+    if numbers == "64-true":
+        model.double()  # here, since Lightning does it only after it has read a checkpoint into the model
+    learner = Learner(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus))
     datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     figures = Figures(spending, config.trainer.log_every_n_steps)
-    _introduce(config, corpus, model, console)
-    steps_before = saved["callbacks"]["Spending"]["steps"] if saved else 0
-    loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
-    if config.logger.name == "wandb":
-        loggers.append(wandb_logger(config, output_dir, corpus.fingerprint, console))
-
     trainer = Trainer(
         max_epochs=-1,  # the callback `spending` ends the run
         accelerator=config.trainer.accelerator,
-        devices=1,
-        precision=precision(config.trainer.precision, config.trainer.accelerator),
+        devices=config.trainer.devices,
+        strategy="ddp" if config.trainer.devices > 1 else "auto",
+        precision=numbers,
         gradient_clip_val=config.trainer.gradient_clip_val,
         accumulate_grad_batches=config.trainer.accumulate_grad_batches,
         val_check_interval=config.trainer.val_check_interval,
@@ -85,44 +142,30 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
             Display(console, spending, figures),
             Checkpoints(output_dir / "checkpoints", spending, config.trainer.checkpoint_seconds, console),
         ],
-        plugins=[CheckpointFiles()],
+        # Named, since Lightning would take the processes of a Slurm job for its own, and its signals, too.
+        plugins=[CheckpointFiles(), LightningEnvironment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=output_dir,
     )
     trainer.fit(learner, datamodule, ckpt_path=resumed)
+    return trainer, model, spending
 
-    exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator)
-    summary = {
-        "name": config.name,
-        "regime": config.regime.name,
-        "model": config.model.name,
-        "seed": config.seed,
-        "epochs": spending.tokens / corpus.train.targets,
-        "tokens": spending.tokens,
-        "steps": spending.steps,
-        "seconds": spending.seconds,
-        "wall_seconds": time.perf_counter() - began,
-        "tokens_per_second": spending.tokens / spending.seconds,
-        **exact,
-        "reset_every": config.evaluation.reset_every,
-        "val/unknown": corpus.unknown,
-        "peak_memory_bytes": peak_memory_bytes(trainer),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "precision": str(trainer.precision),
-        "device": str(trainer.strategy.root_device),
-        "data": corpus.fingerprint,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-    (output_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    passage = _passage(model, corpus, config)
-    (output_dir / "samples.txt").write_text(passage + "\n")
-    draw_curve(output_dir / "metrics.csv", output_dir / "curve.png", config.name)
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            log_ending(logger, summary, passage, output_dir / "curve.png")
-    _conclude(summary, passage, output_dir, console)
-    return summary
+
+def _follow(config: Config, corpus: Corpus, output_dir: Path, resumed: Path | None) -> None:
+    """Train as one of the other processes, in silence."""
+    _fit(config, corpus, output_dir, resumed, Console(quiet=True), [])
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run; the system lets go of it when the process ends, however it does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process trains here; resume=none starts a new run") from None
 
 
 def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precision:
@@ -159,11 +202,24 @@ def _begin_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _refuse_absent_device(accelerator: str) -> None:
+def _refuse_absent_device(settings: TrainerSettings) -> None:
+    accelerator = settings.accelerator
     available: dict[str, Callable[[], bool]] = {"gpu": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if accelerator in available and not available[accelerator]():
         raise UserError(
             f"trainer.accelerator={accelerator}: there is none here that torch can use; allowed are auto and cpu"
+        )
+    gpus = torch.cuda.device_count()
+    if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:
+        raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the GPUs that are here")
+
+
+def _refuse_idle_processes(settings: Config, corpus: Corpus) -> None:
+    rows = settings.regime.plan(corpus.train, settings.seed, epoch=0).rows
+    if rows < settings.trainer.devices:
+        raise UserError(
+            f"trainer.devices={settings.trainer.devices}: regime {settings.regime.name} has batches of {rows} rows here, "
+            f"which as many processes cannot share; allowed are up to {rows}"
         )
 
 
@@ -177,7 +233,8 @@ def _keep_freed_memory() -> None:
         mallopt(option, value)
 
 
-def _introduce(config: Config, corpus: Corpus, model: LSTMGenerator, console: Console) -> None:
+def _introduce(config: Config, corpus: Corpus, console: Console) -> None:
+    model = LSTMGenerator(config.model, len(corpus.vocab))
     fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in model.parameters())
     console.print(_tree(config.to_plain(), config.name))
     console.print(

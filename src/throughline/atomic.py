@@ -1,0 +1,47 @@
+"""Files that are there whole or not at all, whenever the machine stops."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = None) -> None:
+    """Write files of one folder so that each path holds the old content or the new one; none changes before all are on disk.
+
+    The temporary files lie in the same folder, since only a rename within one file system is atomic.
+
+    Args:
+        contents: by the paths of the files.
+        keep: for some of the paths, where the file that was there is kept.
+
+    Raises:
+        OSError: the folder cannot be written, or is full; no temporary file is left.
+    """
+    temporaries = {path: path.with_name(f"{path.name}.tmp") for path in contents}
+    try:
+        for path, temporary in temporaries.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(contents[path])
+                file.flush()
+                os.fsync(file.fileno())
+        for path, kept in (keep or {}).items():
+            if path.exists():
+                link = kept.with_name(f"{kept.name}.tmp")
+                link.unlink(missing_ok=True)
+                link.hardlink_to(path)  # so that at no time there is no file at `path`
+                link.replace(kept)
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+        for parent in {path.parent for path in contents}:
+            folder = os.open(parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError:
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        raise
