@@ -47,10 +47,9 @@ def generate(
 
 
 class Stepper:
-    """The generator one token at a time, for B sequences, each of which is a column.
+    """The generator one token at a time.
 
-    In NumPy, since at this size PyTorch's calls take longer than the arithmetic: LSTM(256) over 66 symbols takes 28 us
-    a token here and 50 us in PyTorch calls without autograd.
+    In NumPy, since at this size PyTorch's calls take longer than the arithmetic, and its products of a few rows, too.
 
     Args:
         model: whose weights are read once, here.
@@ -60,54 +59,60 @@ class Stepper:
 
     def __init__(self, model: LSTMGenerator, state: State, num_sequences: int) -> None:
         weights = {name: value.numpy() for name, value in model.state_dict().items()}
-        H, L, B = model.sizes.hidden_size, model.sizes.num_layers, num_sequences  # noqa: N806
-        h, c = (s.numpy().swapaxes(1, 2).repeat(B, axis=2) for s in state)  # L, H, B
+        L = model.sizes.num_layers  # noqa: N806
+        h, c = (s.numpy().repeat(num_sequences, axis=1) for s in state)  # L, B, H
         self.layers = [Layer(_gates(weights[f"lstm.weight_hh_l{layer}"]), h[layer], c[layer]) for layer in range(L)]
         inputs = [_gates(weights[f"lstm.weight_ih_l{layer}"]) for layer in range(L)]
-        biases = [_gates(weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"])[:, None] for layer in range(L)]
+        biases = [
+            _gates((weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"])[:, None]) for layer in range(L)
+        ]
         embedding = weights.get("embedding.weight")
-        self.table = (inputs[0] if embedding is None else inputs[0] @ embedding.T) + biases[0]  # 4H, V
-        self.above = [*zip(inputs[1:], biases[1:], strict=True), (weights["head.weight"], weights["head.bias"][:, None])]
-        self._looked_up = np.empty((4 * H, B), self.table.dtype)
+        self.table = (inputs[0] if embedding is None else embedding @ inputs[0]) + biases[0]  # 4, V, H
+        head = np.ascontiguousarray(weights["head.weight"].T), weights["head.bias"]
+        self.above = [*zip(inputs[1:], biases[1:], strict=True), head]  # what reads each layer
+        self._looked_up = np.empty_like(self.layers[0].gates)
 
     def step(self, tokens: np.ndarray) -> np.ndarray:
         """Feed tokens (B,) and return the logits (B, V) of the next ones."""
-        x = self.table.take(tokens, axis=1, out=self._looked_up, mode="clip")  # the default mode would copy `out`
+        x: np.ndarray = self.table.take(tokens, axis=1, out=self._looked_up, mode="clip")  # the default would copy `out`
         for layer, (weight, bias) in zip(self.layers, self.above, strict=True):
-            x = weight @ layer.step(x)
+            x = layer.step(x) @ weight
             x += bias
-        return x.T
+        return x
 
 
 class Layer:
     """One LSTM layer, a step at a time, in place."""
 
     def __init__(self, weight: np.ndarray, h: np.ndarray, c: np.ndarray) -> None:
-        self.weight = weight  # 4H, H
-        self.h, self.c = h, c  # H, B
-        self.gates = np.empty((len(weight), h.shape[1]), weight.dtype)  # 4H, B
-        self.sigmoids = self.gates[: 3 * len(h)]
-        self.write, self.keep, self.show, self.new = np.split(self.gates, 4)
+        self.weight = weight  # 4, H, H
+        self.h, self.c = h, c  # B, H
+        self.gates = np.empty((4, *h.shape), h.dtype)
 
     def step(self, x: np.ndarray) -> np.ndarray:
-        """Go on by the input's share of the gates, (4H, B), and return h (H, B)."""
-        np.dot(self.weight, self.h, out=self.gates)
+        """Go on by the input's share of the gates, (4, B, H), and return h (B, H)."""
+        np.matmul(self.h, self.weight, out=self.gates)
         self.gates += x
         np.tanh(self.gates, out=self.gates)
-        self.sigmoids *= 0.5
-        self.sigmoids += 0.5
-        self.c *= self.keep
-        self.write *= self.new
-        self.c += self.write
+        sigmoids = self.gates[:3]
+        sigmoids *= 0.5
+        sigmoids += 0.5
+        write, keep, show, new = self.gates
+        self.c *= keep
+        write *= new
+        self.c += write
         np.tanh(self.c, out=self.h)
-        self.h *= self.show
+        self.h *= show
         return self.h
 
 
 def _gates(weight: np.ndarray) -> np.ndarray:
-    """Gates (4H, ...) in the order i, f, o, g, with half of the first three: sigmoid(x) is 0.5 + 0.5 tanh(x / 2)."""
-    i, f, g, o = np.split(weight, 4)
-    return np.concatenate([i / 2, f / 2, o / 2, g])
+    """Weights (4, N, H) of the gates i, f, o, g from PyTorch's (4H, N), which are i, f, g, o.
+
+    Those of the first three are halved: sigmoid(x) is 0.5 + 0.5 tanh(x / 2).
+    """
+    i, f, g, o = weight.reshape(4, -1, weight.shape[1]).swapaxes(1, 2)
+    return np.ascontiguousarray([i / 2, f / 2, o / 2, g])
 
 
 def gumbel_noise(rng: np.random.Generator, shape: tuple[int, ...], temperature: float) -> Iterator[np.ndarray]:
@@ -115,9 +120,9 @@ def gumbel_noise(rng: np.random.Generator, shape: tuple[int, ...], temperature: 
 
     The unknown symbol gets -inf, so that it is never drawn.
     """
-    steps = max(1, 2**16 // math.prod(shape))  # at a time, since calls cost more than numbers
+    block = np.empty((max(1, 2**14 // math.prod(shape)), *shape))  # of steps, since calls cost more than numbers
     while True:
-        noise = np.log(rng.standard_exponential((steps, *shape)))
+        noise = np.log(rng.standard_exponential(out=block), out=block)
         noise *= -temperature
         noise[..., UNKNOWN] = -np.inf
         yield from noise
@@ -133,24 +138,24 @@ def sample(
     """
     if top_k is not None or top_p is not None:
         logits = _likeliest(logits, temperature, top_k, top_p)
-    return (logits + noise).argmax(axis=1)
+    tokens: np.ndarray = (logits + noise).argmax(axis=1)
+    return tokens
 
 
 def _likeliest(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None) -> np.ndarray:
     """Logits (B, V) with -inf for the unknown symbol and for whatever `top_k` and `top_p` leave out."""
-    logits = logits.copy()
+    logits = logits.astype(np.float64)  # in which the smallest temperature is not 0
     logits[:, UNKNOWN] = -np.inf
     if top_k is not None and top_k < logits.shape[1]:
         smallest = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
         logits[logits < smallest] = -np.inf
     if top_p is not None:
-        order = logits.argsort(axis=1)[:, ::-1]
-        ordered = np.take_along_axis(logits, order, axis=1)
-        with np.errstate(over="ignore"):  # the smallest temperature
+        ordered = np.sort(logits, axis=1)[:, ::-1]
+        with np.errstate(over="ignore"):
             probabilities = np.exp((ordered - ordered[:, :1]) / temperature)
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         beyond = probabilities.cumsum(axis=1) - probabilities >= top_p  # the likeliest token always stays
-        np.put_along_axis(logits, order, np.where(beyond, -np.inf, ordered), axis=1)
+        logits[logits < np.where(beyond, np.inf, ordered).min(axis=1, keepdims=True)] = -np.inf
     return logits
 
 
