@@ -21,7 +21,7 @@ def test_rows_up_to_the_checkpoint_are_kept_and_a_torn_one_is_not(tmp_path: Path
         HEADER,
         f"5,,40,,0.2{empty}",
         f"10,,80,,0.1{empty}",
-        f"11,,,,,,,,0.25{',' * (len(COLUMNS) - 9)}",
+        f"11{',' * COLUMNS.index('val/nll')}0.25{',' * (len(COLUMNS) - 1 - COLUMNS.index('val/nll'))}",
     ]
 
 

@@ -76,7 +76,7 @@ FIGURES = (
         min,
         "The most memory that the process held, or on a GPU its tensors; libraries and data included.",
     ),
-    Figure("updates", "updates", "{:,.0f}".format, None, "How many times the optimizer changed the weights."),
+    Figure("updates", "updates", "{:,.0f}".format, None, "Batches trained on, over trainer.accumulate_grad_batches."),
     Figure(
         "seconds_to_worst",
         "seconds to the worst's nll",

@@ -123,7 +123,10 @@ def _fit(
     model = LSTMGenerator(config.model, len(corpus.vocab))
     if numbers == "64-true":
         model.double()  # here, since Lightning does it only after it has read a checkpoint into the model
-    learner = Learner(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus))
+    learner = Learner(
+        *(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus)),
+        *(config.trainer.gradient_clip_val, config.trainer.accumulate_grad_batches),
+    )
     datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     utilisation = Utilisation(output_dir / "device.json")
@@ -134,8 +137,6 @@ def _fit(
         devices=config.trainer.devices,
         strategy="ddp" if config.trainer.devices > 1 else "auto",
         precision=numbers,
-        gradient_clip_val=config.trainer.gradient_clip_val,
-        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
         val_check_interval=sys.maxsize if config.trainer.val_checks else config.trainer.val_check_interval,
         check_val_every_n_epoch=None if config.trainer.val_checks or config.trainer.val_check_interval else 1,
         reload_dataloaders_every_n_epochs=1,
