@@ -64,7 +64,7 @@ class Learner(LightningModule):
         seed: of dropout, which is a function of (seed, epoch, batch) so that a resumed run draws the same.
         identity: what a run that goes on from a checkpoint must have in common with it, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
-        accumulate_grad_batches: how many batches' gradients are added up for an update.
+        accumulate_grad_batches: how many batches' gradients are averaged for an update.
 
     Attributes:
         bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so no part in an update.
@@ -126,8 +126,8 @@ class Learner(LightningModule):
         self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
         with torch.autocast(self.device.type, enabled=False):  # which the Trainer enters, but is for the forward pass alone
             if not self.bad_batch:
-                # Over the valid targets of all processes, between which gradients are averaged.
-                loss = nll.sum() * self.trainer.world_size / batch.n_valid
+                # Over the valid targets of all processes, between which gradients are averaged, as they are over batches.
+                loss = nll.sum() * self.trainer.world_size / batch.n_valid / self.accumulate_grad_batches
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
             if place(self.trainer).completes(self.accumulate_grad_batches):
