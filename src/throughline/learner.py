@@ -63,6 +63,7 @@ class Learner(LightningModule):
         optimizer: None where the learner only validates.
         seed: of dropout, which is a function of (seed, epoch, batch) so that a resumed run draws the same.
         identity: what a run that goes on from a checkpoint must have in common with it, saved beside the weights.
+        clip: the norm that gradients may have; None is any.
 
     Attributes:
         bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so no part in an update.
@@ -78,6 +79,7 @@ class Learner(LightningModule):
         optimizer: Optimizer | None = None,
         seed: int = 0,
         identity: dict[str, Any] | None = None,
+        clip: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -85,6 +87,7 @@ class Learner(LightningModule):
         self.optimizer = optimizer
         self.seed = seed
         self.identity = identity or {}
+        self.clip = math.inf if clip is None else clip
         self.bad_batch = False
         self.row_nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
         self.carry = Carry()
@@ -156,13 +159,10 @@ class Learner(LightningModule):
         cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, self.optimizer.name)  # one of three names
         return cls(self.model.parameters(), fused=True, **self.optimizer.arguments())
 
-    def configure_gradient_clipping(
-        self, optimizer: Any, gradient_clip_val: float | None = None, *_: Any, **__: Any
-    ) -> None:
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Between the gradients and the update: clip them, and let no update happen that is not finite."""
         # Not left to Lightning, which will not clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
-        limit = math.inf if gradient_clip_val is None else gradient_clip_val
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         if self.bad_batch:
             return  # its gradient is not in the sum
         self.bad_batch = not bool((self.grad_norm + self.nll_sum_of_batch).isfinite())  # the one wait for the device

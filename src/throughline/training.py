@@ -7,6 +7,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from throughline.evaluation import evaluate
 from throughline.generation import generate
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
+from throughline.onestep import OneStepLearner
 from throughline.processes import refuse_foreign_launcher, together
 from throughline.quiet import quieten
 from throughline.resume import check_identity, checkpoint_to_resume, finished_run
@@ -46,6 +48,8 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     console = console or Console()
     quieten()
     refuse_foreign_launcher()
+    if config.regime.update_every_token:
+        config = _for_single_tokens(config)
     _refuse_absent_device(config.trainer)
     _refuse_idle_processes(config, corpus)
     with _alone_in(output_dir):
@@ -110,12 +114,16 @@ def _fit(
     """Train in this process, one of `config.trainer.devices`."""
     quieten()
     _keep_freed_memory()
+    torch.set_flush_denormal(True)  # moments of what seldom has a gradient; with them an update can take twice as long
     seed_everything(config.seed, verbose=False)
     numbers = precision(config.trainer.precision, config.trainer.accelerator)
     model = LSTMGenerator(config.model, len(corpus.vocab))
     if numbers == "64-true":
         model.double()  # here, since Lightning does it only after it has read a checkpoint into the model
-    learner = Learner(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus))
+    cls = OneStepLearner if config.regime.update_every_token else Learner
+    learner = cls(
+        model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus), config.trainer.gradient_clip_val
+    )
     datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     figures = Figures(spending, config.trainer.log_every_n_steps)
@@ -125,7 +133,6 @@ def _fit(
         devices=config.trainer.devices,
         strategy="ddp" if config.trainer.devices > 1 else "auto",
         precision=numbers,
-        gradient_clip_val=config.trainer.gradient_clip_val,
         accumulate_grad_batches=config.trainer.accumulate_grad_batches,
         val_check_interval=config.trainer.val_check_interval,
         check_val_every_n_epoch=None if config.trainer.val_check_interval else 1,
@@ -212,6 +219,22 @@ def _refuse_absent_device(settings: TrainerSettings) -> None:
     gpus = torch.cuda.device_count()
     if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:
         raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the GPUs that are here")
+
+
+def _for_single_tokens(config: Config) -> Config:
+    """On the CPU and in full precision, where updates after single tokens are fastest."""
+    settings = config.trainer
+    for key, value, allowed in (
+        ("accelerator", settings.accelerator, ("auto", "cpu")),
+        ("precision", settings.precision, ("auto", "32-true", "64-true")),
+        ("accumulate_grad_batches", settings.accumulate_grad_batches, (1,)),
+    ):
+        if value not in allowed:
+            raise UserError(
+                f"trainer.{key}={value}: allowed with regime {config.regime.name} are {', '.join(map(str, allowed))}"
+            )
+    numbers = "32-true" if settings.precision == "auto" else settings.precision
+    return replace(config, trainer=replace(settings, accelerator="cpu", precision=numbers))
 
 
 def _refuse_idle_processes(settings: Config, corpus: Corpus) -> None:
