@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test slow torture soak check audit
+.PHONY: train test slow torture soak check audit bench scaling
 
 train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
@@ -32,8 +32,20 @@ audit: .venv/ready
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement .venv/published $(ARGS) || \
 		{ echo "audit: not passed: a vulnerability is known, or the service could not be asked about every package"; exit 1; }
 
+# QUICK=1 takes minutes instead of an hour and more; THROUGHLINE_DATA names the folder above tinyshakespeare/input.txt.
+bench: .venv/ready benchmarks/.venv/ready
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
+
+scaling: .venv/ready
+	$(BIN)/python benchmarks/scaling.py $(if $(QUICK),--quick)
+
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+benchmarks/.venv/ready: benchmarks/requirements.txt
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
 	touch $@

@@ -1,3 +1,4 @@
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ def test_the_file_before_is_kept(tmp_path: Path) -> None:
     assert checkpoint.read(tmp_path / "last.ckpt")["throughline"]["x"] == 2
     assert checkpoint.read(tmp_path / "previous.ckpt")["throughline"]["x"] == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
+
+
+def test_the_file_before_is_kept_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    test_the_file_before_is_kept(tmp_path)
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "link"])

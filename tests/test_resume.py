@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from throughline.resume import run_folder
 QUICK = ("trainer.max_epochs=3", "trainer.log_every_n_steps=5", "trainer.checkpoint_seconds=1e-9", "model.dropout=0.3")
 REGIMES = {
     "stateful": ("regime.streams=4", "regime.bptt=16", "regime.rotate=true"),
-    "onestep": (),
+    "onestep": ("regime.updates=64",),
     "windowed": ("regime.steps=8", "regime.stride=4", "regime.batch_size=16"),
     "segments": ("regime.steps=16", "regime.batch_size=4"),
     "padded": ("regime.max_length=16", "regime.batch_size=4", "regime.bucket=2"),
@@ -68,8 +69,6 @@ def without_times(folder: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("regime", REGIMES)
 def test_a_killed_run_goes_on_bit_for_bit(regime: str, corpus: Corpus, tmp_path: Path) -> None:
     chosen = (f"regime={regime}", *REGIMES[regime], *QUICK, "trainer.val_check_interval=7")
-    if regime == "onestep":
-        chosen = (*chosen, "trainer.max_epochs=1", "trainer.val_check_interval=400", "trainer.checkpoint_seconds=0.05")
     (tmp_path / "alone").mkdir()
     run(corpus, tmp_path / "alone", *chosen)
     kills = [("on_train_batch_end", 20), ("on_train_batch_end", 3), ("on_validation_batch_end", 2)]
@@ -122,6 +121,10 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path) -
     again = run(corpus, tmp_path, *chosen, "resume=must")
     assert weights_hash(tmp_path) == before
     assert (again["tokens"], again["steps"], again["val/nll"]) == (summary["tokens"], summary["steps"], summary["val/nll"])
+    (tmp_path / "summary.json").write_text("[")  # damaged: the run ends once more
+    once_more = run(corpus, tmp_path, *chosen, "resume=auto")
+    assert {**once_more, "seconds": 0} == {**json.loads((tmp_path / "summary.json").read_text()), "seconds": 0}
+    assert (weights_hash(tmp_path), once_more["val/nll"]) == (before, summary["val/nll"])
     longer = run(corpus, tmp_path, *chosen, "resume=auto", "trainer.max_epochs=4")
     assert longer["tokens"] == summary["tokens"] // 3 * 4
 
@@ -186,6 +189,8 @@ def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp
     past("2026-01-03/c", mine, "checkpoints/last.ckpt", "summary.json")
     past("2026-01-04/d", mine)
     past("2026-01-05/e", "- seed=2\n", "checkpoints/last.ckpt")
+    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n")):
+        past(f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
     overrides = ["seed=1", "resume=auto"]
     assert run_folder("new", str(tmp_path), "auto", overrides) == newest
     assert run_folder("new", str(tmp_path), "none", overrides) == "new"

@@ -1,9 +1,13 @@
 """Files that are there whole or not at all, whenever the machine stops."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+"""What file systems without hard links answer: FAT, and many that are mounted over a network."""
 
 
 def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = None) -> None:
@@ -30,7 +34,12 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
             if path.exists():
                 link = kept.with_name(f"{kept.name}.tmp")
                 link.unlink(missing_ok=True)
-                link.hardlink_to(path)  # so that at no time there is no file at `path`
+                try:
+                    link.hardlink_to(path)  # so that at no time there is no file at `path`
+                except OSError as error:
+                    if error.errno not in NO_LINKS:
+                        raise
+                    link.write_bytes(path.read_bytes())
                 link.replace(kept)
         for path, temporary in temporaries.items():
             temporary.replace(path)

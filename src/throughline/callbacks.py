@@ -54,7 +54,8 @@ class Commit(Callback):
 
 def between_updates(trainer: Trainer) -> bool:
     """Whether no gradient waits for those of further batches to be added."""
-    return place(trainer).batch % trainer.accumulate_grad_batches == 0
+    assert isinstance(trainer.lightning_module, Learner)
+    return place(trainer).batch % trainer.lightning_module.accumulate_grad_batches == 0
 
 
 class Spending(Callback):

@@ -37,6 +37,10 @@ class StreamDataModule(LightningDataModule):
         """How many epochs are done, the part of the present one included."""
         return self.epoch + self.batch / len(self._plan)
 
+    def completes(self, batches: int) -> bool:
+        """Whether the batch in progress is the last of so many in a row, or of the epoch."""
+        return (self.batch + 1) % batches == 0 or self.batch + 1 == len(self._plan)
+
     def advance(self) -> None:
         """A batch is done: the place in the line moves on."""
         self.newest = self.epoch + 1, self.batch + 1

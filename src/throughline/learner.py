@@ -63,7 +63,8 @@ class Learner(LightningModule):
         optimizer: None where the learner only validates.
         seed: of dropout, which is a function of (seed, epoch, batch) so that a resumed run draws the same.
         identity: what a run that goes on from a checkpoint must have in common with it, saved beside the weights.
-        clip: the norm that gradients may have; None is any.
+        gradient_clip_val: the largest norm that the gradient of all parameters may have.
+        accumulate_grad_batches: how many batches' gradients are added up for an update.
 
     Attributes:
         bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so no part in an update.
@@ -79,15 +80,18 @@ class Learner(LightningModule):
         optimizer: Optimizer | None = None,
         seed: int = 0,
         identity: dict[str, Any] | None = None,
-        clip: float | None = None,
+        gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # the step is all there is to see here, and Lightning's way to it costs 0.4 ms
         self.model = model
         self.vocab = vocab
         self.optimizer = optimizer
         self.seed = seed
         self.identity = identity or {}
-        self.clip = math.inf if clip is None else clip
+        self.gradient_clip_val = gradient_clip_val
+        self.accumulate_grad_batches = accumulate_grad_batches
         self.bad_batch = False
         self.row_nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
         self.carry = Carry()
@@ -112,18 +116,33 @@ class Learner(LightningModule):
         return nll.view(batch.targets.shape).sum(dim=1), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        self._seed_dropout()
+        """Forward, backward, and the update, unless the gradients of further batches are to be added first."""
+        if self.model.sizes.dropout:
+            self._seed_dropout()
         nll, _ = self.step("train", batch)
         self.row_nll = nll.detach()
         self.nll_sum_of_batch = self.trainer.strategy.reduce(self.row_nll.sum(), reduce_op="sum")
-        # Over the valid targets of all processes, between which gradients are averaged.
-        return {"loss": nll.sum() * self.trainer.world_size / batch.n_valid, "nll_sum": self.nll_sum_of_batch}
+        # Where gradients of several batches add up, one that is not finite must not get in; else `_update` checks it.
+        self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
+        with torch.autocast(self.device.type, enabled=False):  # which the Trainer enters, but is for the forward pass alone
+            if not self.bad_batch:
+                # Over the valid targets of all processes, between which gradients are averaged.
+                loss = nll.sum() * self.trainer.world_size / batch.n_valid
+                self.trainer.strategy.pre_backward(loss)
+                loss.backward()  # type: ignore[no-untyped-call]
+            if place(self.trainer).completes(self.accumulate_grad_batches):
+                self._update(self.trainer.optimizers[0])
+        return {"nll_sum": self.nll_sum_of_batch}
 
-    def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
-        # Where gradients of several batches add up, one that is not finite must not get in; else the check below is enough.
-        self.bad_batch = self.trainer.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
-        if not self.bad_batch:
-            loss.backward()  # type: ignore[no-untyped-call]
+    def _update(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients and apply them, unless they or the loss are not finite."""
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_val or math.inf)
+        # A bad batch has no part in the gradients. This is the one wait for the device.
+        if bool((self.grad_norm if self.bad_batch else self.grad_norm + self.nll_sum_of_batch).isfinite()):
+            optimizer.step()
+        else:
+            self.bad_batch = True
+        optimizer.zero_grad()
 
     def _seed_dropout(self) -> None:
         here = place(self.trainer)
@@ -158,16 +177,6 @@ class Learner(LightningModule):
         assert self.optimizer is not None, "a learner that trains needs an optimizer"
         cls: Callable[..., torch.optim.Optimizer] = getattr(torch.optim, self.optimizer.name)  # one of three names
         return cls(self.model.parameters(), fused=True, **self.optimizer.arguments())
-
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Between the gradients and the update: clip them, and let no update happen that is not finite."""
-        # Not left to Lightning, which will not clip for fused optimizers, for fear of a gradient scaler; bfloat16 has none.
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        if self.bad_batch:
-            return  # its gradient is not in the sum
-        self.bad_batch = not bool((self.grad_norm + self.nll_sum_of_batch).isfinite())  # the one wait for the device
-        if self.bad_batch:
-            optimizer.zero_grad(set_to_none=True)  # without gradients an optimizer leaves weights and moments alone
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["throughline"] = {

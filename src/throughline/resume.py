@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from throughline.errors import UserError
 
@@ -20,8 +22,7 @@ def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> st
     asked = _apart_from_resume(overrides)
     for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
         folder = file.parent.parent
-        same = _apart_from_resume(OmegaConf.load(file)) == asked
-        if same and (folder / "checkpoints").exists() and not (folder / "summary.json").exists():
+        if _command(file) == asked and (folder / "checkpoints").exists() and not (folder / "summary.json").exists():
             return str(folder)
     return new
 
@@ -32,9 +33,18 @@ def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> 
         return new
     asked = _apart_from_resume(overrides)
     for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
-        if _apart_from_resume(OmegaConf.load(file).hydra.overrides.task) == asked:
+        if _command(file, "hydra.overrides.task") == asked:
             return str(file.parent)
     return new
+
+
+def _command(file: Path, key: str | None = None) -> list[str] | None:
+    """The overrides by which a run or a sweep was started; None where the file is damaged."""
+    try:
+        saved = OmegaConf.load(file)
+        return _apart_from_resume(saved if key is None else OmegaConf.select(saved, key))
+    except (OSError, UnicodeError, YAMLError, OmegaConfBaseException, AttributeError, TypeError):
+        return None
 
 
 def _apart_from_resume(overrides: Any) -> list[str]:
@@ -75,8 +85,11 @@ def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> dict[st
     file = folder / "summary.json"
     if resumed != folder / "checkpoints" / "last.ckpt" or not file.exists():
         return None
-    summary: dict[str, Any] = json.loads(file.read_text())
-    return summary if summary["limits"] == limits else None
+    try:
+        summary = json.loads(file.read_text())
+    except ValueError:  # damaged: the run ends once more, and writes it anew
+        return None
+    return summary if isinstance(summary, dict) and summary.get("limits") == limits else None
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:

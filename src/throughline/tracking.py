@@ -2,15 +2,17 @@
 
 import csv
 import hashlib
+import io
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 
+from throughline import atomic
 from throughline.config import Config
 from throughline.errors import UserError
 
@@ -30,12 +32,19 @@ class CSVLogger(Logger):
     """
 
     def __init__(self, path: Path, steps: int = 0) -> None:
-        """Go on after `steps`: rows beyond are of batches that the run does again, and a torn last one is of no use."""
+        """Go on after `steps`: rows beyond are of batches that the run does again, and a torn last one is of no use.
+
+        Raises:
+            UserError: a row of the file is no row of figures.
+        """
         super().__init__()
         self.path = path
-        rows = path.read_text().splitlines(keepends=True)[1:] if path.exists() and steps else []
-        kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= steps]
-        path.write_text(",".join(COLUMNS) + "\n" + "".join(kept))
+        content = io.StringIO()
+        table = csv.DictWriter(content, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        if steps and path.exists():
+            table.writerows(row for row in _rows(path) if int(row["step"]) <= steps)
+        atomic.write({path: content.getvalue().encode()})
 
     def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a", newline="") as file:
@@ -54,6 +63,21 @@ class CSVLogger(Logger):
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """The configuration lies beside the file, in `.hydra/config.yaml`."""
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """The whole rows of a `metrics.csv`, under the columns that it has."""
+    with path.open(newline="\n", errors="replace") as file:
+        reader = csv.DictReader(line for line in file if line.endswith("\n"))
+        try:
+            for row in reader:
+                int(row["step"])
+                [float(figure) for figure in row.values() if figure != ""]
+                yield row
+        except (KeyError, TypeError, ValueError, csv.Error):
+            raise UserError(
+                f"{path}: line {reader.line_num} is no row of figures; mend it, or move the file away and go on without"
+            ) from None
 
 
 class WandbRows(WandbLogger):

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from throughline import atomic
+from throughline.by_token import OneStepLearner
 from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending
 from throughline.config import Config, Precision
 from throughline.config import Trainer as TrainerSettings
@@ -31,7 +32,6 @@ from throughline.evaluation import evaluate
 from throughline.generation import generate
 from throughline.learner import Learner
 from throughline.model import LSTMGenerator
-from throughline.onestep import OneStepLearner
 from throughline.processes import refuse_foreign_launcher, together
 from throughline.quiet import quieten
 from throughline.resume import check_identity, checkpoint_to_resume, finished_run
@@ -114,15 +114,15 @@ def _fit(
     """Train in this process, one of `config.trainer.devices`."""
     quieten()
     _keep_freed_memory()
-    torch.set_flush_denormal(True)  # moments of what seldom has a gradient; with them an update can take twice as long
+    torch.set_flush_denormal(True)  # to which the moments of a seldom symbol's weights fall, and which take long
     seed_everything(config.seed, verbose=False)
     numbers = precision(config.trainer.precision, config.trainer.accelerator)
     model = LSTMGenerator(config.model, len(corpus.vocab))
     if numbers == "64-true":
         model.double()  # here, since Lightning does it only after it has read a checkpoint into the model
-    cls = OneStepLearner if config.regime.update_every_token else Learner
-    learner = cls(
-        model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus), config.trainer.gradient_clip_val
+    learner = (OneStepLearner if config.regime.update_every_token else Learner)(
+        *(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus)),
+        *(config.trainer.gradient_clip_val, config.trainer.accumulate_grad_batches),
     )
     datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
     spending = Spending(config.budget, config.max_epochs, config.schedule)
@@ -133,7 +133,6 @@ def _fit(
         devices=config.trainer.devices,
         strategy="ddp" if config.trainer.devices > 1 else "auto",
         precision=numbers,
-        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
         val_check_interval=config.trainer.val_check_interval,
         check_val_every_n_epoch=None if config.trainer.val_check_interval else 1,
         reload_dataloaders_every_n_epochs=1,
@@ -222,7 +221,7 @@ def _refuse_absent_device(settings: TrainerSettings) -> None:
 
 
 def _for_single_tokens(config: Config) -> Config:
-    """On the CPU and in full precision, where updates after single tokens are fastest."""
+    """The same on the CPU in full precision, where updates after single tokens are fastest."""
     settings = config.trainer
     for key, value, allowed in (
         ("accelerator", settings.accelerator, ("auto", "cpu")),
@@ -233,7 +232,7 @@ def _for_single_tokens(config: Config) -> Config:
             raise UserError(
                 f"trainer.{key}={value}: allowed with regime {config.regime.name} are {', '.join(map(str, allowed))}"
             )
-    numbers = "32-true" if settings.precision == "auto" else settings.precision
+    numbers: Precision = "32-true" if settings.precision == "auto" else settings.precision
     return replace(config, trainer=replace(settings, accelerator="cpu", precision=numbers))
 
 

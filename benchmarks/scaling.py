@@ -1,0 +1,235 @@
+"""How speed, memory and learning scale: python benchmarks/scaling.py [--quick]. Writes SCALING.md and its picture.
+
+One setting at a time is moved away from the defaults. Every point is a whole run of `python src/train.py` for the same
+seconds of training, in a process of its own; all points are run in random order, and again in another for each repeat, since
+the machine has fast and slow minutes. Utilisation is against the matrix rate measured right before and after the run.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure as Drawing
+
+from duel import Worker
+from environment import OURS, commit, environment, machine, versions
+from programs import QUICK, fast_precision, needed, peer, train_command
+from shakespeare import PROJECT, path, read
+from speed import flops_per_token
+from using import highest_mib
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One setting that is moved.
+
+    Attributes:
+        key: of the configuration; "corpus" repeats the training text instead.
+        values, quick: of it, in all and in quick mode.
+        learns: whether the validation loss after equal seconds says something about it.
+    """
+
+    name: str
+    key: str
+    values: tuple[int, ...]
+    quick: tuple[int, ...]
+    learns: bool
+
+
+AXES = (
+    Axis("streams", "regime.streams", tuple(2**k for k in range(10)), (1, 8, 32, 128, 512), learns=True),
+    Axis("bptt", "regime.bptt", tuple(2**k for k in range(11)), (1, 16, 64, 256, 1024), learns=True),
+    Axis("hidden size", "model.hidden_size", (64, 128, 256, 512, 1024, 2048), (64, 256, 1024), learns=False),
+    Axis("corpus size", "corpus", (1, 2, 5, 10, 20), (1, 10), learns=False),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one run did; `nll` is the carried validation loss."""
+
+    tokens_per_second: float
+    mib: float
+    utilisation: float
+    nll: float
+
+    @classmethod
+    def median(cls, runs: list["Point"]) -> "Point":
+        columns = ([getattr(run, name) for run in runs] for name in cls.__dataclass_fields__)
+        return cls(*(statistics.median(column) for column in columns))
+
+
+Curve = dict[int, list[Point]]
+"""The repeats of each value of one axis."""
+
+
+def run(axis: Axis, value: int, seconds: float, matmul: Worker, vocab_size: int) -> Point:
+    """Train once, with the machine's matrix rate taken before and after."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = path().read_text(encoding="utf-8")
+        cut = int(len(text) * 0.9)
+        (folder / "train.txt").write_text(text[:cut] * (value if axis.key == "corpus" else 1))
+        (folder / "val.txt").write_text(text[cut:] if axis.learns else text[cut : cut + 5000])  # only a loss needs all of it
+        command = [
+            *train_command(name, folder / "train.txt"),
+            f"data.val_path={folder}/val.txt",
+            f"budget.seconds={seconds}",
+            f"trainer.val_check_interval={10**9}",
+            *([] if axis.key == "corpus" else [f"{axis.key}={value}"]),
+        ]
+        rates = [matmul.slice()["tokens_per_second"]]
+        with subprocess.Popen(command, env=environment(OURS), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            mib = highest_mib(process)
+            if process.returncode:
+                assert process.stderr is not None
+                raise RuntimeError(process.stderr.read().decode().strip().splitlines()[-1])
+        rates.append(matmul.slice()["tokens_per_second"])
+        summary: dict[str, Any] = json.loads((folder / "run" / "summary.json").read_text())
+    flops = flops_per_token(vocab_size, value if axis.key == "model.hidden_size" else 256)
+    speed = summary["tokens_per_second"]
+    return Point(speed, mib, 100 * speed * flops / statistics.mean(rates), summary["val/nll"])
+
+
+def measure(seconds: float, repeats: int, quick: bool) -> dict[str, Curve]:
+    vocab_size = read(path())[2]
+    curves: dict[str, Curve] = {axis.name: {} for axis in AXES}
+    with Worker([*peer(QUICK, "matmul.py", "--precision", fast_precision()), "--seconds", "0.5"]) as matmul:
+        for repeat in range(repeats):
+            points = [(axis, value) for axis in AXES for value in (axis.quick if quick else axis.values)]
+            random.Random(repeat).shuffle(points)
+            for axis, value in points:
+                point = run(axis, value, seconds, matmul, vocab_size)
+                curves[axis.name].setdefault(value, []).append(point)
+                print(axis.name, value, point, file=sys.stderr, flush=True)
+    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+
+
+def enough(curve: Curve, share: float = 0.9) -> int:
+    """The least value whose tokens per second are at least `share` of the most."""
+    speeds = {value: Point.median(runs).tokens_per_second for value, runs in curve.items()}
+    return min(value for value, speed in speeds.items() if speed >= share * max(speeds.values()))
+
+
+def findings(curves: dict[str, Curve]) -> str:
+    """What the figures say, in words made from them."""
+    lines = []
+    for name in ("streams", "bptt"):
+        medians = {value: Point.median(runs) for value, runs in curves[name].items()}
+        least, most = min(medians), max(medians)
+        best = min(medians, key=lambda value: medians[value].nll)
+        times = medians[most].tokens_per_second / medians[least].tokens_per_second
+        lines.append(
+            f"- **{name}**: from {least} to {most}, tokens/s go up {times:,.1f} times and memory from "
+            f"{medians[least].mib:,.0f} to {medians[most].mib:,.0f} MiB. {enough(curves[name])} are enough for nine tenths "
+            f"of the most tokens/s. The least loss after equal seconds has {best}: {medians[best].nll:.3f}, against "
+            f"{medians[least].nll:.3f} with {least} and {medians[most].nll:.3f} with {most}."
+        )
+    hidden = {value: Point.median(runs) for value, runs in curves["hidden size"].items()}
+    lines.append(
+        "- **hidden size**: the share of the matrix rate that is used is "
+        + ", ".join(f"{point.utilisation:.0f} % at {value}" for value, point in hidden.items())
+        + "."
+    )
+    corpus = {value: Point.median(runs) for value, runs in curves["corpus size"].items()}
+    least, most = min(corpus), max(corpus)
+    more, speed = (
+        (corpus[most].mib / corpus[least].mib - 1),
+        corpus[most].tokens_per_second / corpus[least].tokens_per_second,
+    )
+    lines.append(f"- **corpus size**: {most} times the text takes {more:+.1%} memory, at {speed:.2f} times the tokens/s.")
+    streams, bptt = enough(curves["streams"]), enough(curves["bptt"])
+    lines.append(
+        f"\nSo for speed alone, start with about {streams} streams and a bptt of about {bptt}; more of either costs memory "
+        "and, since each update then follows more tokens, updates: the loss after equal seconds shows "
+        "what that amounts to. A longer bptt also lets the gradient travel further, which streams never do; more "
+        "streams make each strip shorter, and every epoch starts all of them from zeros."
+    )
+    return "\n".join(lines)
+
+
+def table(name: str, curve: Curve, learns: bool) -> str:
+    lines = [[name, "tokens/s", "spread", "peak MiB", "utilisation", *(["val nll"] if learns else [])]]
+    lines.append(["---"] * len(lines[0]))
+    for value, runs in curve.items():
+        point, speeds = Point.median(runs), [run.tokens_per_second for run in runs]
+        spread = f"{min(speeds):,.0f} to {max(speeds):,.0f} ({len(speeds)})" if len(speeds) > 1 else ""
+        cells = [str(value), f"{point.tokens_per_second:,.0f}", spread, f"{point.mib:,.0f}", f"{point.utilisation:.1f} %"]
+        lines.append([*cells, *([f"{point.nll:.4f}"] if learns else [])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def draw(curves: dict[str, Curve], picture: Path) -> None:
+    rows: tuple[tuple[str, Callable[[Point], float]], ...] = (
+        ("tokens/s", lambda point: point.tokens_per_second),
+        ("peak memory (MiB)", lambda point: point.mib),
+        ("utilisation (%)", lambda point: point.utilisation),
+        ("val nll after equal seconds", lambda point: point.nll),
+    )
+    drawing = Drawing(figsize=(14, 11), layout="constrained")
+    grid = drawing.subplots(len(rows), len(AXES), squeeze=False, sharex="col")
+    for axis, column in zip(AXES, grid.T, strict=True):
+        for (label, figure), axes in zip(rows, column, strict=True):
+            axes.set_xscale("log", base=2)
+            axes.grid(alpha=0.3)
+            if label == "tokens/s":
+                axes.set_yscale("log")
+            if label.startswith("val") and not axis.learns:
+                axes.set_axis_off()
+                continue
+            curve = curves[axis.name]
+            axes.plot(list(curve), [figure(Point.median(runs)) for runs in curve.values()], "o-", markersize=4)
+            for value, runs in curve.items():
+                axes.plot([value] * len(runs), [figure(run) for run in runs], "_", color="black")
+            axes.set_ylabel(label)
+            axes.tick_params(labelbottom=True)
+        column[0].set_title(axis.name)
+    drawing.savefig(picture, dpi=90)
+
+
+TEXT = """# Scaling
+
+From `make scaling{quick}`: every point is a run of `python src/train.py` for {seconds:g} s of training, {repeats} time(s),
+with tinyshakespeare and the defaults (LSTM(256), 32 streams, bptt 64, {precision}) but for the one setting that moves.
+Machine: {machine}.
+{versions}.
+throughline at {commit}.
+
+![scaling](SCALING.png)
+
+## What it says about choosing streams and bptt
+
+{findings}
+
+## Figures
+
+{tables}"""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="few points, each for 3 s and once")
+    arguments = options.parse_args()
+    if needed():
+        sys.exit(f"error: {needed()}")
+    seconds, repeats = (3.0, 1) if arguments.quick else (20.0, 2)
+    curves = measure(seconds, repeats, arguments.quick)
+    words = {"findings": findings(curves), "precision": fast_precision()}
+    words |= {"machine": machine(), "versions": versions(), "commit": commit()}
+    tables = "\n".join(table(axis.name, curves[axis.name], axis.learns) for axis in AXES)
+    quick = " QUICK=1" if arguments.quick else ""
+    text = TEXT.format(quick=quick, seconds=seconds, repeats=repeats, tables=tables, **words)
+    (PROJECT / "benchmarks" / "SCALING.md").write_text(text)
+    draw(curves, PROJECT / "benchmarks" / "SCALING.png")
+
+
+if __name__ == "__main__":
+    main()

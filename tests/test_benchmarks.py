@@ -1,0 +1,135 @@
+"""The benchmarks compare the same problem on both sides, and write down what they measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bare import Generator, Loop
+from conftest import PROJECT
+from duel import Duel, Figure, Worker
+from report import Row, load, once, save, table
+from scaling import Point, enough
+from shakespeare import chunks, read
+from speed import SECOND_BIAS, flops_per_token
+from test_training import column
+from test_training import run as train
+from throughline.config import Model
+from throughline.model import LSTMGenerator
+from throughline.sources.text import Text
+from transformer import Transformer, learning_rate
+
+SIZES = Model(hidden_size=16, embedding_size=8)
+
+
+def test_the_text_is_read_as_the_product_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the quick brown fox. " * 20 + "jumps over")
+    corpus = Text(str(tmp_path / "text.txt")).read()
+    train_tokens, val_tokens, vocab_size = read(tmp_path / "text.txt")
+    np.testing.assert_array_equal(train_tokens, corpus.train.tokens)
+    np.testing.assert_array_equal(val_tokens, corpus.val.tokens)
+    assert vocab_size == len(corpus.vocab)
+    assert corpus.unknown == 5  # j, m, p, s and v, which the training split never shows
+
+
+def test_chunks_are_streams_in_order() -> None:
+    inputs, targets = chunks(np.arange(14), streams=2, bptt=3)
+    assert inputs.tolist() == [[[0, 1, 2], [6, 7, 8]], [[3, 4, 5], [9, 10, 11]]]
+    assert targets.tolist() == [[[1, 2, 3], [7, 8, 9]], [[4, 5, 6], [10, 11, 12]]]
+
+
+def test_the_bare_loop_is_the_product_without_the_product(tmp_path: Path) -> None:
+    """Same weights, same text: the same loss at each step of two epochs."""
+    (tmp_path / "text.txt").write_text("the quick brown fox. " * 46)  # 869 characters to train on: 4 x 217 targets
+    corpus = Text(str(tmp_path / "text.txt")).read()
+    assert corpus.train.targets == 4 * 217
+    torch.manual_seed(1)
+    weights = LSTMGenerator(SIZES, len(corpus.vocab)).state_dict()
+    streams = ["regime.streams=4", "regime.bptt=31", "trainer.precision=32-true", "trainer.log_every_n_steps=1"]
+    train(corpus, tmp_path, *streams, "schedule=constant", "trainer.max_epochs=2")
+
+    model = Generator(len(corpus.vocab), SIZES.embedding_size, SIZES.hidden_size)
+    model.load_state_dict(weights)
+    loop = Loop(model, "32-true")
+    inputs, targets = map(torch.from_numpy, chunks(read(tmp_path / "text.txt")[0], streams=4, bptt=31))
+    losses = [float(loss) for _ in range(2) for loss in loop.epoch(inputs, targets)]
+    assert len(losses) == 14
+    assert column(tmp_path, "train/nll") == pytest.approx(losses, rel=1e-4)
+    assert losses[-1] < losses[0]
+
+
+def test_the_models_have_as_many_parameters() -> None:
+    ours, bare = (sum(p.numel() for p in model.parameters()) for model in (LSTMGenerator(Model(), 66), Generator(66)))
+    assert ours == bare == 350_914
+    assert ours - SECOND_BIAS == 349_890  # what Keras counts, which `benchmarks/speed.py` checks at every run
+    assert 0.80e6 < sum(p.numel() for p in Transformer(66).parameters()) < 0.81e6  # nanoGPT prints 0.80M
+
+
+def test_operations_per_token() -> None:
+    assert flops_per_token(vocab_size=10, hidden_size=2, embedding_size=3) == 3 * (2 * (4 * 2) * (3 + 2) + 2 * 2 * 10)
+
+
+def test_the_transformers_schedule() -> None:
+    rates = [learning_rate(step, 300) for step in (0, 99, 100, 200, 300)]
+    assert rates == pytest.approx([1e-3 / 101, 1e-3 * 100 / 101, 1e-3, 5.5e-4, 1e-4])
+
+
+def test_a_worker_works_a_slice_at_each_line() -> None:
+    with Worker([sys.executable, str(PROJECT / "benchmarks" / "matmul.py"), "--size", "8", "--seconds", "0.001"]) as worker:
+        for _ in range(2):
+            slice_ = worker.slice()
+            assert slice_["tokens"] % (2 * 8**3) == 0
+            assert slice_["seconds"] >= 0.001
+
+
+def test_a_ratio_is_between_slices_of_one_round() -> None:
+    def landing(*rates: float) -> list[dict[str, float]]:
+        return [{"tokens_per_second": rate} for rate in rates]
+
+    fast_then_slow = [landing(20.0, 10.0, 10.0), landing(40.0, 40.0, 8.0)]
+    duel = Duel({"ours": fast_then_slow, "theirs": [landing(10.0, 5.0, 10.0), landing(10.0, 10.0, 4.0)]})
+    assert duel.ratio("ours", "theirs") == Figure(2.0, 2.0, 4.0, "6 in 2 landings")
+    assert duel.rate("ours") == 15.0
+
+
+def test_the_table(tmp_path: Path) -> None:
+    rows = [
+        Row("a", "20 tokens/s", "10 tokens/s", Figure(2.0, 1.5, 2.5, "7"), at_least=1.5),
+        Row("b", figure=Figure(0.9, 0.9, 0.9, "6 in 3 landings"), at_least=1.0),
+        Row("c", "1.5000", figure=once(1.5), unit="nats", at_most=1.25),
+        Row("d", at_least=300, note="there is no peer"),
+        Row("e", figure=once(-0.5), unit="%", at_most=5.0),
+    ]
+    save(rows, tmp_path / "kept" / "rows.json")
+    assert load(tmp_path / "kept" / "rows.json") == rows
+    assert table(rows) == (
+        "| what | throughline | peer | figure | spread (repeats) | target | met |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| a | 20 tokens/s | 10 tokens/s | 2.00 x | 1.50 x to 2.50 x (7) | >= 1.50 x | yes |\n"
+        "| b |  |  | 0.90 x | 0.90 x to 0.90 x (6 in 3 landings) | >= 1.00 x | no, by 10.0% |\n"
+        "| c | 1.5000 |  | 1.5000 |  | <= 1.2500 | no, by 20.0% |\n"
+        "| d |  |  | not measured |  | >= 300.00 x |  |\n"
+        "| e |  |  | -0.5 % |  | <= 5.0 % | yes |\n"
+    )
+
+
+def test_what_is_not_measured_has_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import run
+
+    monkeypatch.setenv("THROUGHLINE_DATA", str(tmp_path))
+    for name in run.GROUPS:
+        save(run.measure(name, quick=True), tmp_path / f"{name}.json")
+    monkeypatch.setattr(run, "draw", lambda *_: None)
+    run.write(tmp_path, tmp_path, quick=True)
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.count("| not measured |") == len(run.GROUPS)
+    assert json.dumps("set THROUGHLINE_DATA to the folder above it")[1:-1] in text
+
+
+def test_how_much_is_enough() -> None:
+    speeds = {1: 10.0, 8: 70.0, 32: 91.0, 128: 100.0, 512: 95.0}
+    curve = {value: [Point(speed, 0.0, 0.0, 0.0)] for value, speed in speeds.items()}
+    assert enough(curve) == 32
