@@ -17,12 +17,14 @@ from throughline.corpus import Corpus
 from throughline.errors import UserError
 from throughline.model import LSTMGenerator
 
-EXACT = ("trainer.precision=64-true", "schedule=constant", "regime.rotate=true", "budget.tokens=90", "logger=none")
+EXACT = ("trainer.precision=64-true", "schedule=constant", "regime.rotate=true", "trainer.max_epochs=2")
 BY_TOKEN = ("regime=stateful", "regime.streams=1", "regime.bptt=1")
 
 
-def ending(corpus: Corpus, folder: Path, *overrides: str) -> list[torch.Tensor]:
-    """Weights, carried state, and the optimizer's moments after a run."""
+def ending(folder: Path, *overrides: str) -> list[torch.Tensor]:
+    """Weights, carried state, and the optimizer's moments after a run of 124 updates."""
+    fingerprint = {"source": "fox", "bytes": 84, "sha256": "0" * 64}
+    corpus = Corpus.of(["the quick brown fox. " * 3], ["the quick brown fox. "], fingerprint)
     folder.mkdir()
     run(corpus, folder, *EXACT, *overrides)
     saved = checkpoint.read(folder / "checkpoints" / "last.ckpt")
@@ -40,9 +42,9 @@ def ending(corpus: Corpus, folder: Path, *overrides: str) -> list[torch.Tensor]:
         ("model.embedding_size=16", "model.tie_weights=true", "trainer.gradient_clip_val=0.3", "seed=5"),
     ],
 )
-def test_a_run_is_the_run_of_batches_of_one_token(overrides: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:
-    ours = ending(corpus, tmp_path / "ours", "regime=onestep", "regime.updates=30", *overrides)
-    expected = ending(corpus, tmp_path / "expected", *BY_TOKEN, *overrides)
+def test_a_run_is_the_run_of_batches_of_one_token(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    ours = ending(tmp_path / "ours", "regime=onestep", "regime.updates=10", *overrides)
+    expected = ending(tmp_path / "expected", *BY_TOKEN, *overrides)
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 

@@ -22,6 +22,9 @@ class OneStepLearner(Learner):
     def on_train_start(self) -> None:
         self.network = Network(self.model)
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Nothing: Lightning would take the gradients away, into which the network writes."""
+
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forward, backward and update for each token; one that is not finite is left out, as from a batch of its own."""
         here, network, optimizer = place(self.trainer), self.network, self.trainer.optimizers[0]
@@ -77,7 +80,7 @@ class Network:
         return torch.from_numpy(h)[:, None], torch.from_numpy(c)[:, None]  # L, 1, H
 
     def forget_what_is_not_finite(self) -> None:
-        if not all(np.isfinite(s).all() for s in self.state):
+        if not all(s.isfinite().all() for s in self.state):
             self.go_on(None, self.rng)
 
     def forward(self, token: int, target: int) -> float:
