@@ -114,7 +114,7 @@ def _fit(
     """Train in this process, one of `config.trainer.devices`."""
     quieten()
     _keep_freed_memory()
-    torch.set_flush_denormal(True)  # to which the moments of a seldom symbol's weights fall, and which take long
+    torch.set_flush_denormal(True)  # to which the moments of a seldom symbol's weights fall
     seed_everything(config.seed, verbose=False)
     numbers = precision(config.trainer.precision, config.trainer.accelerator)
     model = LSTMGenerator(config.model, len(corpus.vocab))
