@@ -31,6 +31,10 @@ class Paced(Regime):
     def name(self) -> str:
         return self.inner.name
 
+    @property
+    def update_every_token(self) -> bool:  # type: ignore[override]
+        return self.inner.update_every_token
+
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         return PacedPlan(self.inner.plan(line, seed, epoch))
 

@@ -76,7 +76,13 @@ FIGURES = (
         min,
         "The most memory that the process held, or on a GPU its tensors; libraries and data included.",
     ),
-    Figure("updates", "updates", "{:,.0f}".format, None, "Batches trained on, over trainer.accumulate_grad_batches."),
+    Figure(
+        "updates",
+        "updates",
+        "{:,.0f}".format,
+        None,
+        "Batches trained on, over trainer.accumulate_grad_batches; of onestep, tokens.",
+    ),
     Figure(
         "seconds_to_worst",
         "seconds to the worst's nll",
@@ -184,7 +190,8 @@ def _outcome(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if (curve[-1]["step"], curve[-1]["tokens"]) != (summary["steps"], summary["tokens"]):
         raise Unfinished("not finished: it has gone on since its summary was written")
     per_update = int(settings["trainer.accumulate_grad_batches"])
-    curve = [{**row, "updates": row["step"] / per_update} for row in curve]
+    by_token = "regime.updates" in settings  # several updates a batch, one for each token
+    curve = [{**row, "updates": row["tokens"] if by_token else row["step"] / per_update} for row in curve]
     figures = {figure.key: float(summary[figure.key]) for figure in FIGURES if figure.key in summary}
     figures["updates"] = curve[-1]["updates"]
     driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]

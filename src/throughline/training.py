@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from throughline import atomic
+from throughline.by_token import OneStepLearner
 from throughline.callbacks import CheckpointFiles, Checkpoints, Commit, Display, Figures, Numerics, Spending, ValidationTimes
 from throughline.config import Config, Precision
 from throughline.config import Trainer as TrainerSettings
@@ -49,6 +51,8 @@ def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | N
     console = console or Console()
     quieten()
     refuse_foreign_launcher()
+    if config.regime.update_every_token:
+        config = _for_single_tokens(config)
     _refuse_absent_device(config.trainer)
     _refuse_idle_processes(config, corpus)
     with _alone_in(output_dir):
@@ -118,12 +122,13 @@ def _fit(
     """Train in this process, one of `config.trainer.devices`."""
     quieten()
     _keep_freed_memory()
+    torch.set_flush_denormal(True)  # to which the moments of a seldom symbol's weights fall
     seed_everything(config.seed, verbose=False)
     numbers = precision(config.trainer.precision, config.trainer.accelerator)
     model = LSTMGenerator(config.model, len(corpus.vocab))
     if numbers == "64-true":
         model.double()  # here, since Lightning does it only after it has read a checkpoint into the model
-    learner = Learner(
+    learner = (OneStepLearner if config.regime.update_every_token else Learner)(
         *(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus)),
         *(config.trainer.gradient_clip_val, config.trainer.accumulate_grad_batches),
     )
@@ -228,6 +233,22 @@ def _refuse_absent_device(settings: TrainerSettings) -> None:
     gpus = torch.cuda.device_count()
     if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:
         raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the GPUs that are here")
+
+
+def _for_single_tokens(config: Config) -> Config:
+    """The same on the CPU in full precision, where updates after single tokens are fastest."""
+    settings = config.trainer
+    for key, value, allowed in (
+        ("accelerator", settings.accelerator, ("auto", "cpu")),
+        ("precision", settings.precision, ("auto", "32-true", "64-true")),
+        ("accumulate_grad_batches", settings.accumulate_grad_batches, (1,)),
+    ):
+        if value not in allowed:
+            raise UserError(
+                f"trainer.{key}={value}: allowed with regime {config.regime.name} are {', '.join(map(str, allowed))}"
+            )
+    numbers: Precision = "32-true" if settings.precision == "auto" else settings.precision
+    return replace(config, trainer=replace(settings, accelerator="cpu", precision=numbers))
 
 
 def _refuse_idle_processes(settings: Config, corpus: Corpus) -> None:

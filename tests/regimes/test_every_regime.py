@@ -19,7 +19,7 @@ from throughline.regimes.windowed import Windowed
 sizes = st.integers(1, 9)
 REGIMES = {
     Stateful: st.builds(Stateful, streams=sizes, bptt=sizes, rotate=st.booleans()),
-    OneStep: st.builds(OneStep, rotate=st.booleans()),
+    OneStep: st.builds(OneStep, updates=sizes, rotate=st.booleans()),
     Windowed: st.integers(1, 9).flatmap(
         lambda steps: st.builds(
             Windowed, steps=st.just(steps), stride=st.integers(1, steps), batch_size=sizes, loss=st.just("last")

@@ -5,9 +5,9 @@ from throughline.corpus import Line
 from throughline.regimes.onestep import OneStep
 
 
-def test_one_token_a_batch_in_order_with_the_state_kept() -> None:
-    line = Line.of([np.array([3, 1, 4, 1], dtype=np.uint8)])
-    batches = Batches(OneStep().plan(line, seed=0, epoch=0), line)
-    assert [batches[k].inputs.tolist() for k in range(3)] == [[[3]], [[1]], [[4]]]
-    assert [batches[k].targets.tolist() for k in range(3)] == [[[1]], [[4]], [[1]]]
+def test_one_row_in_order_with_the_state_kept() -> None:
+    line = Line.of([np.array([3, 1, 4, 1, 5, 9], dtype=np.uint8)])
+    batches = Batches(OneStep(updates=2).plan(line, seed=0, epoch=0), line)
+    assert [batches[k].inputs.tolist() for k in range(3)] == [[[3, 1]], [[4, 1]], [[5]]]
+    assert [batches[k].targets.tolist() for k in range(3)] == [[[1, 4]], [[1, 5]], [[9]]]
     assert [batches[k].reset.tolist() for k in range(3)] == [[True], [False], [False]]

@@ -5,7 +5,7 @@ A new regime is one file here, one YAML in `conf/regime`, one test. It imports n
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,13 @@ class Plan(ABC):
 
 
 class Regime(ABC):
-    """Cuts a line into batches; the fields of a subclass are its settings."""
+    """Cuts a line into batches; the fields of a subclass are its settings.
+
+    Attributes:
+        update_every_token: whether a batch, then of one row, stands for as many updates as it has tokens.
+    """
+
+    update_every_token: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
