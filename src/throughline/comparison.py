@@ -81,7 +81,7 @@ FIGURES = (
         "updates",
         "{:,.0f}".format,
         None,
-        "Batches trained on, over trainer.accumulate_grad_batches; of onestep, tokens.",
+        "Batches over trainer.accumulate_grad_batches; of onestep, tokens.",
     ),
     Figure(
         "seconds_to_worst",
