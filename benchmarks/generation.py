@@ -1,0 +1,39 @@
+"""Characters per second of generating, sampling included: python benchmarks/generation.py
+
+Prints a line of JSON: for one sequence, and for 64 at once, the median of repeats. Speed does not depend on what the weights
+are, so they are untrained.
+"""
+
+import json
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from throughline.config import Model
+from throughline.generation import generate
+from throughline.model import LSTMGenerator
+
+VOCAB_SIZE, REPEATS = 66, 7
+
+
+def characters_per_second(model: LSTMGenerator, num_sequences: int, length: int) -> float:
+    began = time.perf_counter()
+    for _ in generate(model, np.array([1]), length, num_sequences=num_sequences):
+        pass
+    return num_sequences * length / (time.perf_counter() - began)
+
+
+def main() -> None:
+    torch.manual_seed(1)
+    model = LSTMGenerator(Model(), VOCAB_SIZE).eval()
+    figures: dict[str, list[float]] = {}
+    for _ in range(REPEATS + 1):
+        for name, num_sequences, length in (("one_sequence", 1, 10_000), ("64_at_once", 64, 2_000)):
+            figures.setdefault(name, []).append(characters_per_second(model, num_sequences, length))
+    print(json.dumps({name: statistics.median(rates[1:]) for name, rates in figures.items()}))  # the first warms up
+
+
+if __name__ == "__main__":
+    main()
