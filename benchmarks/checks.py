@@ -28,7 +28,6 @@ class Step:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
         self.inputs, self.targets = torch.randint(1, VOCAB_SIZE, (2, B, T))
         self.carry = Carry()
-        self.reset = torch.ones(B, dtype=torch.bool)
         self.state = self.train()
         self.check()
 

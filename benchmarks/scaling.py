@@ -22,8 +22,7 @@ from matplotlib.figure import Figure as Drawing
 from duel import Worker
 from environment import OURS, commit, environment, machine, versions
 from programs import QUICK, fast_precision, needed, peer, train_command
-from shakespeare import PROJECT, path, read
-from speed import flops_per_token
+from shakespeare import PROJECT, path
 from using import highest_mib
 
 
@@ -71,7 +70,7 @@ Curve = dict[int, list[Point]]
 """The repeats of each value of one axis."""
 
 
-def run(axis: Axis, value: int, seconds: float, matmul: Worker, vocab_size: int) -> Point:
+def run(axis: Axis, value: int, seconds: float, matmul: Worker) -> Point:
     """Train once, with the machine's matrix rate taken before and after."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -94,20 +93,18 @@ def run(axis: Axis, value: int, seconds: float, matmul: Worker, vocab_size: int)
                 raise RuntimeError(process.stderr.read().decode().strip().splitlines()[-1])
         rates.append(matmul.slice()["tokens_per_second"])
         summary: dict[str, Any] = json.loads((folder / "run" / "summary.json").read_text())
-    flops = flops_per_token(vocab_size, value if axis.key == "model.hidden_size" else 256)
-    speed = summary["tokens_per_second"]
+    speed, flops = summary["tokens_per_second"], summary["flops_per_position"]
     return Point(speed, mib, 100 * speed * flops / statistics.mean(rates), summary["val/nll"])
 
 
 def measure(seconds: float, repeats: int, quick: bool) -> dict[str, Curve]:
-    vocab_size = read(path())[2]
     curves: dict[str, Curve] = {axis.name: {} for axis in AXES}
     with Worker([*peer(QUICK, "matmul.py", "--precision", fast_precision()), "--seconds", "0.5"]) as matmul:
         for repeat in range(repeats):
             points = [(axis, value) for axis in AXES for value in (axis.quick if quick else axis.values)]
             random.Random(repeat).shuffle(points)
             for axis, value in points:
-                point = run(axis, value, seconds, matmul, vocab_size)
+                point = run(axis, value, seconds, matmul)
                 curves[axis.name].setdefault(value, []).append(point)
                 print(axis.name, value, point, file=sys.stderr, flush=True)
     return {name: dict(sorted(curve.items())) for name, curve in curves.items()}

@@ -8,6 +8,8 @@ from duel import Duel, Figure, duel
 from programs import Effort, fast_precision, own_line, peer, peers_needed, product, program, training_run
 from report import Row
 from shakespeare import path, read
+from throughline.config import Model
+from throughline.utilisation import flops_per_position
 
 
 def bare(effort: Effort) -> list[Row]:
@@ -203,15 +205,10 @@ def onestep(effort: Effort) -> list[Row]:
     return rows
 
 
-def flops_per_token(vocab_size: int, hidden_size: int = 256, embedding_size: int = 64) -> int:
-    """Of training LSTM and head: two per weight going forward, and twice as many going back."""
-    return 3 * 2 * (4 * hidden_size * (embedding_size + hidden_size) + hidden_size * vocab_size)
-
-
 def utilisation(effort: Effort) -> list[Row]:
     """How much of the machine's matrix rate the defaults use."""
     rows = []
-    flops = flops_per_token(read(path())[2])
+    flops = flops_per_position(Model(), read(path())[2])
     for precision, target in (("32-true", 85.0), ("bf16-mixed", 70.0)):
         if precision not in ("32-true", fast_precision()):
             rows.append(Row(f"utilisation, {precision}", unit="%", at_least=target, note="not faster on this processor"))

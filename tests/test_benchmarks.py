@@ -14,7 +14,7 @@ from duel import Duel, Figure, Worker
 from report import Row, load, once, save, table
 from scaling import Point, enough
 from shakespeare import chunks, read
-from speed import SECOND_BIAS, flops_per_token
+from speed import SECOND_BIAS
 from test_training import column
 from test_training import run as train
 from throughline.config import Model
@@ -66,10 +66,6 @@ def test_the_models_have_as_many_parameters() -> None:
     assert ours == bare == 350_914
     assert ours - SECOND_BIAS == 349_890  # what Keras counts, which `benchmarks/speed.py` checks at every run
     assert 0.80e6 < sum(p.numel() for p in Transformer(66).parameters()) < 0.81e6  # nanoGPT prints 0.80M
-
-
-def test_operations_per_token() -> None:
-    assert flops_per_token(vocab_size=10, hidden_size=2, embedding_size=3) == 3 * (2 * (4 * 2) * (3 + 2) + 2 * 2 * 10)
 
 
 def test_the_transformers_schedule() -> None:

@@ -33,7 +33,7 @@ class OneStepLearner(Learner):
         with np.errstate(all="ignore"):  # whatever is not finite shows in the nll or in the norm
             for token, target in zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True):
                 nll = network.forward(token, target)
-                norm = network.backward(self.gradient_clip_val or math.inf)
+                norm = network.backward(self.gradient_clip_val)
                 nll_sum, norm_sum = nll_sum + nll, norm_sum + norm
                 if math.isfinite(nll + norm):
                     optimizer.step()

@@ -90,7 +90,7 @@ class Learner(LightningModule):
         self.optimizer = optimizer
         self.seed = seed
         self.identity = identity or {}
-        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.bad_batch = False
         self.row_nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
@@ -136,7 +136,7 @@ class Learner(LightningModule):
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients and apply them, unless they or the loss are not finite."""
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_val or math.inf)
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_val)
         # A bad batch has no part in the gradients. This is the one wait for the device.
         if bool((self.grad_norm if self.bad_batch else self.grad_norm + self.nll_sum_of_batch).isfinite()):
             optimizer.step()

@@ -32,7 +32,7 @@ def compare(config: CompareConfig) -> None:
     quieten()
     comparison = read(config.folders)
     folder = Path(config.folders[0]) / "comparison" if config.out is None else Path(config.out)
-    drawn = charts(comparison)
+    drawn, table = charts(comparison), tidy(comparison)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = pictures(drawn, folder)
@@ -41,7 +41,7 @@ def compare(config: CompareConfig) -> None:
             {
                 folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **page).encode(),
                 folder / "report.md": _rendered("report.md.jinja", **page).encode(),
-                folder / "runs.csv": _csv(tidy(comparison)).encode(),
+                folder / "runs.csv": _csv(table).encode(),
             }
         )
     except OSError as error:
@@ -54,7 +54,7 @@ def compare(config: CompareConfig) -> None:
         groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
         logger = replace(config.logger, group=config.logger.group or (groups.pop() if len(groups) == 1 else None))
         every = [file for of_chart in files.values() for file in of_chart]
-        log_comparison(logger, config.output_root, folder, tidy(comparison), every, console)
+        log_comparison(logger, config.output_root, folder, table, every, console)
     console.print(f"the comparison lies in {folder / 'report.html'}")
 
 

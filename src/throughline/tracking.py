@@ -45,7 +45,7 @@ class CSVLogger(Logger):
         table = csv.DictWriter(content, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         if steps and path.exists():
-            table.writerows(row for row in _rows(path) if int(row["step"]) <= steps)
+            table.writerows(row for row in metric_rows(path) if int(row["step"]) <= steps)
         atomic.write({path: content.getvalue().encode()})
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -67,8 +67,12 @@ class CSVLogger(Logger):
         """The configuration lies beside the file, in `.hydra/config.yaml`."""
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """The whole rows of a `metrics.csv`, under the columns that it has."""
+def metric_rows(path: Path) -> Iterator[dict[str, str]]:
+    """The whole rows of a `metrics.csv`, under the columns that it has.
+
+    Raises:
+        UserError: a row is no row of figures.
+    """
     with path.open(newline="\n", errors="replace") as file:
         reader = csv.DictReader(line for line in file if line.endswith("\n"))
         try:
@@ -97,11 +101,8 @@ class WandbRows(WandbLogger):
         run = self.experiment
         if run.starting_step > 0:  # a server has them
             return
-        with metrics.open(newline="") as file:
-            for row in csv.DictReader(file):
-                self.log_metrics(
-                    {key: float(value) for key, value in row.items() if value and key != "step"}, int(row["step"])
-                )
+        for row in metric_rows(metrics):
+            self.log_metrics({key: float(value) for key, value in row.items() if value and key != "step"}, int(row["step"]))
         here = Path(run.dir).parent
         for earlier in here.parent.glob(f"offline-run-*-{run.id}"):
             if earlier != here:
@@ -210,8 +211,7 @@ def draw_curve(metrics: Path, picture: Path, title: str) -> None:
     """Draw the training and validation loss of `metrics.csv` against tokens and against seconds."""
     from matplotlib.figure import Figure
 
-    with metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(metric_rows(metrics))
     figure = Figure(figsize=(10, 4), layout="constrained")
     halves = zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), ("tokens", "training time (s)"), strict=True)
     for axes, axis, unit in halves:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 
+from throughline import atomic
 from throughline.batch import Batch
 from throughline.config import Model
 
@@ -62,8 +63,7 @@ def calibrated(file: Path, device: torch.device, precision: str) -> float:
         if {key: known.get(key) for key in here} == here:
             return float(known["flops_per_second"])
     rate = matrix_rate(device, precision)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**here, "flops_per_second": rate}, indent=2) + "\n")
+    atomic.write({file: (json.dumps({**here, "flops_per_second": rate}, indent=2) + "\n").encode()})
     return rate
 
 
