@@ -1,6 +1,6 @@
 """What one would write by hand instead of throughline: the same model, settings and tuning in a bare PyTorch loop.
 
-python benchmarks/bare.py --streams 32 --bptt 64 --precision bf16-mixed
+python benchmarks/bare.py --streams 64 --bptt 32 --precision bf16-mixed
 """
 
 import ctypes
@@ -78,8 +78,8 @@ def keep_freed_memory() -> None:
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--streams", type=int, default=32)
-    options.add_argument("--bptt", type=int, default=64)
+    options.add_argument("--streams", type=int, default=64)
+    options.add_argument("--bptt", type=int, default=32)
     options.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     options.add_argument("--epochs", action="store_true", help="a slice is an epoch, both validations and a checkpoint")
     options.add_argument("--text", type=Path, default=path())

@@ -7,7 +7,6 @@ from shakespeare import path, read
 GOOD_RUN = (
     "model.hidden_size=384",
     "model.dropout=0.2",
-    "model.forget_bias=0",
     "regime.rotate=true",
 )
 """Settings for the least loss within two or three minutes of two cores on tinyshakespeare."""

@@ -195,7 +195,7 @@ def draw(curves: dict[str, Curve], picture: Path) -> None:
 TEXT = """# Scaling
 
 From `make scaling{quick}`: every point is a run of `python src/train.py` for {seconds:g} s of training, {repeats} time(s),
-with tinyshakespeare and the defaults (LSTM(256), 32 streams, bptt 64, {precision}) but for the one setting that moves.
+with tinyshakespeare and the defaults (LSTM(256), 64 streams, bptt 32, {precision}) but for the one setting that moves.
 Machine: {machine}.
 {versions}.
 throughline at {commit}.

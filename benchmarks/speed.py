@@ -17,7 +17,7 @@ def bare(effort: Effort) -> list[Row]:
     precision = fast_precision()
     ours, theirs = product(effort, f"trainer.precision={precision}"), peer(effort, "bare.py", "--precision", precision)
     steps = duel({"ours": ours, "bare": theirs}, max(effort.landings, 2), effort.rounds + 2)
-    setting = f"LSTM(256), 32 streams x 64 steps, {precision}, AdamW, clipping"
+    setting = f"LSTM(256), 64 streams x 32 steps, {precision}, AdamW, clipping"
     steps.check_same_model("ours", "bare")
     rows = [
         Row(
@@ -113,7 +113,7 @@ def keras(effort: Effort) -> list[Row]:
 
     for count in streams:
         for precision in dict.fromkeys(("32-true", fast_precision())):
-            chosen = product(effort, f"trainer.precision={precision}", f"regime.streams={count}")
+            chosen = product(effort, f"trainer.precision={precision}", f"regime.streams={count}", "regime.bptt=64")
             probe("ours", precision, chosen, f"{precision}, {count} streams")
         for backend, precisions in tried.items():
             for precision, variants in precisions.items():

@@ -57,7 +57,7 @@ def test_every_member_of_an_experiment_builds(experiment: Path) -> None:
     shapes = [(member.name, getattr(member, "streams", None)) for member in members]
     assert shapes[0] == ("onestep", 1)
     assert shapes[1:4] == [("windowed", None), ("padded", None), ("segments", None)]
-    assert shapes[4:] == [("stateful", 1), ("stateful", 8), ("stateful", 32), ("stateful", 128)]
+    assert shapes[4:] == [("stateful", 1), ("stateful", 8), ("stateful", 32), ("stateful", 64), ("stateful", 128)]
     assert params.seed == "1,2,3"
     assert cfg.logger.group == experiment.stem
     assert (cfg.budget.seconds is None) != (cfg.budget.tokens is None)
@@ -66,7 +66,7 @@ def test_every_member_of_an_experiment_builds(experiment: Path) -> None:
 def test_the_defaults() -> None:
     default = config()
     assert default.name == "lstm256-stateful-s1"
-    assert (default.regime.streams, default.regime.bptt) == (32, 64)
+    assert (default.regime.streams, default.regime.bptt) == (64, 32)
     assert default.output_root == str(PROJECT / "outputs")
     assert default.max_epochs == Budget.DEFAULT_EPOCHS
     assert config("budget.seconds=1").max_epochs is None
@@ -89,7 +89,7 @@ def test_plain_is_plain() -> None:
         return [leaf for v in value for leaf in leaves(v)] if isinstance(value, list) else [value]
 
     plain = config("logger.tags=[a,b]").to_plain()
-    assert plain["regime"] == {"name": "stateful", "streams": 32, "bptt": 64, "rotate": False}
+    assert plain["regime"] == {"name": "stateful", "streams": 64, "bptt": 32, "rotate": False}
     assert {type(leaf) for leaf in leaves(plain)} <= {int, float, str, bool, type(None)}
 
 

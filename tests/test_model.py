@@ -70,7 +70,7 @@ def test_an_independent_lstm_with_the_same_weights_agrees_over_a_long_carried_se
 
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_forget_gates_start_open(num_layers: int) -> None:
-    lstm = LSTMGenerator(Model(hidden_size=3, num_layers=num_layers), vocab_size=4).lstm
+    lstm = LSTMGenerator(Model(hidden_size=3, num_layers=num_layers, forget_bias=1), vocab_size=4).lstm
     for layer in range(num_layers):
         bias = getattr(lstm, f"bias_ih_l{layer}") + getattr(lstm, f"bias_hh_l{layer}")
         assert bias[3:6].tolist() == [1, 1, 1]

@@ -43,7 +43,7 @@ class Model:
     embedding_size: PositiveInt = 64
     dropout: Probability = 0.0
     tie_weights: bool = False
-    forget_bias: float = 1.0
+    forget_bias: float = 0.0
 
     def __post_init__(self) -> None:
         if self.tie_weights and (self.input != "embedding" or self.embedding_size != self.hidden_size):

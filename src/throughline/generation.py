@@ -60,15 +60,15 @@ class Stepper:
     def __init__(self, model: LSTMGenerator, state: State, num_sequences: int) -> None:
         weights = {name: value.numpy() for name, value in model.state_dict().items()}
         L = model.sizes.num_layers  # noqa: N806
-        h, c = (s.numpy().repeat(num_sequences, axis=1) for s in state)  # L, B, H
+        h, c = (s.numpy().swapaxes(1, 2).repeat(num_sequences, axis=2) for s in state)  # L, H, B
         self.layers = [Layer(_gates(weights[f"lstm.weight_hh_l{layer}"]), h[layer], c[layer]) for layer in range(L)]
         inputs = [_gates(weights[f"lstm.weight_ih_l{layer}"]) for layer in range(L)]
         biases = [
             _gates((weights[f"lstm.bias_ih_l{layer}"] + weights[f"lstm.bias_hh_l{layer}"])[:, None]) for layer in range(L)
         ]
         embedding = weights.get("embedding.weight")
-        self.table = (inputs[0] if embedding is None else embedding @ inputs[0]) + biases[0]  # 4, V, H
-        head = np.ascontiguousarray(weights["head.weight"].T), weights["head.bias"]
+        self.table = (inputs[0] if embedding is None else inputs[0] @ embedding.T) + biases[0]  # 4H, V
+        head = weights["head.weight"], weights["head.bias"][:, None]
         self.above = [*zip(inputs[1:], biases[1:], strict=True), head]  # what reads each layer
         self._looked_up = np.empty_like(self.layers[0].gates)
 
@@ -76,28 +76,28 @@ class Stepper:
         """Feed tokens (B,) and return the logits (B, V) of the next ones."""
         x: np.ndarray = self.table.take(tokens, axis=1, out=self._looked_up, mode="clip")  # the default would copy `out`
         for layer, (weight, bias) in zip(self.layers, self.above, strict=True):
-            x = layer.step(x) @ weight
+            x = weight @ layer.step(x)
             x += bias
-        return x
+        return x.T
 
 
 class Layer:
-    """One LSTM layer, a step at a time, in place."""
+    """One LSTM layer, a step at a time, in place; a sequence is a column, since products are fastest so."""
 
     def __init__(self, weight: np.ndarray, h: np.ndarray, c: np.ndarray) -> None:
-        self.weight = weight  # 4, H, H
-        self.h, self.c = h, c  # B, H
-        self.gates = np.empty((4, *h.shape), h.dtype)
+        self.weight = weight  # 4H, H
+        self.h, self.c = h, c  # H, B
+        self.gates = np.empty((len(weight), h.shape[1]), h.dtype)
 
     def step(self, x: np.ndarray) -> np.ndarray:
-        """Go on by the input's share of the gates, (4, B, H), and return h (B, H)."""
-        np.matmul(self.h, self.weight, out=self.gates)
+        """Go on by the input's share of the gates, (4H, B), and return h (H, B)."""
+        np.matmul(self.weight, self.h, out=self.gates)
         self.gates += x
         np.tanh(self.gates, out=self.gates)
-        sigmoids = self.gates[:3]
+        write, keep, show, new = self.gates.reshape(4, *self.h.shape)
+        sigmoids = self.gates[: -len(new)]
         sigmoids *= 0.5
         sigmoids += 0.5
-        write, keep, show, new = self.gates
         self.c *= keep
         write *= new
         self.c += write
@@ -107,12 +107,12 @@ class Layer:
 
 
 def _gates(weight: np.ndarray) -> np.ndarray:
-    """Weights (4, N, H) of the gates i, f, o, g from PyTorch's (4H, N), which are i, f, g, o.
+    """Weights of the gates i, f, o, g from PyTorch's (4H, N), which are i, f, g, o.
 
     Those of the first three are halved: sigmoid(x) is 0.5 + 0.5 tanh(x / 2).
     """
-    i, f, g, o = weight.reshape(4, -1, weight.shape[1]).swapaxes(1, 2)
-    return np.ascontiguousarray([i / 2, f / 2, o / 2, g])
+    i, f, g, o = np.split(weight, 4)
+    return np.concatenate([i / 2, f / 2, o / 2, g])
 
 
 def gumbel_noise(rng: np.random.Generator, shape: tuple[int, ...], temperature: float) -> Iterator[np.ndarray]:

@@ -36,7 +36,7 @@ class LSTMGenerator(nn.Module):
         self._open_forget_gates()
 
     def _open_forget_gates(self) -> None:
-        """Start with `forget_bias` in the forget gates: 1 lets memory last before anything is learned (Jozefowicz 2015)."""
+        """Start with `forget_bias` in the forget gates; 1 lets memory last before anything is learned (Jozefowicz 2015)."""
         H = self.sizes.hidden_size  # noqa: N806
         for layer in range(self.sizes.num_layers):
             bias_ih, bias_hh = getattr(self.lstm, f"bias_ih_l{layer}"), getattr(self.lstm, f"bias_hh_l{layer}")

@@ -14,8 +14,8 @@ from throughline.settings import STRICT, PositiveInt
 class Segments(Regime):
     """The line cut every `steps` targets, `batch_size` pieces at a time in a random order, with loss on all steps."""
 
-    steps: PositiveInt = 64
-    batch_size: PositiveInt = 32
+    steps: PositiveInt = 32
+    batch_size: PositiveInt = 64
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         start = np.arange(0, line.targets, self.steps)

@@ -28,8 +28,8 @@ class Stateful(Regime):
     zeros there. Without it every epoch is the same (Kocher 2019 and Press 2019 measured what shifting gains).
     """
 
-    streams: PositiveInt = 32
-    bptt: PositiveInt = 64
+    streams: PositiveInt = 64
+    bptt: PositiveInt = 32
     rotate: bool = False
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
