@@ -320,17 +320,18 @@ def test_pictures_and_markdown_lie_beside_the_page(report: Path) -> None:
     assert all((report / name).read_bytes().startswith(b"\x89PNG") for name in named)
 
 
-def fake(regime: str, nlls: list[float], seconds: float = 60.0, **settings: Any) -> Member:
+def fake(regime: str, nlls: list[float], seconds: float = 60.0, updates: float = 1000.0, **settings: Any) -> Member:
     """A member whose seeds ended with these losses."""
     runs = []
     for seed, nll in enumerate(nlls):
         figures = {figure.key: 1.0 for figure in FIGURES} | {
             "val/nll": nll,
             "tokens_per_second": 100.0 * settings.get("streams", 1),
+            "updates": updates,
         }
         flat = {f"regime.{key}": value for key, value in settings.items()} | {"seed": seed}
         curve = [{"tokens": 10.0, "val/nll": 4.0}, {"tokens": 100.0, "val/nll": nll, "train/grad_norm": 0.5}]
-        summary = {"tokens": 100, "positions": 6400 if regime == "windowed" else 100}
+        summary = {"tokens": 100, "positions": 6400 if regime == "windowed" else 100, "seconds": seconds}
         shape = settings.get("streams", settings.get("batch_size", 0)), settings.get("bptt", settings.get("steps", 0))
         told = {"regime._target_": f"throughline.regimes.{regime}.X", **flat}
         runs.append(Run(Path(), told, [], "", shape, summary, 1000, figures, curve))
@@ -371,6 +372,22 @@ def test_an_answer_is_given_only_where_the_seeds_support_it(
     assert told in carrying.text
     assert told in accepted.text
     assert (accepted.verdict == UNSUPPORTED) == (verdict == UNSUPPORTED)
+
+
+def test_a_beginning_answers_nothing() -> None:
+    begun = fake("stateful", BETTER, streams=32, bptt=64, updates=99), fake("segments", WORSE, batch_size=32, steps=64)
+    carrying, _, _, accepted = answers(fakes(*begun))
+    assert carrying.verdict == accepted.verdict == UNSUPPORTED
+    assert "was, after no more than 99 updates, 0.100 nats a token better than" in carrying.text
+
+
+def test_a_rival_that_takes_more_time_for_the_same_is_told_of() -> None:
+    members = fake("stateful", WORSE, streams=8, bptt=64), fake("windowed", BETTER, seconds=120.0, steps=64)
+    *_, accepted = answers(fakes(*members))
+    assert accepted.verdict == "One that does not win here."
+    assert "But windowed 64 trained for 120 s, and stateful 8 64 for 60 s." in accepted.text
+    *_, alike = answers(fakes(members[0], fake("windowed", BETTER, steps=64)))
+    assert " trained for " not in alike.text
 
 
 def test_questions_about_members_that_are_not_there_are_not_answered() -> None:

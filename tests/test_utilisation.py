@@ -49,8 +49,8 @@ def test_the_matrix_rate_is_that_of_the_fastest_product(monkeypatch: pytest.Monk
     assert matrix_rate(torch.device("cpu"), "32-true", seconds=7) == 2 * 512**3 / 1
 
 
-def test_a_run_is_calibrated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = iter([100.0, 200.0])
+def test_the_fastest_rate_of_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = iter([100.0, 90.0, 120.0, 80.0])
     monkeypatch.setattr(utilisation, "matrix_rate", lambda *_: next(rates))
     file, device = tmp_path / "run" / "device.json", torch.device("cpu")
     assert calibrated(file, device, "32-true") == 100
@@ -61,7 +61,9 @@ def test_a_run_is_calibrated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "threads": torch.get_num_threads(),
         "flops_per_second": 100.0,
     }
-    assert calibrated(file, device, "64-true") == 200  # another precision has a rate of its own
+    assert calibrated(file, device, "32-true", again=True) == 100
+    assert calibrated(file, device, "32-true", again=True) == calibrated(file, device, "32-true") == 120
+    assert calibrated(file, device, "64-true") == 80  # another precision has a rate of its own
 
 
 def test_waiting_for_data_is_told_from_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:

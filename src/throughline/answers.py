@@ -11,6 +11,10 @@ SEEDS_NEEDED = 3
 """Of two members without any difference, every seed of one beats every seed of the other once in ten times."""
 
 
+FEW_UPDATES = 100
+"""After so many a network has hardly begun, and what tells regimes apart has not."""
+
+
 class Answer(NamedTuple):
     """One paragraph, and the verdict that it begins with: `UNSUPPORTED` where the runs do not allow one."""
 
@@ -126,6 +130,11 @@ def _accepted(comparison: Comparison) -> Answer:
         "Truncated backpropagation through time over parallel contiguous streams: stateful.",
         f"{_ended(comparison)} {_named(accepted[0])} {told} the best of the others, {_named(rivals[0])}.",
     ]
+    ours, theirs = (
+        math.fsum(run.summary["seconds"] for run in m.finished) / len(m.finished) for m in (accepted[0], rivals[0])
+    )
+    if theirs > 1.5 * ours:
+        parts.append(f"But {rivals[0].label} trained for {theirs:,.3g} s, and {accepted[0].label} for {ours:,.3g} s.")
     times = [(member.label, member.figure("seconds_to_worst")) for member in (accepted[0], *rivals)]
     parts.append(
         f"To reach a carried nll of {comparison.worst:.3f}, what the worst run of all ended with, took "
@@ -177,6 +186,9 @@ def _beside(
     how = f"{abs(x.mean - y.mean):.3f} nats a token {'better' if x.mean < y.mean else 'worse'} than"
     if not (comparison.budget or at):
         return UNSUPPORTED, f"was, with another budget, {how}"
+    updates = min(run.figures["updates"] for member in (a, b) for run in member.finished)
+    if updates < FEW_UPDATES:
+        return UNSUPPORTED, f"was, after no more than {updates:,.0f} updates, {how}"
     if seeds < SEEDS_NEEDED:
         return UNSUPPORTED, f"was, with too few seeds to prove it, {how}"
     return better if x.mean < y.mean else worse, f"was {how}"

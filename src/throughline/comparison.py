@@ -60,7 +60,8 @@ FIGURES = (
         "{:.1%}".format,
         max,
         "Operations that the model needs for the positions it read, padding included, over seconds of training, over the "
-        "rate of the fastest matrix product that the device was measured to do in the same precision when the run began.",
+        "rate of the fastest matrix product that the device was measured to do in the same precision, before the run or "
+        "after it.",
     ),
     Figure(
         "device/data_wait",
@@ -74,7 +75,8 @@ FIGURES = (
         "peak memory (MiB)",
         lambda value: f"{value / 2**20:,.0f}",
         min,
-        "The most memory that the process held, or on a GPU its tensors; libraries and data included.",
+        "The most memory that the process held, or on a GPU its tensors; libraries and data included, and in a sweep what "
+        "the members before have left in it.",
     ),
     Figure(
         "updates",
@@ -405,10 +407,12 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
         values = sorted({printable(run.summary.get(key)) for run in finished})
         if len(values) > 1:
             told.append(f"{key} differs between the runs: {', '.join(values)}.")
-    rates = [float(run.summary["matrix_rate"]) for run in finished if "matrix_rate" in run.summary]
-    if rates and max(rates) > 1.25 * min(rates):
-        told.append(
-            f"The device was measured at between {min(rates):.3g} and {max(rates):.3g} operations a second: it was "
-            "slowed down at times, or there are several, so speeds and utilisation are rough."
-        )
+    for precision in sorted({run.summary["precision"] for run in finished}):
+        alike = [run.summary for run in finished if run.summary["precision"] == precision]
+        rates = [float(summary["matrix_rate"]) for summary in alike if "matrix_rate" in summary]
+        if rates and max(rates) > 1.25 * min(rates):
+            told.append(
+                f"In {precision} the device was measured at between {min(rates):.3g} and {max(rates):.3g} operations a "
+                "second: it was slowed down at times, or there are several, so speeds and utilisation are rough."
+            )
     return told

@@ -31,7 +31,7 @@ def flops_per_position(sizes: Model, vocab_size: int) -> int:
     return 3 * 2 * weights
 
 
-def matrix_rate(device: torch.device, precision: str, seconds: float = 0.3) -> float:
+def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> float:
     """Operations per second of the fastest of the square products that fit in `seconds`.
 
     The fastest, since whatever else the machine does can only slow one down. On a GPU float32 is multiplied as cuDNN's LSTM
@@ -54,15 +54,19 @@ def matrix_rate(device: torch.device, precision: str, seconds: float = 0.3) -> f
     return 2 * n**3 / fastest
 
 
-def calibrated(file: Path, device: torch.device, precision: str) -> float:
-    """The matrix rate of the device, measured once a run: one that goes on in its folder finds it in `file`."""
+def calibrated(file: Path, device: torch.device, precision: str, again: bool = False) -> float:
+    """The fastest matrix rate that the device was measured at in a run, whose `file` remembers it.
+
+    Args:
+        again: measure even if there is one: what was a slow moment of a shared machine then does not pass for the device.
+    """
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     here = {"device": on, "precision": precision, "threads": torch.get_num_threads()}
-    if file.exists():
-        known = json.loads(file.read_text())
-        if {key: known.get(key) for key in here} == here:
-            return float(known["flops_per_second"])
-    rate = matrix_rate(device, precision)
+    known = json.loads(file.read_text()) if file.exists() else {}
+    before = float(known["flops_per_second"]) if {key: known.get(key) for key in here} == here else 0.0
+    if before and not again:
+        return before
+    rate = max(before, matrix_rate(device, precision))
     atomic.write({file: (json.dumps({**here, "flops_per_second": rate}, indent=2) + "\n").encode()})
     return rate
 
@@ -117,6 +121,10 @@ class Utilisation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.positions += batch.inputs.numel()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.matrix_rate = calibrated(self.calibration, self.device, str(trainer.precision), again=True)
 
     def row(self, seconds: float) -> dict[str, float]:
         """The figures since the last call, `seconds` of training ago."""
