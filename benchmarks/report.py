@@ -23,6 +23,7 @@ class Row:
         unit: one of `UNITS`.
         at_least, at_most: the target, where there is one.
         note: how it was measured, or why it was not.
+        quick: whether it was measured with few repeats.
     """
 
     what: str
@@ -33,6 +34,7 @@ class Row:
     at_least: float | None = None
     at_most: float | None = None
     note: str = ""
+    quick: bool = False
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "Row":
@@ -61,11 +63,12 @@ class Row:
         return "yes" if short <= 0 else f"no, by {short:.1%}"
 
     def cells(self) -> list[str]:
+        what = f"{self.what} (quick)" if self.quick else self.what
         if self.figure is None:
-            return [self.what, self.ours, self.theirs, "not measured", "", self.target, ""]
+            return [what, self.ours, self.theirs, "not measured", "", self.target, ""]
         spread = f"{self.show(self.figure.low)} to {self.show(self.figure.high)} ({self.figure.repeats})"
         spread = "" if self.figure.repeats == "1" else spread
-        return [self.what, self.ours, self.theirs, self.show(self.figure.value), spread, self.target, self.met]
+        return [what, self.ours, self.theirs, self.show(self.figure.value), spread, self.target, self.met]
 
 
 def once(value: float) -> Figure:

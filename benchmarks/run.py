@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from environment import commit, machine, versions
@@ -32,7 +33,7 @@ KEPT = PROJECT / "outputs" / "benchmarks"
 
 TEXT = """# Results
 
-{status}
+From `make bench`; what is marked quick comes from `make bench QUICK=1`: few repeats, short runs.
 
 Machine: {machine}.
 {versions}.
@@ -63,21 +64,16 @@ def measure(name: str, quick: bool) -> list[Row]:
         traceback.print_exc()
         rows = [Row(name, note=f"failed: {error}")]
     print(f"{name}: {time.perf_counter() - began:.0f} s\n{table(rows)}", file=sys.stderr, flush=True)
-    return rows
+    return [replace(row, quick=quick) for row in rows]
 
 
-def write(folder: Path, kept: Path, quick: bool) -> None:
+def write(folder: Path, kept: Path) -> None:
     """RESULTS.md and its picture in `folder`, from the groups that were kept."""
     files = {name: kept / f"{name}.json" for name in GROUPS}
     absent = [Row(name, note="not run") for name, file in files.items() if not file.exists()]
     rows = [row for file in files.values() if file.exists() for row in load(file)] + absent
-    status = (
-        "From `make bench QUICK=1`: few repeats, short runs; the figures that count come from `make bench`."
-        if quick
-        else "From `make bench`."
-    )
     texts = {"machine": machine(), "versions": versions(), "commit": commit(), "table": table(rows), "notes": notes(rows)}
-    (folder / "RESULTS.md").write_text(TEXT.format(status=status, **texts).rstrip() + "\n")
+    (folder / "RESULTS.md").write_text(TEXT.format(**texts).rstrip() + "\n")
     draw(rows, folder / "RESULTS.png")
 
 
@@ -86,10 +82,9 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="minutes instead of an hour")
     options.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP", help=" ".join(GROUPS))
     arguments = options.parse_args()
-    kept = KEPT / ("quick" if arguments.quick else "full")
     for name in arguments.only:
-        save(measure(name, arguments.quick), kept / f"{name}.json")
-        write(PROJECT / "benchmarks", kept, arguments.quick)
+        save(measure(name, arguments.quick), KEPT / f"{name}.json")
+        write(PROJECT / "benchmarks", KEPT)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_the_table(tmp_path: Path) -> None:
         Row("b", figure=Figure(0.9, 0.9, 0.9, "6 in 3 landings"), at_least=1.0),
         Row("c", "1.5000", figure=once(1.5), unit="nats", at_most=1.25),
         Row("d", at_least=300, note="there is no peer"),
-        Row("e", figure=once(-0.5), unit="%", at_most=5.0),
+        Row("e", figure=once(-0.5), unit="%", at_most=5.0, quick=True),
     ]
     save(rows, tmp_path / "kept" / "rows.json")
     assert load(tmp_path / "kept" / "rows.json") == rows
@@ -108,7 +108,7 @@ def test_the_table(tmp_path: Path) -> None:
         "| b |  |  | 0.90 x | 0.90 x to 0.90 x (6 in 3 landings) | >= 1.00 x | no, by 10.0% |\n"
         "| c | 1.5000 |  | 1.5000 |  | <= 1.2500 | no, by 20.0% |\n"
         "| d |  |  | not measured |  | >= 300.00 x |  |\n"
-        "| e |  |  | -0.5 % |  | <= 5.0 % | yes |\n"
+        "| e (quick) |  |  | -0.5 % |  | <= 5.0 % | yes |\n"
     )
 
 
@@ -119,7 +119,7 @@ def test_what_is_not_measured_has_no_number(tmp_path: Path, monkeypatch: pytest.
     for name in run.GROUPS:
         save(run.measure(name, quick=True), tmp_path / f"{name}.json")
     monkeypatch.setattr(run, "draw", lambda *_: None)
-    run.write(tmp_path, tmp_path, quick=True)
+    run.write(tmp_path, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("| not measured |") == len(run.GROUPS)
     assert json.dumps("set THROUGHLINE_DATA to the folder above it")[1:-1] in text
