@@ -242,7 +242,7 @@ def test_exporting(folder: Path) -> None:
         (
             ["train.py", "regime=statefull"],
             "error: regime=statefull: allowed are onestep, padded, segments, shuffled_carry, stateful, stateful1, "
-            "stateful128, stateful8, windowed",
+            "stateful128, stateful32, stateful8, windowed",
         ),
         (["train.py", "regime.bptt=abc"], "error: regime.bptt='abc': input should be a valid integer"),
         (["train.py", "model.foo=1"], "error: Could not override 'model.foo'; `--cfg job` shows every key"),
