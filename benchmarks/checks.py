@@ -5,6 +5,7 @@
 The step is the least that training can be: forward, loss, backward, clipping, update; so the share is the most it can be.
 """
 
+import math
 from statistics import median
 
 import torch
@@ -43,8 +44,8 @@ class Step:
         return h, c
 
     def check(self) -> None:
-        """What `Learner` and `Commit` do: wait for one number, and commit no row of a state that is not finite."""
-        if not bool((self.grad_norm + self.nll).isfinite()):
+        """What `Learner` and `Commit` do: wait for two numbers, and commit the state."""
+        if not math.isfinite(sum(torch.stack([self.grad_norm, self.nll]).tolist())):
             raise AssertionError
         self.carry.offer("train", self.state)
         self.carry.commit("train")

@@ -9,7 +9,7 @@ from throughline.callbacks import Commit
 from throughline.config import Evaluation, Model, Optimizer
 from throughline.corpus import Corpus
 from throughline.datamodule import StreamDataModule
-from throughline.learner import Carry, Learner
+from throughline.learner import Carry, Learner, _gathered
 from throughline.model import LSTMGenerator
 from throughline.regimes import Regime
 from throughline.regimes.segments import Segments
@@ -42,13 +42,13 @@ def test_a_state_counts_only_once_its_batch_is_done() -> None:
     assert carry.begin("train", NONE)[0].unique().tolist() == [2.0]  # type: ignore[index]
 
 
-def test_a_row_that_is_not_finite_is_never_committed_and_the_others_are_as_they_were() -> None:
+def test_after_a_bad_batch_rows_that_are_not_finite_are_committed_as_zeros_and_the_others_as_they_were() -> None:
     carry = Carry()
     h, c = torch.arange(12.0).view(2, 2, 3), torch.ones(2, 2, 3)
     h[1, 0, 2], c[0, 1, 1] = torch.nan, torch.inf
     for bad, (poisoned_h, poisoned_c) in enumerate([(h.clone(), torch.ones(2, 2, 3)), (torch.ones(2, 2, 3), c.clone())]):
         carry.offer("train", (poisoned_h, poisoned_c))
-        carry.commit("train")
+        carry.commit("train", bad_batch=True)
         kept_h, kept_c = carry.committed["train"]
         assert kept_h[:, bad].tolist() == kept_c[:, bad].tolist() == [[0, 0, 0], [0, 0, 0]]
         assert torch.equal(kept_h[:, 1 - bad], poisoned_h[:, 1 - bad])
@@ -63,14 +63,16 @@ def test_stages_have_slots_of_their_own() -> None:
     assert carry.begin("train", NONE)[0].unique().tolist() == [1.0]  # type: ignore[index]
 
 
-def test_the_carried_state_is_cut_off_its_graph_and_kept_in_float32() -> None:
+def test_the_carried_state_is_cut_off_its_graph_and_saved_in_float32() -> None:
     carry, leaf = Carry(), torch.ones(1, 2, 3, requires_grad=True)
     carry.offer("train", ((leaf * 2).bfloat16(), leaf * 3))
     carry.commit("train")
     h, c = carry.begin("train", NONE)  # type: ignore[misc]
     assert not h.requires_grad
     assert not c.requires_grad
-    assert h.dtype == c.dtype == torch.float32
+    assert (h.dtype, c.dtype) == (torch.bfloat16, torch.float32)
+    assert [s.dtype for s in _gathered((h, c))] == [torch.float32, torch.float32]
+    assert [s.dtype for s in _gathered((h.double(), c.double()))] == [torch.float64, torch.float64]
 
 
 def test_rows_with_nothing_to_go_on_from_are_refused() -> None:
@@ -83,11 +85,18 @@ def test_rows_with_nothing_to_go_on_from_are_refused() -> None:
         carry.begin("train", torch.tensor([True, False]))
 
 
-def fit(regime: Regime, corpus: Corpus, epochs: int, val_check_interval: int | None = None, dropout: float = 0.0) -> Learner:
+def fit(
+    regime: Regime,
+    corpus: Corpus,
+    epochs: int,
+    val_check_interval: int | None = None,
+    dropout: float = 0.0,
+    clip: float | None = None,
+) -> Learner:
     """Train in float64 with SGD, so that what the learner does can be done again by hand."""
     torch.manual_seed(0)
     model = LSTMGenerator(Model(hidden_size=8, embedding_size=4, dropout=dropout), len(corpus.vocab)).double()
-    learner = Learner(model, corpus.vocab, Optimizer(name="SGD", lr=0.1), seed=3)
+    learner = Learner(model, corpus.vocab, Optimizer(name="SGD", lr=0.1), seed=3, gradient_clip_val=clip)
     trainer = Trainer(
         accelerator="cpu",
         precision="64-true",
@@ -108,14 +117,17 @@ def fit(regime: Regime, corpus: Corpus, epochs: int, val_check_interval: int | N
     return learner
 
 
+CLIP = 0.24
+
+
 @pytest.mark.parametrize("regime", [Stateful(streams=3, bptt=10), Segments(steps=10, batch_size=3)])
 def test_training_is_truncated_backpropagation_with_the_state_handed_on(regime: Regime, corpus: Corpus) -> None:
-    trained = fit(regime, corpus, epochs=2)
+    trained = fit(regime, corpus, epochs=2, clip=CLIP)
 
     torch.manual_seed(0)
     model = LSTMGenerator(trained.model.sizes, len(corpus.vocab)).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    carried = None
+    carried, norms = None, []
     for epoch in range(2):
         batches = Batches(regime.plan(corpus.train, 0, epoch), corpus.train)
         for k in range(len(batches)):
@@ -124,8 +136,10 @@ def test_training_is_truncated_backpropagation_with_the_state_handed_on(regime: 
             loss = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
             optimizer.zero_grad()
             loss.backward()
+            norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)))
             optimizer.step()
             carried = after[0].detach(), after[1].detach()
+    assert min(norms) < CLIP < max(norms)
     expected = dict(model.named_parameters())
     for name, value in trained.model.named_parameters():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-12)

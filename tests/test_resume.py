@@ -242,8 +242,21 @@ def test_a_bad_batch_can_be_skipped_at_the_cost_of_that_batch(
         run(corpus, tmp_path, *chosen, "numerics.max_skipped=1")
 
 
+@pytest.mark.parametrize(
+    ("accumulated", "bad", "updates_after"),
+    [
+        (1, {(0, 4)}, {*range(17)} - {4}),
+        (2, {(0, 4)}, {1, 3, 5, 7, 9, 11, 13, 15, 16}),
+        (2, {(0, 4), (0, 5)}, {1, 3, 7, 9, 11, 13, 15, 16}),
+    ],
+)
 def test_a_skipped_update_leaves_weights_and_moments_alone(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulated: int,
+    bad: set[tuple[int, int]],
+    updates_after: set[int],
 ) -> None:
     seen: list[list[torch.Tensor]] = []
     end = Commit.on_train_batch_end
@@ -254,7 +267,8 @@ def test_a_skipped_update_leaves_weights_and_moments_alone(
         seen.append([t.detach().clone() for t in (*pl_module.model.parameters(), *state)])
 
     monkeypatch.setattr(Commit, "on_train_batch_end", record)
-    monkeypatch.setattr(training.Learner, "step", poison({(0, 4)}, row=2))
-    run(corpus, tmp_path, "regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1", "numerics.on_bad_batch=skip")
-    unchanged = [all(map(torch.equal, one, other)) for one, other in itertools.pairwise(seen)]
-    assert unchanged == [index == 3 for index in range(16)]
+    monkeypatch.setattr(training.Learner, "step", poison(bad, row=2))
+    once = ("trainer.max_epochs=1", "numerics.on_bad_batch=skip", f"trainer.accumulate_grad_batches={accumulated}")
+    run(corpus, tmp_path, "regime.streams=4", "regime.bptt=16", *once, "trainer.val_checks=null")
+    changed = [not all(map(torch.equal, one, other)) for one, other in itertools.pairwise(seen)]
+    assert changed == [batch in updates_after for batch in range(1, 17)]

@@ -70,9 +70,10 @@ def test_waiting_for_data_is_told_from_everything_else(monkeypatch: pytest.Monke
     clock = iter([1.0, 3.5, 10.0, 10.25])
     monkeypatch.setattr(utilisation.time, "perf_counter", lambda: next(clock))
     wait = DataWait()
-    for action in (DataWait.FETCH, "run_training_batch", DataWait.FETCH):
-        with wait.profile(action):
-            pass
+    for action in (DataWait.FETCH, "[_EvaluationLoop].val_next", DataWait.FETCH):
+        with wait.profile("run_training_batch"):
+            wait.start(action)
+            wait.stop(action)
     assert wait.seconds == 2.75
 
 

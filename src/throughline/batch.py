@@ -34,19 +34,20 @@ class Batch(NamedTuple):
 
 def read(cut: Cut, line: Line) -> Batch:
     """Read the tokens of `cut`: every row as long as the longest, shorter ones padded with the unknown symbol."""
-    length, steps = cut.length[:, None], int(cut.length.max())
-    step = np.arange(steps)  # T
-    offset = step + np.minimum(length - steps, 0) if cut.pad_left else step + np.zeros_like(length)  # B, T
-    position = np.clip(cut.start[:, None] + offset, 0, line.targets - 1)
-    inputs, targets = line.tokens[position], line.tokens[position + 1].astype(np.int64)
-    inside = (offset >= 0) & (offset < length)
-    if not inside.all():
-        inputs = np.where(inside, inputs, UNKNOWN)
-    scored = inside & (offset >= length - cut.scored[:, None])
-    if not scored.all():
-        targets[~scored] = IGNORE_INDEX
+    steps = int(cut.length.max())
+    # Off the line there is only padding, which is replaced below.
+    begin = cut.start + cut.length - steps if cut.pad_left else cut.start
+    column = np.arange(steps + 1)
+    tokens = line.tokens.take(begin[:, None] + column, mode="clip").astype(np.int64)  # B, T + 1
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    if (cut.scored < steps).any():
+        first = (steps - cut.length if cut.pad_left else np.zeros_like(cut.length))[:, None]
+        last = first + cut.length[:, None]
+        unscored = last - cut.scored[:, None]
+        inputs = np.where((first <= column[:-1]) & (column[:-1] < last), inputs, UNKNOWN)
+        targets = np.where((unscored <= column[:-1]) & (column[:-1] < last), targets, IGNORE_INDEX)
     return Batch(
-        torch.from_numpy(inputs.astype(np.int64)),
+        torch.from_numpy(inputs),
         torch.from_numpy(targets),
         torch.from_numpy(cut.reset),
         int(cut.scored.sum()),

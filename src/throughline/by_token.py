@@ -43,8 +43,8 @@ class OneStepLearner(Learner):
                     self.bad_batch = True
                     network.forget_what_is_not_finite()
         self.carry.offer("train", network.state)
-        self.row_nll, self.grad_norm = torch.tensor([nll_sum]), torch.tensor(norm_sum / batch.n_valid)
-        return {"nll_sum": self.row_nll[0]}
+        self.nll, self.grad_norm = torch.tensor([[nll_sum]]), torch.tensor(norm_sum / batch.n_valid)
+        return {"nll_sum": self.nll.sum()}
 
 
 @contextmanager

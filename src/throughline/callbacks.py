@@ -38,7 +38,7 @@ class Commit(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Learner)
-        pl_module.carry.commit("train")
+        pl_module.carry.commit("train", pl_module.bad_batch)
         place(trainer).advance()
 
     def on_validation_batch_end(
@@ -266,7 +266,7 @@ class Numerics(Callback):
         assert isinstance(pl_module, Learner)
         if not pl_module.bad_batch:
             return
-        rows = [row for row, nll in enumerate(gathered(pl_module.row_nll).tolist()) if not math.isfinite(nll)]
+        rows = [row for row, nll in enumerate(gathered(pl_module.nll.sum(dim=1)).tolist()) if not math.isfinite(nll)]
         what = f"the loss of row {', '.join(map(str, rows))}" if rows else "the gradient"
         where = "epoch {}, batch {}".format(*place(trainer).newest)
         last = self.checkpoints / "last.ckpt"

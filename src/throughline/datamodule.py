@@ -1,5 +1,6 @@
 """Feeds a regime's batches to the Trainer, in the regime's own order."""
 
+import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
@@ -68,6 +69,13 @@ class StreamDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning looks through a batch for what can be moved, which takes longer than to see that nothing must be.
+        if batch.inputs.device == device:
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         assert self.trainer is not None

@@ -39,19 +39,26 @@ class Carry:
             if not reset.all():
                 raise RuntimeError(f"{stage}: {len(reset)} rows, not all reset, have no carried state to go on from")
             return None
+        if reset.device.type == "cpu" and not reset.any():  # most batches; a GPU would have to be waited for
+            return carried
         h, c = (torch.where(reset[:, None], 0.0, s.to(reset.device)) for s in carried)  # L, B, H; a file's is on the CPU
         return h, c
 
     def offer(self, stage: str, state: State) -> None:
-        """Take the state after a batch, cut off its graph, in the precision that the weights are kept in."""
-        h, c = (s.detach().to(torch.promote_types(s.dtype, torch.float32)) for s in state)
-        self._pending[stage] = h, c
+        """Take the state after a batch, cut off its graph."""
+        h, c = state
+        self._pending[stage] = h.detach(), c.detach()
 
-    def commit(self, stage: str) -> None:
-        """The batch is done: the next one goes on from where it ended, a row that is not finite from zeros."""
+    def commit(self, stage: str, bad_batch: bool = False) -> None:
+        """The batch is done: the next one goes on from where it ended, after a bad one a row that is not finite from zeros.
+
+        A batch whose loss is finite ends in a finite state: c grows by at most 1 a step, and a nan is in all logits after.
+        """
         h, c = self._pending.pop(stage)
-        sound = (h.isfinite() & c.isfinite()).all(dim=2).all(dim=0)[:, None]  # B, 1; stays on the device, so nothing waits
-        self.committed[stage] = torch.where(sound, h, 0.0), torch.where(sound, c, 0.0)
+        if bad_batch:
+            sound = (h.isfinite() & c.isfinite()).all(dim=2).all(dim=0)[:, None]  # B, 1
+            h, c = torch.where(sound, h, 0.0), torch.where(sound, c, 0.0)
+        self.committed[stage] = h, c
 
 
 class Learner(LightningModule):
@@ -68,8 +75,8 @@ class Learner(LightningModule):
 
     Attributes:
         bad_batch: whether the newest batch had a loss or a gradient that is not finite, and so no part in an update.
-        row_nll: (B,) its nll, summed over the valid targets of each row.
-        nll_sum_of_batch: the sum of that over the rows of all processes.
+        nll: (B, T) its nll, zero where nothing is predicted.
+        nll_sum_of_batch: the sum of that over all processes.
         grad_norm: of its gradients, before they were clipped.
     """
 
@@ -93,7 +100,7 @@ class Learner(LightningModule):
         self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.bad_batch = False
-        self.row_nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
+        self.nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
         self.carry = Carry()
         self.figures: dict[str, float] = {}  # of the newest validation
         # Sums rather than MeanMetric, which leaves nan out of its mean or, told not to, forgets the weights.
@@ -111,23 +118,23 @@ class Learner(LightningModule):
         """
         logits, state = self.model(batch.inputs, self.carry.begin(stage, batch.reset))
         self.carry.offer(stage, state)
-        flat, targets = logits.flatten(0, 1), batch.targets.flatten()
-        nll = F.cross_entropy(flat, targets, ignore_index=IGNORE_INDEX, reduction="none")
-        return nll.view(batch.targets.shape), logits
+        by_step, targets = logits.transpose(0, 1), batch.targets.t()  # T, B: as the logits lie in memory
+        nll = F.cross_entropy(by_step.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
+        return nll.view(targets.shape).t(), logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forward, backward, and the update, unless the gradients of further batches are to be added first."""
         if self.model.sizes.dropout:
             self._seed_dropout()
         nll, _ = self.step("train", batch)
-        self.row_nll = nll.detach().sum(dim=1)
-        self.nll_sum_of_batch = self.trainer.strategy.reduce(self.row_nll.sum(), reduce_op="sum")
+        self.nll, nll_sum = nll.detach(), nll.sum()
+        self.nll_sum_of_batch = self.trainer.strategy.reduce(nll_sum.detach(), reduce_op="sum")
         # Where gradients of several batches add up, one that is not finite must not get in; else `_update` checks it.
         self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
         with torch.autocast(self.device.type, enabled=False):  # which the Trainer enters, but is for the forward pass alone
             if not self.bad_batch:
                 # Over the valid targets of all processes, between which gradients are averaged, as they are over batches.
-                loss = nll.sum() * self.trainer.world_size / batch.n_valid / self.accumulate_grad_batches
+                loss = nll_sum * (self.trainer.world_size / (batch.n_valid * self.accumulate_grad_batches))
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
             if place(self.trainer).completes(self.accumulate_grad_batches):
@@ -135,14 +142,25 @@ class Learner(LightningModule):
         return {"nll_sum": self.nll_sum_of_batch}
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients and apply them, unless they or the loss are not finite."""
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip_val)
-        # A bad batch has no part in the gradients. This is the one wait for the device.
-        if bool((self.grad_norm if self.bad_batch else self.grad_norm + self.nll_sum_of_batch).isfinite()):
+        """Clip the gradients to a norm of `gradient_clip_val` and apply them, unless they or the loss are not finite."""
+        parameters = list(self.model.parameters())
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if not grads:  # all the batches of this update were bad
+            return
+        self.grad_norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
+        norm, nll_sum = torch.stack([self.grad_norm, self.nll_sum_of_batch.to(self.grad_norm)]).tolist()  # the one wait
+        # A bad batch has no part in the gradients of several.
+        if math.isfinite(norm if self.bad_batch else norm + nll_sum):
+            # As `torch.nn.utils.clip_grad_norm_`, which multiplies by 1 where nothing is to be clipped, too.
+            if norm > self.gradient_clip_val - 1e-6:
+                factor = self.gradient_clip_val / (self.grad_norm + 1e-6)
+                for grad in grads:
+                    grad.mul_(factor)
             optimizer.step()
         else:
             self.bad_batch = True
-        optimizer.zero_grad()
+        for p in parameters:
+            p.grad = None
 
     def _seed_dropout(self) -> None:
         here = place(self.trainer)
@@ -198,8 +216,8 @@ class Learner(LightningModule):
 
 
 def _gathered(state: State) -> State:
-    """The state of the rows of all processes, from that of each."""
-    h, c = (gathered(s, dim=1) for s in state)
+    """The state of the rows of all processes, from that of each, in the precision that the weights are kept in."""
+    h, c = (gathered(s.to(torch.promote_types(s.dtype, torch.float32)), dim=1) for s in state)
     return h, c
 
 

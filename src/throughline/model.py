@@ -26,7 +26,7 @@ class LSTMGenerator(nn.Module):
         self.lstm: nn.LSTM
         if sizes.input == "embedding":
             self.embedding = nn.Embedding(vocab_size, sizes.embedding_size)
-            self.lstm = nn.LSTM(sizes.embedding_size, H, L, batch_first=True, dropout=dropout)
+            self.lstm = nn.LSTM(sizes.embedding_size, H, L, dropout=dropout)
         else:
             self.lstm = OneHotLSTM(vocab_size, H, L, dropout)
         self.dropout = nn.Dropout(sizes.dropout)
@@ -51,9 +51,11 @@ class LSTMGenerator(nn.Module):
             state: where the rows go on from; None is zeros.
 
         Returns:
-            Logits (B, T, V), and the state after the last step.
+            Logits (B, T, V), of which a step lies together in memory, and the state after the last step.
         """
-        x = inputs if self.embedding is None else self.embedding(inputs)  # B, T (, E)
-        output, state = self.lstm(x, state)  # B, T, H
-        logits: Tensor = self.head(self.dropout(output))  # B, T, V
-        return logits, state
+        # Time comes first inside, as oneDNN and cuDNN have it; the other way round they copy what they read and write.
+        steps = inputs.t()  # T, B
+        x = steps if self.embedding is None else self.embedding(steps)  # T, B (, E)
+        output, state = self.lstm(x, state)  # T, B, H
+        logits: Tensor = self.head(self.dropout(output))  # T, B, V
+        return logits.transpose(0, 1), state

@@ -15,12 +15,12 @@ V 66: 80, 108, 43; 256: 55, 94, 48; 512: 37, 56, 44; 1024: 23, 39, 48; 4096: 7, 
 
 
 class OneHotLSTM(nn.LSTM):
-    """`nn.LSTM(vocab_size, hidden_size, num_layers, batch_first=True)`, weights and all, that takes token ids (B, T)."""
+    """`nn.LSTM(vocab_size, hidden_size, num_layers)`, weights and all, that takes token ids (T, B)."""
 
     _flat_weights: list[Any]
 
     def __init__(self, vocab_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
-        super().__init__(vocab_size, hidden_size, num_layers, batch_first=True, dropout=dropout)
+        super().__init__(vocab_size, hidden_size, num_layers, dropout=dropout)
         if vocab_size > DENSE_UP_TO:
             # The column of a token lies together in memory, in the gradient too.
             self.weight_ih_l0 = nn.Parameter(self._flat_weights[0].detach().t().contiguous().t())
@@ -34,13 +34,13 @@ class OneHotLSTM(nn.LSTM):
             output, state = super().forward(dense, state)
             return output, state
         if state is None:
-            zeros = weight_hh.new_zeros(self.num_layers, len(inputs), self.hidden_size)
+            zeros = weight_hh.new_zeros(self.num_layers, inputs.shape[1], self.hidden_size)
             state = zeros, zeros
         h, c = (s.to(weight_hh.dtype) for s in state)
         with torch.autocast(inputs.device.type, enabled=False):
-            gates = F.embedding(inputs.t(), weight_ih.t()) + (bias_ih + bias_hh)  # T, B, 4H
+            gates = F.embedding(inputs, weight_ih.t()) + (bias_ih + bias_hh)  # T, B, 4H
             output, h_first, c_first = recurrence(gates, h[0], c[0], weight_hh)
-        output, h_first, c_first = output.transpose(0, 1), h_first[None], c_first[None]
+        h_first, c_first = h_first[None], c_first[None]
         if self.num_layers == 1:
             return output, (h_first, c_first)
         output = F.dropout(output, self.dropout, self.training)
@@ -53,7 +53,7 @@ class OneHotLSTM(nn.LSTM):
             self.dropout,
             self.training,
             False,
-            True,
+            False,
         )
         return output, (torch.cat([h_first, h_rest]), torch.cat([c_first, c_rest]))
 
