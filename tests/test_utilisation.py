@@ -42,11 +42,25 @@ def test_the_formula_written_out() -> None:
     assert flops_per_position(Model(hidden_size=2, input="onehot"), 5) == 6 * (8 * 2 + 5 * 2)
 
 
-def test_the_matrix_rate_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    # the loop looks at the clock, then before and after a product: they take 2, 1 and 4 seconds
-    clock = iter([0.0, 0, 0, 2, 2, 2, 3, 3, 3, 7, 7])
-    monkeypatch.setattr(utilisation.time, "perf_counter", lambda: next(clock))
-    assert matrix_rate(torch.device("cpu"), "32-true", seconds=7) == 2 * 512**3 / 1
+@pytest.mark.parametrize(
+    ("precision", "clock"),
+    [
+        # the loop looks at the clock, then before and after a product: they take 2, 1 and 4 seconds
+        ("64-true", [0, 0, 0, 2, 2, 2, 3, 3, 3, 7, 7]),
+        # before and after one by each library: they take 2 and 1, then 2 and 2 seconds
+        ("32-true", [0, 0, 0, 2, 2, 3, 3, 3, 5, 5, 7, 7]),
+        ("bf16-mixed", [0, 0, 0, 2, 2, 3, 3, 3, 5, 5, 7, 7]),
+    ],
+)
+def test_the_matrix_rate_is_that_of_the_fastest_product(
+    precision: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not torch.backends.mkldnn.is_available() and precision != "64-true":
+        pytest.skip("this PyTorch has no oneDNN")
+    times = iter(clock)
+    monkeypatch.setattr(utilisation.time, "perf_counter", lambda: next(times))
+    assert matrix_rate(torch.device("cpu"), precision, seconds=7) == 2 * 512**3 / 1
+    assert next(times, None) is None
 
 
 def test_the_fastest_rate_of_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
