@@ -415,7 +415,7 @@ class Display(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         now = time.perf_counter()
-        if not self.console.is_terminal or now - self._shown_at < self.REFRESH_SECONDS:
+        if self.bar.disable or now - self._shown_at < self.REFRESH_SECONDS:
             return
         self._shown_at = now
         spent, seconds, nll = self.spending.spent(trainer), self.spending.seconds, self.figures.nll

@@ -1,5 +1,6 @@
 """One training step for every regime: state in, loss, state out."""
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -140,6 +141,9 @@ class Learner(LightningModule):
             if place(self.trainer).completes(self.accumulate_grad_batches):
                 self._update(self.trainer.optimizers[0])
         return {"nll_sum": self.nll_sum_of_batch}
+
+    # Lightning asks for it at each step, and working it out takes longer than any of its hooks.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients to a norm of `gradient_clip_val` and apply them, unless they or the loss are not finite."""
