@@ -2,7 +2,7 @@
 
     python benchmarks/checks.py
 
-The step is the least that training can be: forward, loss, backward, clipping, update; so the share is the most it can be.
+The step is a plain one in float32: forward, loss, backward, clipping, update, and nothing around it.
 """
 
 import math

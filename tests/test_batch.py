@@ -3,7 +3,7 @@ import pytest
 
 from throughline.batch import IGNORE_INDEX, Batches, read
 from throughline.corpus import Line
-from throughline.regimes import Cut
+from throughline.regimes import Cut, Plan
 from throughline.regimes.stateful import Stateful
 
 LINE = Line.of([np.array([10, 20, 30, 40, 50, 60], dtype=np.uint8)])
@@ -39,5 +39,25 @@ def test_batches_are_a_finite_sequence() -> None:
     batches = Batches(Stateful(streams=1, bptt=2).plan(LINE, 0, 0), LINE)
     assert len(batches) == 3
     assert batches[2].targets.tolist() == [[60]]
+    assert [batch.targets.tolist() for batch in batches] == [[[20, 30]], [[40, 50]], [[60]]]
     with pytest.raises(IndexError):
         batches[3]
+
+
+def test_a_range_of_batches_is_a_sequence_of_its_own() -> None:
+    batches = Batches(Stateful(streams=1, bptt=2).plan(LINE, 0, 0), LINE, range(1, 3))
+    assert len(batches) == 2
+    assert batches[0].targets.tolist() == [[40, 50]]
+    assert [batch.targets.tolist() for batch in batches] == [[[40, 50]], [[60]]]
+
+
+def test_a_mistake_of_a_plan_is_not_taken_for_the_end_of_the_data() -> None:
+    class Mistaken(Plan):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, k: int) -> Cut:
+            return [cut(pad_left=False)][k]
+
+    with pytest.raises(IndexError):
+        list(Batches(Mistaken(), LINE))

@@ -1,5 +1,6 @@
 """One batch as tensors, read off the line where a regime's cut says."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -47,8 +48,8 @@ def read(cut: Cut, line: Line) -> Batch:
         inputs = np.where((first <= column[:-1]) & (column[:-1] < last), inputs, UNKNOWN)
         targets = np.where((unscored <= column[:-1]) & (column[:-1] < last), targets, IGNORE_INDEX)
     return Batch(
-        torch.from_numpy(inputs),
-        torch.from_numpy(targets),
+        torch.from_numpy(np.ascontiguousarray(inputs)),
+        torch.from_numpy(np.ascontiguousarray(targets)),
         torch.from_numpy(cut.reset),
         int(cut.scored.sum()),
     )
@@ -63,27 +64,32 @@ def part(batch: Batch, rows: slice) -> Batch:
 
 
 class Batches(Dataset[Batch]):
-    """A plan as a map-style dataset: item k is the whole batch k, so it can be sought, resumed and read by workers.
+    """Batches of a plan, each a whole one: items in order for the Trainer, or by number for a loader's workers.
 
     Args:
         plan: the batches.
         line: what they are read off.
+        numbers: which of them; all by default.
         rank, world_size: which process reads, of how many: each gets its share of the rows of every batch.
     """
 
-    def __init__(self, plan: Plan, line: Line, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, plan: Plan, line: Line, numbers: range | None = None, rank: int = 0, world_size: int = 1) -> None:
         self.plan = plan
         self.line = line
+        self.numbers = range(len(plan)) if numbers is None else numbers
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return len(self.numbers)
 
-    def __getitem__(self, k: int) -> Batch:
-        if not 0 <= k < len(self):
-            raise IndexError(k)
-        batch = read(self.plan[k], self.line)
+    def __iter__(self) -> Iterator[Batch]:
+        # Without it Python would take an IndexError out of a plan for the end of the data.
+        for item in range(len(self)):
+            yield self[item]
+
+    def __getitem__(self, item: int) -> Batch:
+        batch = read(self.plan[self.numbers[item]], self.line)
         if self.world_size == 1:
             return batch
         return part(batch, share(len(batch.reset), self.rank, self.world_size))

@@ -31,19 +31,20 @@ class OneStepLearner(Learner):
         """Forward, backward and update for each token; one that is not finite is left out, as from a batch of its own."""
         here, network, optimizer = place(self.trainer), self.network, self.trainer.optimizers[0]
         network.go_on(self.carry.begin("train", batch.reset), np.random.default_rng([self.seed, here.epoch, here.batch]))
-        nll_sum, norm_sum, self.bad_batch = 0.0, 0.0, False
+        nlls, norm_sum, self.bad_batch = [], 0.0, False
         with one_thread(), np.errstate(all="ignore"):  # whatever is not finite shows in the nll or in the norm
             for token, target in zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True):
                 nll = network.forward(token, target)
                 norm = network.backward(self.gradient_clip_val)
-                nll_sum, norm_sum = nll_sum + nll, norm_sum + norm
+                nlls.append(nll)
+                norm_sum += norm
                 if math.isfinite(nll + norm):
                     optimizer.step()
                 else:
                     self.bad_batch = True
                     network.forget_what_is_not_finite()
         self.carry.offer("train", network.state)
-        self.nll, self.grad_norm = torch.tensor([[nll_sum]]), torch.tensor(norm_sum / batch.n_valid)
+        self.nll, self.grad_norm = torch.tensor([nlls]), torch.tensor(norm_sum / batch.n_valid)
         return {"nll_sum": self.nll.sum()}
 
 

@@ -2,7 +2,7 @@
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from throughline.batch import Batch, Batches
 from throughline.config import Evaluation
@@ -59,14 +59,14 @@ class StreamDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._go_to(state_dict["epoch"], state_dict["batch"])
 
-    def train_dataloader(self) -> DataLoader[Batch] | Subset[Batch]:
+    def train_dataloader(self) -> Batches | DataLoader[Batch]:
         assert self.trainer is not None
-        batches = Batches(self._plan, self.corpus.train, self.trainer.global_rank, self.trainer.world_size)
         ahead = range(self.batch, len(self._plan))  # from wherever training has come to
+        batches = Batches(self._plan, self.corpus.train, ahead, self.trainer.global_rank, self.trainer.world_size)
         pinned = self.trainer.strategy.root_device.type == "cuda"
         if not (pinned or self.num_workers):
-            return Subset(batches, ahead)  # items are whole batches, already in order: a loader would only count
-        return DataLoader(batches, batch_size=None, sampler=ahead, num_workers=self.num_workers, pin_memory=pinned)
+            return batches  # already whole and in order: a loader would only count them
+        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # Lightning looks through a batch for what can be moved, which takes longer than to see that nothing must be.
@@ -75,7 +75,7 @@ class StreamDataModule(LightningDataModule):
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved
 
-    def val_dataloader(self) -> list[Subset[Batch]]:
+    def val_dataloader(self) -> list[Batches]:
         assert self.trainer is not None
         return loaders(self.corpus.val, self.evaluation, False, self.trainer.global_rank, self.trainer.world_size)
 

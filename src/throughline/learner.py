@@ -53,7 +53,8 @@ class Carry:
     def commit(self, stage: str, bad_batch: bool = False) -> None:
         """The batch is done: the next one goes on from where it ended, after a bad one a row that is not finite from zeros.
 
-        A batch whose loss is finite ends in a finite state: c grows by at most 1 a step, and a nan is in all logits after.
+        After a good one nothing is checked: where a row's last step is scored and its loss finite, so is the state after it,
+        since c grows by at most 1 a step, and a nan in the state is one in the logits. Elsewhere the next loss tells.
         """
         h, c = self._pending.pop(stage)
         if bad_batch:
@@ -135,14 +136,14 @@ class Learner(LightningModule):
         with torch.autocast(self.device.type, enabled=False):  # which the Trainer enters, but is for the forward pass alone
             if not self.bad_batch:
                 # Over the valid targets of all processes, between which gradients are averaged, as they are over batches.
-                loss = nll_sum * (self.trainer.world_size / (batch.n_valid * self.accumulate_grad_batches))
+                loss = nll_sum * (self.trainer.world_size / self.accumulate_grad_batches) / batch.n_valid
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
             if place(self.trainer).completes(self.accumulate_grad_batches):
                 self._update(self.trainer.optimizers[0])
         return {"nll_sum": self.nll_sum_of_batch}
 
-    # Lightning asks for it at each step, and working it out takes longer than any of its hooks.
+    # Lightning asks for the signature at each step, and to work it out takes longer than any of its hooks.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
@@ -152,10 +153,11 @@ class Learner(LightningModule):
         if not grads:  # all the batches of this update were bad
             return
         self.grad_norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
-        norm, nll_sum = torch.stack([self.grad_norm, self.nll_sum_of_batch.to(self.grad_norm)]).tolist()  # the one wait
-        # A bad batch has no part in the gradients of several.
+        # The one place where a step waits for the device.
+        norm, nll_sum = torch.stack([self.grad_norm, self.nll_sum_of_batch.to(self.grad_norm)]).tolist()
+        # Where several batches add up, bad ones were left out already, and only the norm counts.
         if math.isfinite(norm if self.bad_batch else norm + nll_sum):
-            # As `torch.nn.utils.clip_grad_norm_`, which multiplies by 1 where nothing is to be clipped, too.
+            # As `torch.nn.utils.clip_grad_norm_` does, which multiplies where the factor is 1, too.
             if norm > self.gradient_clip_val - 1e-6:
                 factor = self.gradient_clip_val / (self.grad_norm + 1e-6)
                 for grad in grads:

@@ -5,9 +5,8 @@
 """
 
 import numpy as np
-from torch.utils.data import Subset
 
-from throughline.batch import Batch, Batches
+from throughline.batch import Batches
 from throughline.config import Evaluation
 from throughline.corpus import Line
 from throughline.regimes import Plan
@@ -31,7 +30,7 @@ def carried_plan(line: Line, streams: int, warmup: int, tokens: int | None = Non
     return Chunks(line.targets, start, length, unscored, bounds)
 
 
-def loaders(line: Line, settings: Evaluation, exact: bool, rank: int = 0, world_size: int = 1) -> list[Subset[Batch]]:
+def loaders(line: Line, settings: Evaluation, exact: bool, rank: int = 0, world_size: int = 1) -> list[Batches]:
     """The batches of both figures, in the order of `STAGES`: this process's share of their rows."""
     tokens = None if exact else settings.tokens
     carried = carried_plan(line, 1, 0) if exact else carried_plan(line, settings.streams, settings.warmup, tokens)
@@ -39,6 +38,6 @@ def loaders(line: Line, settings: Evaluation, exact: bool, rank: int = 0, world_
     reset = Segments(steps=settings.reset_every, batch_size=rows).plan(line, seed=0, epoch=0)
     most = len(reset) if tokens is None else min(len(reset), -(-tokens // (rows * settings.reset_every)))
     return [
-        Subset(Batches(plan, line, rank, world_size), range(batches))
+        Batches(plan, line, range(batches), rank, world_size)
         for plan, batches in ((carried, len(carried)), (reset, most))  # those of `reset` are in a random order, so spread
     ]

@@ -37,14 +37,14 @@ def flops_per_position(sizes: Model, vocab_size: int) -> int:
 def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> float:
     """Operations per second of the fastest of the square products that fit in `seconds`.
 
-    The fastest, since whatever else the machine does can only slow one down. On a CPU of either library that PyTorch has:
-    oneDNN, where its LSTM is, multiplies float32 twice as fast as MKL on some processors. On a GPU float32 is multiplied as
-    cuDNN's LSTM does it by default, in TF32.
+    The fastest, since whatever else the machine does can only slow one down. On a CPU, below float64, of either library that
+    PyTorch has: oneDNN, where its LSTM is, multiplies float32 twice as fast as MKL on some processors. On a GPU float32 is
+    multiplied as cuDNN's LSTM does it by default, in TF32.
     """
     n = 512 if device.type == "cpu" else 8192 if device.type == "cuda" else 2048  # in a CPU's caches; filling a GPU
     a, b = torch.rand(2, n, n, device=device, dtype=DTYPES[precision])
     products: list[Callable[[], Any]] = [lambda: torch.mm(a, b)[0, 0].item()]  # which waits for the device
-    if device.type == "cpu" and precision != "64-true" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if device.type == "cpu" and _onednn_multiplies(precision):
         for_onednn = a.to_mkldnn(), b.to_mkldnn()
         products.append(lambda: F.linear(*for_onednn))
     before = torch.get_float32_matmul_precision()
@@ -62,6 +62,12 @@ def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> 
     finally:
         torch.set_float32_matmul_precision(before)
     return 2 * n**3 / fastest
+
+
+def _onednn_multiplies(precision: str) -> bool:
+    if precision == "bf16-mixed":  # not on every CPU
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return precision == "32-true" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def calibrated(file: Path, device: torch.device, precision: str, again: bool = False) -> float:
@@ -92,7 +98,7 @@ class DataWait(Profiler):
         self._since = 0.0
 
     def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
-        """Nothing, which Lightning asks for some fifty times a step; what is timed here it starts and stops by itself."""
+        """A context that does nothing: Lightning enters some fifty a step, but tells of fetches by `start` and `stop`."""
         return nullcontext()
 
     def start(self, action_name: str) -> None:
