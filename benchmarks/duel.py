@@ -120,6 +120,10 @@ class Figure:
         repeats = f"{len(everything)} in {len(landings)} landings" if len(landings) > 1 else f"{len(everything)}"
         return cls(statistics.median(everything), min(spread), max(spread), repeats)
 
+    def times(self, factor: float) -> "Figure":
+        """The same in another unit."""
+        return Figure(self.value * factor, self.low * factor, self.high * factor, self.repeats)
+
 
 def duel(commands: dict[str, list[str]], landings: int, rounds: int, warmups: int = 1) -> Duel:
     """Let the peers work in turns; one that fails is left out, with what it said."""

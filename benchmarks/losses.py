@@ -18,7 +18,7 @@ def asker_loss(effort: Effort) -> list[Row]:
     if peers_needed():
         return [Row(f"{what} after one pass", at_least=300, note=peers_needed())]
     one_pass = len(read(path())[0]) - 1
-    goals = [3_000, 10_000, 20_000] if effort.quick else [10_000, 30_000, 100_000, 300_000, one_pass]
+    goals = [3_000, 10_000] if effort.quick else [10_000, 30_000, 100_000, 300_000, one_pass]
     theirs = own_line([*program("asker.py"), "--backend", "jax", "--updates", *map(str, goals)])["points"]
     with training_run(*SHORT_RUN, f"budget.tokens={SHORT_RUN_TOKENS}") as (_, metrics):
         curve = [(float(row["seconds"]), float(row["val/nll"])) for row in metrics if row["val/nll"]]
@@ -65,7 +65,7 @@ SHORT_RUN = ("model.input=onehot", "trainer.val_check_interval=10", "trainer.log
 
 def transformer(effort: Effort) -> list[Row]:
     """nanoGPT's CPU setting, and what throughline reaches in the same time."""
-    steps = 200 if effort.quick else 2000
+    steps = 100 if effort.quick else 2000
     theirs = own_line([*program("transformer.py"), "--steps", str(steps)])
     with training_run(f"budget.seconds={theirs['seconds']}", "evaluation.reset_every=64", *GOOD_RUN) as (summary, _):
         carried, reset = summary["val/nll"], summary["val/nll_reset"]

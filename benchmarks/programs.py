@@ -33,7 +33,7 @@ class Effort:
 
 
 FULL = Effort(landings=3, rounds=6, seconds=2.0, quick=False)
-QUICK = Effort(landings=1, rounds=5, seconds=1.0, quick=True)
+QUICK = Effort(landings=1, rounds=3, seconds=0.7, quick=True)
 
 
 def product(effort: Effort, *overrides: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Measure everything and write RESULTS.md: python benchmarks/run.py [--quick] [--only bare keras ...].
 
 Each group of rows is kept in `outputs/benchmarks/` as soon as it is measured, so that groups can be measured one at a time;
-the file is written from all that lie there.
+the file is written from all that lie there. Results of another machine are kept by renaming theirs to RESULTS-NAME.md.
 """
 
 import argparse
@@ -38,7 +38,7 @@ From `make bench`; what is marked quick comes from `make bench QUICK=1`: few rep
 Machine: {machine}.
 {versions}.
 throughline at {commit}.
-
+{elsewhere}
 {table}
 ![ratios](RESULTS.png)
 
@@ -73,6 +73,9 @@ def write(folder: Path, kept: Path) -> None:
     absent = [Row(name, note="not run") for name, file in files.items() if not file.exists()]
     rows = [row for file in files.values() if file.exists() for row in load(file)] + absent
     texts = {"machine": machine(), "versions": versions(), "commit": commit(), "table": table(rows), "notes": notes(rows)}
+    texts["elsewhere"] = "".join(
+        f"On another machine: [{file.name}]({file.name}).\n" for file in sorted(folder.glob("RESULTS-*.md"))
+    )
     (folder / "RESULTS.md").write_text(TEXT.format(**texts).rstrip() + "\n")
     draw(rows, folder / "RESULTS.png")
 

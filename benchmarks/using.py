@@ -16,7 +16,7 @@ from shakespeare import PROJECT, path
 
 def start(effort: Effort) -> list[Row]:
     """How long a user waits for help, for a refusal, and for the first training step."""
-    script, repeats = str(PROJECT / "src" / "train.py"), 3 if effort.quick else 7
+    script, repeats = str(PROJECT / "src" / "train.py"), 2 if effort.quick else 7
 
     def wall(*arguments: str, status: int) -> Figure:
         times = []
@@ -59,12 +59,12 @@ def seconds_to_first_step() -> float:
 def memory(effort: Effort) -> list[Row]:
     """Whether memory grows with the corpus, or with the length of windows at equal tokens a batch."""
     repeats = 1 if effort.quick else 3
+    budget = f"budget.tokens={100_000 if effort.quick else 200_000}"
     with tempfile.TemporaryDirectory() as folder:
         tenfold = Path(folder) / "tenfold.txt"
         tenfold.write_text(path().read_text() * 10)
-        budget = "budget.tokens=200000"
         corpus = growth((path(), budget), (tenfold, budget), repeats)
-    windowed = ("regime=windowed", "regime.stride=64", "regime.loss=all", "budget.tokens=200000")
+    windowed = ("regime=windowed", "regime.stride=64", "regime.loss=all", budget)
     short = (path(), *windowed, "regime.steps=64", "regime.batch_size=40")
     long = (path(), *windowed, "regime.steps=640", "regime.batch_size=4")
     windows = growth(short, long, repeats)

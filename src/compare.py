@@ -5,13 +5,15 @@ from omegaconf import DictConfig
 
 from throughline.config import CompareConfig, load
 from throughline.errors import one_line_errors
+from throughline.imports import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
     config = load(cfg, CompareConfig)
-    from throughline.report import compare
+    with large_imports():
+        from throughline.report import compare
 
     compare(config)
 

@@ -5,13 +5,15 @@ from omegaconf import DictConfig
 
 from throughline.config import EvaluateConfig, load
 from throughline.errors import one_line_errors
+from throughline.imports import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
     config = load(cfg, EvaluateConfig)
-    from throughline.evaluation import report
+    with large_imports():
+        from throughline.evaluation import report
 
     report(config)
 

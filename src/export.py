@@ -5,13 +5,15 @@ from omegaconf import DictConfig
 
 from throughline.config import ExportConfig, load
 from throughline.errors import one_line_errors
+from throughline.imports import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="export")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
     config = load(cfg, ExportConfig)
-    from throughline.export import export
+    with large_imports():
+        from throughline.export import export
 
     export(config)
 

@@ -7,13 +7,15 @@ from omegaconf import DictConfig
 
 from throughline.config import GenerateConfig, load
 from throughline.errors import one_line_errors, verbatim
+from throughline.imports import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
     config = load(cfg, GenerateConfig)
-    from throughline.generation import stream
+    with large_imports():
+        from throughline.generation import stream
 
     stream(config)
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from throughline.config import Config, load
 from throughline.errors import noted_failure, one_line_errors
+from throughline.imports import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -20,7 +21,8 @@ def main(cfg: DictConfig) -> None:
     with nullcontext() if sweep else one_line_errors(), noted_failure(output_dir, announce=sweep):
         config = load(cfg, Config)
         corpus = config.data.read()
-        from throughline.training import train  # takes seconds, so only once config and data are known to be sound
+        with large_imports():  # takes seconds, so only once config and data are known to be sound
+            from throughline.training import train
 
         train(config, corpus, output_dir)
 

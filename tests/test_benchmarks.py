@@ -11,6 +11,7 @@ import torch
 from bare import Generator, Loop
 from conftest import PROJECT
 from duel import Duel, Figure, Worker
+from matmul import LIBRARIES, product, step_shapes
 from report import Row, load, once, save, table
 from scaling import Point, enough
 from shakespeare import chunks, read
@@ -20,6 +21,7 @@ from test_training import run as train
 from throughline.config import Model
 from throughline.model import LSTMGenerator
 from throughline.sources.text import Text
+from throughline.utilisation import flops_per_position
 from transformer import Transformer, learning_rate
 
 SIZES = Model(hidden_size=16, embedding_size=8)
@@ -71,6 +73,23 @@ def test_the_models_have_as_many_parameters() -> None:
 def test_the_transformers_schedule() -> None:
     rates = [learning_rate(step, 300) for step in (0, 99, 100, 200, 300)]
     assert rates == pytest.approx([1e-3 / 101, 1e-3 * 100 / 101, 1e-3, 5.5e-4, 1e-4])
+
+
+def test_the_products_of_a_step_are_all_that_is_counted() -> None:
+    shapes = step_shapes(B=64, T=32, E=64, H=256, V=66)
+    assert sum(2 * m * k * n for m, k, n in shapes) == flops_per_position(Model(), 66) * 64 * 32
+    assert shapes.count((64, 256, 1024)) == shapes.count((64, 1024, 256)) == 32
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_product_is_one(library: str) -> None:
+    if library == "oneDNN" and not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    torch.manual_seed(1)
+    result = product(3, 4, 5, torch.float32, library)()
+    torch.manual_seed(1)
+    a, b = torch.randn(3, 4), torch.randn(5, 4)
+    torch.testing.assert_close(result.to_dense() if result.is_mkldnn else result, a @ b.t())
 
 
 def test_a_worker_works_a_slice_at_each_line() -> None:
