@@ -5,12 +5,13 @@ Here it is NumPy, whose calls are shorter, on the memory where PyTorch keeps wei
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from throughline.batch import Batch
 from throughline.datamodule import place
@@ -31,15 +32,16 @@ class OneStepLearner(Learner):
         """Forward, backward and update for each token; one that is not finite is left out, as from a batch of its own."""
         here, network, optimizer = place(self.trainer), self.network, self.trainer.optimizers[0]
         network.go_on(self.carry.begin("train", batch.reset), np.random.default_rng([self.seed, here.epoch, here.batch]))
-        nlls, norm_sum, self.bad_batch = [], 0.0, False
-        with one_thread(), np.errstate(all="ignore"):  # whatever is not finite shows in the nll or in the norm
+        nlls, norm_sum, self.bad_batch, update = [], 0.0, False, updates(optimizer)
+        # Whatever is not finite shows in the nll or in the norm.
+        with one_thread(), torch.no_grad(), np.errstate(all="ignore"):
             for token, target in zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True):
                 nll = network.forward(token, target)
                 norm = network.backward(self.gradient_clip_val)
                 nlls.append(nll)
                 norm_sum += norm
                 if math.isfinite(nll + norm):
-                    optimizer.step()
+                    update()
                 else:
                     self.bad_batch = True
                     network.forget_what_is_not_finite()
@@ -61,6 +63,23 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def updates(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """What makes an update each time that it is called, as long as settings and gradients stay where they are.
+
+    Of Adam and AdamW it is the function to which `optimizer.step` comes in the end: to look all the tensors up before, at
+    each call, takes it a tenth of the time of such an update.
+    """
+    (group,), state = optimizer.param_groups, optimizer.state
+    parameters: list[Tensor] = group["params"]
+    if not isinstance(optimizer, torch.optim.Adam) or not all(parameter in state for parameter in parameters):
+        return optimizer.step
+    gradients = [parameter.grad for parameter in parameters]
+    averages, squares, steps = ([state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step"))
+    names = ("lr", "weight_decay", "eps", "maximize", "amsgrad", "fused", "decoupled_weight_decay")
+    settings = {"beta1": group["betas"][0], "beta2": group["betas"][1], **{k: group[k] for k in names if k in group}}
+    return lambda: adam(parameters, gradients, averages, squares, [], steps, **settings)  # type: ignore[arg-type]
 
 
 class Network:
