@@ -4,6 +4,7 @@ Prints a line of JSON: for one sequence, and for 64 at once, the median of repea
 are, so they are untrained.
 """
 
+import argparse
 import json
 import statistics
 import time
@@ -15,7 +16,7 @@ from throughline.config import Model
 from throughline.generation import generate
 from throughline.model import LSTMGenerator
 
-VOCAB_SIZE, REPEATS = 66, 7
+VOCAB_SIZE = 66
 
 
 def characters_per_second(model: LSTMGenerator, num_sequences: int, length: int) -> float:
@@ -26,10 +27,13 @@ def characters_per_second(model: LSTMGenerator, num_sequences: int, length: int)
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--repeats", type=int, default=7)
+    repeats = options.parse_args().repeats
     torch.manual_seed(1)
     model = LSTMGenerator(Model(), VOCAB_SIZE).eval()
     figures: dict[str, list[float]] = {}
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
         for name, num_sequences, length in (("one_sequence", 1, 10_000), ("64_at_once", 64, 2_000)):
             figures.setdefault(name, []).append(characters_per_second(model, num_sequences, length))
     print(json.dumps({name: statistics.median(rates[1:]) for name, rates in figures.items()}))  # the first warms up

@@ -18,7 +18,7 @@ def asker_loss(effort: Effort) -> list[Row]:
     if peers_needed():
         return [Row(f"{what} after one pass", at_least=300, note=peers_needed())]
     one_pass = len(read(path())[0]) - 1
-    goals = [3_000, 10_000] if effort.quick else [10_000, 30_000, 100_000, 300_000, one_pass]
+    goals = [5_000] if effort.quick else [10_000, 30_000, 100_000, 300_000, one_pass]
     theirs = own_line([*program("asker.py"), "--backend", "jax", "--updates", *map(str, goals)])["points"]
     with training_run(*SHORT_RUN, f"budget.tokens={SHORT_RUN_TOKENS}") as (_, metrics):
         curve = [(float(row["seconds"]), float(row["val/nll"])) for row in metrics if row["val/nll"]]

@@ -40,7 +40,7 @@ def faster_product(m: int, k: int, n: int, dtype: torch.dtype) -> Callable[[], A
 def step_shapes(B: int, T: int, E: int, H: int, V: int) -> list[tuple[int, int, int]]:  # noqa: N803
     """The products (m, k, n) of a training step; what a time step needs of the one before or after it is done T times."""
     forward = [(T * B, E, 4 * H), *[(B, H, 4 * H)] * T, (T * B, H, V)]
-    by_inputs = [(T * B, V, H), *[(B, 4 * H, H)] * T, (T * B, 4 * H, E)]
+    by_inputs = [(T * B, V, H), *[(B, 4 * H, H)] * (T - 1), (T * B, 4 * H, E)]
     by_weights = [(V, T * B, H), (4 * H, T * B, H), (4 * H, T * B, E)]
     return forward + by_inputs + by_weights
 

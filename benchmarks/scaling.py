@@ -92,8 +92,9 @@ def run(axis: Axis, value: int, seconds: float, matmul: Worker) -> Point:
                 raise RuntimeError(process.stderr.read().decode().strip().splitlines()[-1])
         rates.append(matmul.slice()["tokens_per_second"])
         summary: dict[str, Any] = json.loads((folder / "run" / "summary.json").read_text())
-    speed, flops = summary["tokens_per_second"], summary["flops_per_position"]
-    return Point(speed, mib, 100 * speed * flops / statistics.mean(rates), summary["val/nll"])
+    flops_per_second = summary["flops"] / summary["seconds"]
+    utilisation = 100 * flops_per_second / statistics.mean(rates)
+    return Point(summary["tokens_per_second"], mib, utilisation, summary["val/nll"])
 
 
 def measure(seconds: float, repeats: int) -> dict[str, Curve]:

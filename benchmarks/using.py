@@ -119,7 +119,8 @@ def highest_mib(process: subprocess.Popen[Any]) -> float:
 
 def generation(effort: Effort) -> list[Row]:
     """Characters per second, sampling included."""
-    rates = own_line([str(OURS), str(HERE / "generation.py")])
+    repeats = 2 if effort.quick else 7
+    rates = own_line([str(OURS), str(HERE / "generation.py"), "--repeats", str(repeats)])
     return [
         Row(
             f"generation: {what}",
@@ -127,7 +128,7 @@ def generation(effort: Effort) -> list[Row]:
             figure=once(rates[key]),
             unit="/s",
             at_least=target,
-            note="`benchmarks/generation.py`: LSTM(256), the median of 7 repeats.",
+            note=f"`benchmarks/generation.py`: LSTM(256), the median of {repeats} repeats.",
         )
         for what, key, target in (("one sequence", "one_sequence", 15_000), ("64 at once", "64_at_once", 200_000))
     ]

@@ -1,10 +1,12 @@
 """What a comparison says is what its runs left, recomputed here from metrics.csv and the checkpoints by other means."""
 
 import csv
+import itertools
 import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from throughline.config import CompareConfig
 from throughline.corpus import Corpus, Line
 from throughline.errors import UserError
 from throughline.regimes import Regime
-from throughline.report import compare
+from throughline.report import _headline, compare
 
 RESET = 16
 MEMBERS = {
@@ -128,9 +130,8 @@ def test_every_figure_of_a_run_is_the_one_in_its_files(table: list[dict[str, str
     finished = [row for row in table if row["state"] == "finished"]
     assert sorted(Path(row["folder"]).name for row in finished) == [str(number) for number in range(10)]
     worst = max(next(row["val/nll"] for row in metrics(sweep / str(n))[::-1] if "val/nll" in row) for n in range(10))
-    until = {
-        n: min(row["seconds"] for row in metrics(sweep / str(n)) if row.get("val/nll", math.inf) <= worst) for n in range(10)
-    }
+    until = {n: seconds_to(worst, [row for row in metrics(sweep / str(n)) if "val/nll" in row]) for n in range(10)}
+    assert len(set(until.values())) == 10
     for row in finished:
         folder = sweep / Path(row["folder"]).name
         number, rows = int(folder.name), metrics(folder)
@@ -149,9 +150,9 @@ def test_every_figure_of_a_run_is_the_one_in_its_files(table: list[dict[str, str
         assert told["seconds"] == pytest.approx(last["seconds"], abs=0.02)  # the display and a checkpoint lie between
         assert told["tokens_per_second"] == pytest.approx(last["tokens"] / told["seconds"])
         H, E, V = 16, 8, len(fox.vocab)  # noqa: N806
-        work = positions(config(*SMALL, *MEMBERS[label]).regime, fox.train, seed, int(last["step"]))
+        work, chains = positions(config(*SMALL, *MEMBERS[label]).regime, fox.train, seed, int(last["step"]))
         rate = json.loads((folder / "device.json").read_text())["flops_per_second"]
-        busy = work * 6 * (4 * H * E + 4 * H * H + V * H) / rate
+        busy = (work * 6 * (4 * H * E + 4 * H * H + V * H) - chains * 2 * 4 * H * H) / rate
         assert told["device/utilisation"] == pytest.approx(busy / told["seconds"])
         training = [row for row in rows if "train/nll" in row]
         tokens = np.diff([0.0, *(row["tokens"] for row in training)])
@@ -160,20 +161,32 @@ def test_every_figure_of_a_run_is_the_one_in_its_files(table: list[dict[str, str
         assert told["device/data_wait"] == pytest.approx(waited / told["seconds"], rel=0.05)
         assert told["peak_memory_bytes"] == json.loads((folder / "summary.json").read_text())["peak_memory_bytes"]
 
-        assert told["seconds_to_worst"] == until[number]
+        assert told["seconds_to_worst"] == pytest.approx(until[number])
         shortest = min(mean([until[n], until[n + 5]]) for n in range(5))
         assert told["cost"] == pytest.approx(until[number] / shortest)
 
 
-def positions(regime: Regime, line: Line, seed: int, steps: int) -> int:
-    """How many positions the first `steps` batches have, over as many epochs as it takes."""
-    counted, epoch = 0, 0
+def seconds_to(nll: float, way: list[dict[str, float]]) -> float:
+    """Where the polygon through the validations first comes down to `nll`."""
+    for before, after in itertools.pairwise([way[0], *way]):
+        if after["val/nll"] <= nll:
+            fall = before["val/nll"] - after["val/nll"]
+            share = (before["val/nll"] - nll) / fall if fall else 1.0
+            return before["seconds"] + share * (after["seconds"] - before["seconds"])
+    raise AssertionError
+
+
+def positions(regime: Regime, line: Line, seed: int, steps: int) -> tuple[int, int]:
+    """How many positions and chains the first `steps` batches have, over as many epochs as it takes."""
+    counted, chains, epoch = 0, 0, 0
     while steps:
         plan = regime.plan(line, seed, epoch)
         cuts = [plan[k] for k in range(min(steps, len(plan)))]
-        counted += sum(len(cut.start) * int(cut.length.max()) for cut in cuts)
+        sizes = [(len(cut.start), int(cut.length.max())) for cut in cuts]
+        counted += sum(rows * longest for rows, longest in sizes)
+        chains += sum(rows * longest if regime.update_every_token else rows for rows, longest in sizes)
         steps, epoch = steps - len(cuts), epoch + 1
-    return counted
+    return counted, chains
 
 
 def test_the_page_shows_means_over_the_seeds(report: Path, table: list[dict[str, str]]) -> None:
@@ -374,6 +387,30 @@ def test_an_answer_is_given_only_where_the_seeds_support_it(
     assert (accepted.verdict == UNSUPPORTED) == (verdict == UNSUPPORTED)
 
 
+def test_members_that_were_told_more_than_another_regime_settle_nothing() -> None:
+    stateful, segments = fake("stateful", BETTER, streams=32, bptt=64), fake("segments", WORSE, batch_size=32, steps=64)
+    for run_ in segments.runs:
+        run_.settings["optimizer.lr"] = 0.1
+    carrying, _, _, accepted = answers(fakes(stateful, segments))
+    assert carrying.verdict == accepted.verdict == UNSUPPORTED
+    assert "was, told another optimizer.lr, 0.100 nats a token better than" in carrying.text
+
+
+def test_members_that_are_not_finished_settle_nothing() -> None:
+    stateful, segments = fake("stateful", BETTER, streams=32, bptt=64), fake("segments", WORSE, batch_size=32, steps=64)
+    segments.runs.append(replace(segments.runs[0], fault="not finished"))
+    carrying, *_ = answers(fakes(stateful, segments))
+    assert carrying.verdict == UNSUPPORTED
+    assert "was, as far as runs are finished, 0.100 nats a token better than" in carrying.text
+
+
+def test_the_ablation_is_never_the_best() -> None:
+    both = fakes(fake("shuffled_carry", BETTER, streams=32, bptt=64), fake("stateful", WORSE, streams=32, bptt=64))
+    assert both.members[0].regime == "shuffled_carry"
+    assert both.best(FIGURES[0]) is None
+    assert _headline(both).startswith("stateful 32 64 ended with a carried nll of 1.610")
+
+
 def test_a_beginning_answers_nothing() -> None:
     begun = fake("stateful", BETTER, streams=32, bptt=64, updates=99), fake("segments", WORSE, batch_size=32, steps=64)
     carrying, _, _, accepted = answers(fakes(*begun))
@@ -410,6 +447,11 @@ def test_one_step_is_judged_at_equal_tokens_only() -> None:
     _, unlike, _, _ = answers(fakes(*members))
     assert unlike.verdict == UNSUPPORTED
     assert unlike.text.startswith("When each had read 100 tokens, ")
+    for longer in members[1].runs:
+        del longer.curve[:2]  # so that the first validation comes after what `onestep` has read
+    _, unlike, _, _ = answers(fakes(*members))
+    assert unlike.verdict == UNSUPPORTED
+    assert unlike.text.startswith("onestep 1 1 had read 100 tokens at its end, and others had read more")
 
 
 def test_more_streams_are_compared_with_fewer_of_the_same() -> None:
@@ -420,6 +462,8 @@ def test_more_streams_are_compared_with_fewer_of_the_same() -> None:
     assert busy.verdict == "By more streams."
     assert "read as 1, 8 and 32 streams side by side: 100, 800 and 3,200 tokens a second." in busy.text
     assert "with 64 steps of the network for each token" in busy.text
+    _, _, busy, _ = answers(fakes(*(fake("stateful", BETTER[:2], streams=n, bptt=64) for n in (1, 32))))
+    assert busy.verdict == UNSUPPORTED
 
 
 def test_spread() -> None:

@@ -13,7 +13,10 @@ from throughline import utilisation
 from throughline.config import Model
 from throughline.corpus import Corpus
 from throughline.model import LSTMGenerator
-from throughline.utilisation import DataWait, calibrated, flops_per_position, matrix_rate
+from throughline.utilisation import DataWait, calibrated, flops_less_per_chain, flops_per_position, matrix_rate
+
+SIZES = Model(hidden_size=16, embedding_size=8)
+"""Of the runs here."""
 
 
 @pytest.mark.parametrize(
@@ -32,8 +35,7 @@ def test_the_formula_is_what_a_counter_counts(sizes: Model, steps: int) -> None:
     with FlopCounterMode(display=False) as counter:
         logits, _ = model(torch.ones(B, steps, dtype=torch.long), carried)
         logits.sum().backward()
-    not_needed = sizes.num_layers * 2 * B * 4 * sizes.hidden_size**2  # no gradient of the state that the first step is given
-    assert counter.get_total_flops() == B * steps * flops_per_position(sizes, V) - not_needed
+    assert counter.get_total_flops() == B * steps * flops_per_position(sizes, V) - B * flops_less_per_chain(sizes)
 
 
 def test_the_formula_written_out() -> None:
@@ -91,22 +93,26 @@ def test_waiting_for_data_is_told_from_everything_else(monkeypatch: pytest.Monke
     assert wait.seconds == 2.75
 
 
+def test_single_tokens_need_no_gradient_of_a_state(corpus: Corpus, tmp_path: Path) -> None:
+    summary = run(corpus, tmp_path, "regime=onestep", "regime.updates=10", "budget.tokens=30")
+    assert summary["flops"] == 30 * (flops_per_position(SIZES, len(corpus.vocab)) - flops_less_per_chain(SIZES))
+
+
 def test_a_run_logs_its_share_of_the_matrix_rate(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(utilisation, "matrix_rate", lambda *_: 1e9)
     small = ("regime=windowed", "regime.steps=7", "regime.batch_size=50", "trainer.max_epochs=1")
     summary = run(corpus, tmp_path, *small, "trainer.log_every_n_steps=5")
     windows = corpus.train.targets  # each 7 steps wide, the first of them after padding; 50 a batch
     assert summary["positions"] == windows * 7
-    assert summary["flops_per_position"] == flops_per_position(Model(hidden_size=16, embedding_size=8), len(corpus.vocab))
-    busy = summary["positions"] * summary["flops_per_position"] / 1e9
-    assert summary["device/utilisation"] == pytest.approx(busy / summary["seconds"])
+    per_window = 7 * flops_per_position(SIZES, len(corpus.vocab)) - flops_less_per_chain(SIZES)
+    assert summary["flops"] == windows * per_window
+    assert summary["device/utilisation"] == pytest.approx(summary["flops"] / 1e9 / summary["seconds"])
     assert 0 < summary["device/data_wait"] < 1
 
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/nll"]]
-    per_token = 7 * summary["flops_per_position"] / 1e9
     assert [float(row["device/utilisation"]) for row in rows] == pytest.approx(
-        [float(row["train/tokens_per_second"]) * per_token for row in rows]
+        [float(row["train/tokens_per_second"]) * per_window / 1e9 for row in rows]
     )
     assert all(float(row["train/grad_norm"]) > 0 for row in rows)
     if not torch.cuda.is_available():

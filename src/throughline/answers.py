@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from throughline.comparison import Comparison, Member, Spread
+from throughline.comparison import ABLATION, Comparison, Member, Spread
 
 UNSUPPORTED = "These runs do not say."
 SEEDS_NEEDED = 3
@@ -13,6 +13,10 @@ SEEDS_NEEDED = 3
 
 FEW_UPDATES = 100
 """After so many a network has hardly begun, and what tells regimes apart has not."""
+
+
+BESIDES = ("model.", "optimizer.", "schedule.", "trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad")
+"""Settings besides the regime that decide what is learned."""
 
 
 class Answer(NamedTuple):
@@ -45,7 +49,7 @@ def _carrying(comparison: Comparison) -> Answer:
             f"Begun from zeros, {ordered.label} pays {young:.3f} nats for each of the first 8 tokens and {old:.3f} for "
             f"those beyond the 128th; with the state carried through the whole split it pays {ordered.nll.mean:.3f}."
         )
-    for ablation in _of(comparison, "shuffled_carry")[:1]:
+    for ablation in _of(comparison, ABLATION)[:1]:
         _, told = _beside(comparison, ablation, shuffled, "", "")
         parts.append(
             f"{_named(ablation)}, whose state is carried into shuffled batches, {told} {shuffled.label}, without any."
@@ -63,7 +67,15 @@ def _one_at_a_time(comparison: Comparison) -> Answer:
     compared = [onestep, *single[:1], best]
     read = [run.curve[-1]["tokens"] for member in compared for run in member.finished]
     tokens, alike = min(read), max(read) <= 1.02 * min(read)
-    at = {member.label: member.nll if alike else member.nll_at(tokens) for member in compared}
+    places = {member.label: member.nll if alike else member.nll_at(tokens) for member in compared}
+    at = {label: nll for label, nll in places.items() if nll is not None}
+    if len(at) < len(compared):
+        return Answer(
+            question,
+            UNSUPPORTED,
+            f"{onestep.label} had read {tokens:,.0f} tokens at its end, and others had read more when they were first "
+            "validated; experiment=regimes_tokens gives all of them as many tokens.",
+        )
     verdict, told = _beside(comparison, onestep, best, "Nothing else, here.", "Much of what each token could teach.", at)
     where = f"With {tokens:,.0f} tokens each," if alike else f"When each had read {tokens:,.0f} tokens,"
     parts = [f"{where} {_named(onestep, at)} {told} {_named(best, at)}."]
@@ -78,8 +90,8 @@ def _one_at_a_time(comparison: Comparison) -> Answer:
         )
     norms = [_grad_norm(member) for member in (onestep, best)]
     parts.append(
-        f"The gradient that an update follows has a mean length of {norms[0]:.2f} for {onestep.label} and {norms[1]:.2f} "
-        f"for {best.label}: what differs from token to token averages out in a batch."
+        f"The gradient of an update has, before it is clipped, a mean length of {norms[0]:.2f} for {onestep.label} and "
+        f"{norms[1]:.2f} for {best.label}."
     )
     slow, fast = (_mean(member, "tokens_per_second") for member in (onestep, best))
     parts.append(f"The time: {slow:,.0f} tokens a second instead of {fast:,.0f}.")
@@ -94,9 +106,10 @@ def _busy(comparison: Comparison) -> Answer:
     few, many = ladder[0], ladder[-1]
     slow, fast = ([run.figures["tokens_per_second"] for run in member.finished] for member in (few, many))
     verdict = UNSUPPORTED
-    if max(slow) < min(fast):
+    enough = min(map(_seeds, (few, many))) >= SEEDS_NEEDED
+    if enough and max(slow) < min(fast):
         verdict = "By more streams."
-    elif max(fast) < min(slow):
+    elif enough and max(fast) < min(slow):
         verdict = "Not by more streams, here."
     rates = [f"{_mean(member, 'tokens_per_second'):,.0f}" for member in ladder]
     parts = [
@@ -122,7 +135,7 @@ def _busy(comparison: Comparison) -> Answer:
 def _accepted(comparison: Comparison) -> Answer:
     question = "What is the accepted way to train a generator on long sequences?"
     accepted = _of(comparison, "stateful")
-    rivals = [member for member in comparison.finished if member.regime not in ("stateful", "shuffled_carry")]
+    rivals = [member for member in comparison.finished if member.regime not in ("stateful", ABLATION)]
     if not accepted or not rivals:
         return _missing(question, comparison, "stateful", "another regime")
     verdict, told = _beside(comparison, accepted[0], rivals[0], "The one that wins here.", "One that does not win here.")
@@ -180,7 +193,6 @@ def _beside(
         at: where they are compared; at the end of their budgets unless given.
     """
     x, y = (at[a.label], at[b.label]) if at else (a.nll, b.nll)
-    seeds = min(len({run.seed for run in member.finished}) for member in (a, b))
     if x.low <= y.high and y.low <= x.high:
         return UNSUPPORTED, "cannot be told by its seeds from"
     how = f"{abs(x.mean - y.mean):.3f} nats a token {'better' if x.mean < y.mean else 'worse'} than"
@@ -189,9 +201,20 @@ def _beside(
     updates = min(run.figures["updates"] for member in (a, b) for run in member.finished)
     if updates < FEW_UPDATES:
         return UNSUPPORTED, f"was, after no more than {updates:,.0f} updates, {how}"
-    if seeds < SEEDS_NEEDED:
+    if min(map(_seeds, (a, b))) < SEEDS_NEEDED:
         return UNSUPPORTED, f"was, with too few seeds to prove it, {how}"
+    if a.faults or b.faults:
+        return UNSUPPORTED, f"was, as far as runs are finished, {how}"
+    differing = sorted(
+        key for key in {*a.settings, *b.settings} if key.startswith(BESIDES) and a.settings.get(key) != b.settings.get(key)
+    )
+    if differing:
+        return UNSUPPORTED, f"was, told another {_and(differing)}, {how}"
     return better if x.mean < y.mean else worse, f"was {how}"
+
+
+def _seeds(member: Member) -> int:
+    return len({run.seed for run in member.finished})
 
 
 def _missing(question: str, comparison: Comparison, *needed: str) -> Answer:

@@ -25,6 +25,9 @@ class OneStepLearner(Learner):
     def on_train_start(self) -> None:
         self.network = Network(self.model)
 
+    def chains(self, batch: Batch) -> int:
+        return batch.inputs.numel()
+
     def on_validation_model_zero_grad(self) -> None:
         """Nothing: Lightning would take the gradients away, into which the network writes."""
 

@@ -18,8 +18,9 @@ from throughline.regimes.windowed import Windowed
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999", "#b2182b", "#66a61e")
 """Of members, in their order; told apart by most people who do not see all colours, on white and on black."""
-SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X"}
-"""Of members, too, so that colour is never alone: the names of plotly, and of matplotlib."""
+SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X", "cross": "P", "star": "*"}
+"""Of members, too, so that colour is never alone: the names of plotly, and of matplotlib. There are seven, so that the
+eleventh member, whose colour is the first one's, has another."""
 WINDOWS = (16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -68,8 +69,8 @@ def charts(comparison: Comparison) -> list[Chart]:
         Chart(
             "loss",
             "Loss",
-            "Carried nll on the validation split on the way, by what training has spent. Lines are means over seeds, bands "
-            "reach from the lowest to the highest.",
+            "Carried nll on the way, of the validation split or as much of it as evaluation.tokens says, by what training "
+            "has spent. Lines are means over seeds, of both axes; bands reach from the lowest to the highest.",
             [_curve(comparison, axis, "val/nll", "carried nll (nats per token)", _validations) for axis in AXES],
         ),
         Chart(
@@ -200,7 +201,9 @@ def _memory(comparison: Comparison) -> View:
     series = [
         _over_seeds(label, rank, list(steps), [[v] for v in sizes]) for rank, (label, sizes) in enumerate(named.items())
     ]
-    peaks = {member.shape[1]: [run.figures["peak_memory_bytes"] for run in member.finished] for member in windowed}
+    peaks: dict[int, list[float]] = {}
+    for member in windowed:
+        peaks.setdefault(member.shape[1], []).extend(run.figures["peak_memory_bytes"] for run in member.finished)
     if peaks:
         series.append(_over_seeds("whole runs (measured)", len(named), sorted(peaks), [peaks[T] for T in sorted(peaks)]))
     return View("", "steps of a window", "bytes", series, log_x=True, log_y=True)

@@ -37,7 +37,7 @@ FIGURES = (
         "{:.4f}".format,
         min,
         "Nats per token of the validation split, read once from beginning to end with the state carried, by the weights at "
-        "the end of the run, in float32.",
+        "the end of the run, in the precision that these have.",
     ),
     Figure(
         "val/nll_reset",
@@ -90,8 +90,9 @@ FIGURES = (
         "seconds to the worst's nll",
         "{:,.3g}".format,
         min,
-        "Seconds of training until a validation on the way first found a carried nll as low as the one that the worst of "
-        "all finished runs ended with; the time since the validation before it is how much too long it may be.",
+        "Seconds of training until the carried nll was as low as the one that the worst of all finished runs ended with, "
+        "both by validations on the way: between two of them by a straight line, and where the first was that low already, "
+        "its time, which may be too long. These may be of a part of the split, evaluation.tokens.",
     ),
     Figure(
         "cost",
@@ -102,6 +103,8 @@ FIGURES = (
     ),
 )
 AXES = {"seconds": "seconds of training", "tokens": "tokens trained on", "updates": "updates"}
+ABLATION = "shuffled_carry"
+"""The regime that nobody would train with: it is shown, and never the best of anything."""
 PRIVATE = ("seed", "resume", "output_root", "logger.")
 """Settings in which two runs may differ and still be the same but for chance."""
 
@@ -274,13 +277,16 @@ class Member:
     def nll(self) -> Spread:
         return Spread.of([run.figures["val/nll"] for run in self.finished])
 
-    def nll_at(self, tokens: float) -> Spread:
-        """The carried nll on the way, where so many tokens had been read: between two validations by a straight line."""
+    def nll_at(self, tokens: float) -> Spread | None:
+        """The carried nll on the way, where so many tokens had been read: between two validations by a straight line.
+
+        None where a run had more tokens than that behind it when it was first validated.
+        """
+        ways = [run.validations for run in self.finished]
+        if any(tokens < way[0]["tokens"] for way in ways):
+            return None
         return Spread.of(
-            [
-                float(np.interp(tokens, [row["tokens"] for row in v], [row["val/nll"] for row in v]))
-                for v in (run.validations for run in self.finished)
-            ]
+            [float(np.interp(tokens, [row["tokens"] for row in w], [row["val/nll"] for row in w])) for w in ways]
         )
 
     @property
@@ -314,7 +320,11 @@ class Comparison:
 
     def best(self, figure: Figure) -> float | None:
         """The best mean of a figure, where it has a better end and there is something to be better than."""
-        means = [spread.mean for member in self.finished if (spread := member.figure(figure.key))]
+        means = [
+            spread.mean
+            for member in self.finished
+            if member.regime != ABLATION and (spread := member.figure(figure.key)) is not None
+        ]
         return figure.better(means) if figure.better and len(means) > 1 else None
 
     def differences(self) -> dict[str, list[str]]:
@@ -347,13 +357,23 @@ def read(folders: Sequence[str | Path]) -> Comparison:
         raise UserError(f"runs: of different data, whose nll cannot be compared: {told}")
     worst = max(run.validations[-1]["val/nll"] for run in finished)
     for run in finished:
-        run.figures["seconds_to_worst"] = next(row["seconds"] for row in run.validations if row["val/nll"] <= worst)
+        run.figures["seconds_to_worst"] = _seconds_to(run, worst)
     members = _members(runs)
     shortest = min(spread.mean for member in members if (spread := member.figure("seconds_to_worst")))
     for run in finished:
         run.figures["cost"] = run.figures["seconds_to_worst"] / shortest
     members.sort(key=lambda member: member.nll.mean if member.finished else math.inf)
     return Comparison(members, worst, _budget(finished), _cautions(members, finished))
+
+
+def _seconds_to(run: Run, nll: float) -> float:
+    """When the carried nll of a run, which ended no higher, was down at `nll`."""
+    way = run.validations
+    reached = next(place for place, row in enumerate(way) if row["val/nll"] <= nll)
+    if reached == 0:
+        return way[0]["seconds"]
+    falling = way[reached], way[reached - 1]
+    return float(np.interp(nll, [row["val/nll"] for row in falling], [row["seconds"] for row in falling]))
 
 
 def _natural(folder: Path) -> list[tuple[int, str]]:
@@ -403,6 +423,12 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
         told.append(f"One seed only, so chance cannot be told from merit: {', '.join(few)}.")
     if len({run.summary.get("reset_every") for run in finished}) > 1:
         told.append("evaluation.reset_every differs, so the nll with resets cannot be compared.")
+    for key in ("evaluation.tokens", "evaluation.streams", "evaluation.warmup"):
+        if len({str(run.settings.get(key)) for run in finished}) > 1:
+            told.append(f"{key} differs, so the curves, and what is read off them, were not measured alike.")
+    read = [run.summary["tokens"] for run in finished]
+    if {*finished[0].summary["limits"]} == {"tokens"} and _budget(finished) and max(read) > 1.02 * min(read):
+        told.append(f"Batches are whole, so the runs read between {min(read):,} and {max(read):,} tokens.")
     for key in ("device", "devices", "precision", "versions", "parameters"):
         values = sorted({printable(run.summary.get(key)) for run in finished})
         if len(values) > 1:

@@ -61,7 +61,9 @@ class Corpus:
         if vocab is None:
             vocab = Vocab.of("".join(train) if isinstance(train[0], str) else [s for seq in train for s in seq])
         train_line, val_line = (Line.of([vocab.encode(sequence) for sequence in raw]) for raw in (train, val))
-        sha256 = hashlib.sha256(train_line.tokens.tobytes() + val_line.tokens.tobytes()).hexdigest()
+        splits = [line.tokens.tobytes() for line in (train_line, val_line)]
+        # With the length of the first, since the same tokens may be split elsewhere.
+        sha256 = hashlib.sha256(b"".join([str(len(splits[0])).encode(), *splits])).hexdigest()
         symbols = hashlib.sha256(repr(vocab.to_plain()).encode()).hexdigest()
         identity = {"vocab": len(vocab), "vocab_sha256": symbols, "tokens_sha256": sha256}
         return cls(vocab, train_line, val_line, {**origin, **identity})

@@ -112,6 +112,10 @@ class Learner(LightningModule):
             MulticlassAccuracy(len(vocab), average="micro", ignore_index=IGNORE_INDEX) for _ in STAGES
         )
 
+    def chains(self, batch: Batch) -> int:
+        """How many chains of steps there are through which gradients go: a row is one."""
+        return len(batch.reset)
+
     def step(self, stage: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """One batch through the model, from the stage's carried state to its next one.
 

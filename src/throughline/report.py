@@ -16,7 +16,7 @@ from rich.console import Console
 from throughline import atomic
 from throughline.answers import SEEDS_NEEDED, answers
 from throughline.charts import COLOURS, Chart, charts, for_plotly, pictures
-from throughline.comparison import FIGURES, Comparison, Member, read
+from throughline.comparison import ABLATION, FIGURES, Comparison, Member, read
 from throughline.config import CompareConfig
 from throughline.errors import UserError
 from throughline.quiet import quieten
@@ -101,7 +101,7 @@ def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]
 
 
 def _headline(comparison: Comparison) -> str:
-    best, *others = comparison.finished
+    best, *others = [member for member in comparison.finished if member.regime != ABLATION] or comparison.finished
     budget = f"after {comparison.budget} each" if comparison.budget else "after budgets that differ"
     if not others:
         return (

@@ -16,6 +16,7 @@ from lightning.pytorch.profilers import Profiler
 from throughline import atomic
 from throughline.batch import Batch
 from throughline.config import Model
+from throughline.learner import Learner
 
 DTYPES = {"bf16-mixed": torch.bfloat16, "32-true": torch.float32, "64-true": torch.float64}
 """What matrices are multiplied in, by precision."""
@@ -32,6 +33,11 @@ def flops_per_position(sizes: Model, vocab_size: int) -> int:
     first = 4 * H * sizes.embedding_size if sizes.input == "embedding" else 0
     weights = first + 4 * H * H * (2 * sizes.num_layers - 1) + vocab_size * H
     return 3 * 2 * weights
+
+
+def flops_less_per_chain(sizes: Model) -> int:
+    """What is less for each row of a batch, since the gradient of the state that its first step is given is not needed."""
+    return 2 * 4 * sizes.hidden_size**2 * sizes.num_layers
 
 
 def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> float:
@@ -115,6 +121,7 @@ class Utilisation(Callback):
 
     Attributes:
         positions: steps of rows that the model read in this process, B x T a batch.
+        chains: of steps through which gradients go, a row of a batch being one.
         data_wait: the profiler that the Trainer has to be given.
         matrix_rate: operations per second that the device was measured to do.
     """
@@ -122,15 +129,17 @@ class Utilisation(Callback):
     def __init__(self, calibration: Path) -> None:
         self.calibration = calibration
         self.data_wait = DataWait()
-        self.positions = 0
+        self.positions = self.chains = 0
         self.matrix_rate = math.nan
         self._begin_row()
 
     def _begin_row(self) -> None:
-        self._positions_before, self._waited_before = self.positions, self.data_wait.seconds
+        self._positions_before, self._chains_before = self.positions, self.chains
+        self._waited_before = self.data_wait.seconds
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.flops_per_position = flops_per_position(pl_module.model.sizes, pl_module.model.vocab_size)  # type: ignore[arg-type, union-attr]
+        assert isinstance(pl_module, Learner)
+        self.sizes, self.vocab_size = pl_module.model.sizes, pl_module.model.vocab_size
         self.device = trainer.strategy.root_device
         self.world_size = trainer.world_size
         if trainer.is_global_zero:  # which alone reports
@@ -140,7 +149,9 @@ class Utilisation(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
+        assert isinstance(pl_module, Learner)
         self.positions += batch.inputs.numel()
+        self.chains += pl_module.chains(batch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -148,23 +159,27 @@ class Utilisation(Callback):
 
     def row(self, seconds: float) -> dict[str, float]:
         """The figures since the last call, `seconds` of training ago."""
-        positions, waited = self.positions - self._positions_before, self.data_wait.seconds - self._waited_before
+        positions, chains = self.positions - self._positions_before, self.chains - self._chains_before
+        waited = self.data_wait.seconds - self._waited_before
         self._begin_row()
-        figures = self._figures(positions, waited, seconds)
+        figures = self._figures(self._flops(positions, chains), waited, seconds)
         driver = self._driver()
         return figures if driver is None else {**figures, "device/driver_utilisation": driver}
 
     def whole(self, seconds: float) -> dict[str, float]:
         """The figures of the whole run, `seconds` of training; several processes share its positions evenly."""
         return {
-            **self._figures(self.positions, self.data_wait.seconds, seconds),
+            **self._figures(self._flops(self.positions, self.chains), self.data_wait.seconds, seconds),
             "positions": self.positions * self.world_size,
-            "flops_per_position": self.flops_per_position,
+            "flops": self._flops(self.positions, self.chains) * self.world_size,
             "matrix_rate": self.matrix_rate,
         }
 
-    def _figures(self, positions: int, waited: float, seconds: float) -> dict[str, float]:
-        busy = positions * self.flops_per_position / self.matrix_rate
+    def _flops(self, positions: int, chains: int) -> int:
+        return positions * flops_per_position(self.sizes, self.vocab_size) - chains * flops_less_per_chain(self.sizes)
+
+    def _figures(self, flops: int, waited: float, seconds: float) -> dict[str, float]:
+        busy = flops / self.matrix_rate
         return {
             "device/utilisation": busy / seconds if seconds else math.nan,
             "device/data_wait": waited / seconds if seconds else math.nan,
@@ -182,11 +197,14 @@ class Utilisation(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "positions": self.positions,
+            "chains": self.chains,
             "waited": self.data_wait.seconds,
             "positions_before": self._positions_before,
+            "chains_before": self._chains_before,
             "waited_before": self._waited_before,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.positions, self.data_wait.seconds = state_dict["positions"], state_dict["waited"]
-        self._positions_before, self._waited_before = state_dict["positions_before"], state_dict["waited_before"]
+        self.positions, self.chains = state_dict["positions"], state_dict["chains"]
+        self.data_wait.seconds, self._waited_before = state_dict["waited"], state_dict["waited_before"]
+        self._positions_before, self._chains_before = state_dict["positions_before"], state_dict["chains_before"]

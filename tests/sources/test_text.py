@@ -23,6 +23,13 @@ def test_the_last_fraction_is_validated_on_and_its_new_symbols_are_unknown(tmp_p
     assert corpus.fingerprint["vocab"] == 4
 
 
+def test_the_same_text_split_elsewhere_is_other_data(tmp_path: Path) -> None:
+    path = write(tmp_path, b"abcabcabcabc")
+    one, other = (Text(path=path, val_fraction=fraction).read().fingerprint for fraction in (0.25, 0.5))
+    assert one["vocab_sha256"] == other["vocab_sha256"]
+    assert one["tokens_sha256"] != other["tokens_sha256"]
+
+
 def test_a_file_of_its_own_to_validate_on(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("ba")
     corpus = Text(path=write(tmp_path, b"aab"), val_path=str(tmp_path / "val.txt")).read()
