@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from test_training import column, run
 from throughline import checkpoint
-from throughline.by_token import Network
+from throughline.by_token import Network, updates
 from throughline.config import Model
 from throughline.corpus import Corpus
 from throughline.errors import UserError
@@ -47,6 +47,20 @@ def test_a_run_is_the_run_of_batches_of_one_token(overrides: tuple[str, ...], tm
     expected = ending(tmp_path / "expected", *BY_TOKEN, *overrides)
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("cls", "short"), [(torch.optim.Adam, True), (torch.optim.SGD, False)])
+def test_where_an_update_takes_the_short_way(cls: type[torch.optim.Optimizer], short: bool) -> None:
+    weight = torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    optimizer = cls([weight], lr=0.5, fused=True)  # type: ignore[call-arg]
+    assert updates(optimizer) == optimizer.step  # the first one makes the averages
+    optimizer.step()
+    assert (updates(optimizer) != optimizer.step) == short
+    before = weight.detach().clone()
+    with torch.no_grad():
+        updates(optimizer)()
+    assert (weight < before).all()
 
 
 @pytest.mark.parametrize("vocab_size", [9, 300])
