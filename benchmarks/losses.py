@@ -9,7 +9,7 @@ GOOD_RUN = {
     "32-true": ("regime.streams=32", "model.embedding_size=32", "optimizer.lr=0.006", "regime.rotate=true"),
 }[fast_precision()]
 """Settings for the least loss within two or three minutes of two cores on tinyshakespeare: where bfloat16 is fast, ten
-epochs and more are read, which want a larger network and dropout; elsewhere four, which want smaller steps and none of it."""
+epochs and more are read, which want a larger network and dropout; elsewhere four, which want smaller steps instead."""
 
 
 def asker_loss(effort: Effort) -> list[Row]:
