@@ -69,6 +69,7 @@ def test_a_run_ended_by_a_signal_goes_on_to_the_same_weights(
     assert end(tmp_path) == undisturbed
 
 
+@pytest.mark.slow
 def test_several_processes_end_and_go_on_as_one(tmp_path: Path) -> None:
     two = ("trainer.devices=2",)
     (tmp_path / "alone").mkdir()
