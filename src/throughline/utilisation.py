@@ -121,7 +121,7 @@ class Utilisation(Callback):
 
     Attributes:
         positions: steps of rows that the model read in this process, B x T a batch.
-        chains: of steps through which gradients go, a row of a batch being one.
+        flops: what the model needed for them.
         data_wait: the profiler that the Trainer has to be given.
         matrix_rate: operations per second that the device was measured to do.
     """
@@ -129,17 +129,18 @@ class Utilisation(Callback):
     def __init__(self, calibration: Path) -> None:
         self.calibration = calibration
         self.data_wait = DataWait()
-        self.positions = self.chains = 0
+        self.positions = self.flops = 0
         self.matrix_rate = math.nan
         self._begin_row()
 
     def _begin_row(self) -> None:
-        self._positions_before, self._chains_before = self.positions, self.chains
-        self._waited_before = self.data_wait.seconds
+        self._flops_before, self._waited_before = self.flops, self.data_wait.seconds
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, Learner)
-        self.sizes, self.vocab_size = pl_module.model.sizes, pl_module.model.vocab_size
+        sizes = pl_module.model.sizes
+        self.flops_per_position = flops_per_position(sizes, pl_module.model.vocab_size)
+        self.flops_less_per_chain = flops_less_per_chain(sizes)
         self.device = trainer.strategy.root_device
         self.world_size = trainer.world_size
         if trainer.is_global_zero:  # which alone reports
@@ -150,8 +151,9 @@ class Utilisation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Learner)
-        self.positions += batch.inputs.numel()
-        self.chains += pl_module.chains(batch)
+        positions = batch.inputs.numel()
+        self.positions += positions
+        self.flops += positions * self.flops_per_position - pl_module.chains(batch) * self.flops_less_per_chain
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -159,24 +161,20 @@ class Utilisation(Callback):
 
     def row(self, seconds: float) -> dict[str, float]:
         """The figures since the last call, `seconds` of training ago."""
-        positions, chains = self.positions - self._positions_before, self.chains - self._chains_before
-        waited = self.data_wait.seconds - self._waited_before
+        flops, waited = self.flops - self._flops_before, self.data_wait.seconds - self._waited_before
         self._begin_row()
-        figures = self._figures(self._flops(positions, chains), waited, seconds)
+        figures = self._figures(flops, waited, seconds)
         driver = self._driver()
         return figures if driver is None else {**figures, "device/driver_utilisation": driver}
 
     def whole(self, seconds: float) -> dict[str, float]:
         """The figures of the whole run, `seconds` of training; several processes share its positions evenly."""
         return {
-            **self._figures(self._flops(self.positions, self.chains), self.data_wait.seconds, seconds),
+            **self._figures(self.flops, self.data_wait.seconds, seconds),
             "positions": self.positions * self.world_size,
-            "flops": self._flops(self.positions, self.chains) * self.world_size,
+            "flops": self.flops * self.world_size,
             "matrix_rate": self.matrix_rate,
         }
-
-    def _flops(self, positions: int, chains: int) -> int:
-        return positions * flops_per_position(self.sizes, self.vocab_size) - chains * flops_less_per_chain(self.sizes)
 
     def _figures(self, flops: int, waited: float, seconds: float) -> dict[str, float]:
         busy = flops / self.matrix_rate
@@ -197,14 +195,13 @@ class Utilisation(Callback):
     def state_dict(self) -> dict[str, Any]:
         return {
             "positions": self.positions,
-            "chains": self.chains,
+            "flops": self.flops,
             "waited": self.data_wait.seconds,
-            "positions_before": self._positions_before,
-            "chains_before": self._chains_before,
+            "flops_before": self._flops_before,
             "waited_before": self._waited_before,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.positions, self.chains = state_dict["positions"], state_dict["chains"]
-        self.data_wait.seconds, self._waited_before = state_dict["waited"], state_dict["waited_before"]
-        self._positions_before, self._chains_before = state_dict["positions_before"], state_dict["chains_before"]
+        self.positions, self.flops = state_dict["positions"], state_dict["flops"]
+        self.data_wait.seconds = state_dict["waited"]
+        self._flops_before, self._waited_before = state_dict["flops_before"], state_dict["waited_before"]
