@@ -15,8 +15,8 @@ from rich.table import Table
 from torch.utils.benchmark import Timer
 
 from throughline.config import Model
-from throughline.learner import Carry
-from throughline.model import LSTMGenerator
+from throughline.model.generator import LSTMGenerator
+from throughline.training.learner import Carry
 
 VOCAB_SIZE, ROUNDS = 66, 9
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from throughline.config import Model
-from throughline.generation import generate
-from throughline.model import LSTMGenerator
+from throughline.model.generation import generate
+from throughline.model.generator import LSTMGenerator
 
 VOCAB_SIZE = 66
 

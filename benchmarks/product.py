@@ -17,7 +17,7 @@ from rich.console import Console
 from pace import Pace, parser
 from shakespeare import PROJECT, path
 from throughline.config import Config, load
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 from throughline.regimes import Cut, Plan, Regime
 
 
@@ -75,8 +75,8 @@ def main() -> None:
         with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
             config = load(compose("train", [*fixed, *endless, *until_the_end, *arguments.overrides]), Config)
         corpus = config.data.read()
-        from throughline.model import LSTMGenerator
-        from throughline.training import precision, train
+        from throughline.model.generator import LSTMGenerator
+        from throughline.training.run import precision, train
 
         parameters = sum(p.numel() for p in LSTMGenerator(config.model, len(corpus.vocab)).parameters())
         used = precision(config.trainer.precision, config.trainer.accelerator)

@@ -60,7 +60,7 @@ def peers_needed() -> str:
 
 def fast_precision() -> str:
     """What `trainer.precision=auto` is on this machine."""
-    from throughline.training import precision
+    from throughline.training.run import precision
 
     return precision("auto", "cpu")
 

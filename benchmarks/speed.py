@@ -8,7 +8,7 @@ from programs import Effort, fast_precision, own_line, peer, peers_needed, produ
 from report import Row
 from shakespeare import path, read
 from throughline.config import Model
-from throughline.utilisation import flops_less_per_chain, flops_per_position
+from throughline.training.utilisation import flops_less_per_chain, flops_per_position
 
 
 def bare(effort: Effort) -> list[Row]:

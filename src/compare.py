@@ -4,8 +4,8 @@ import hydra
 from omegaconf import DictConfig
 
 from throughline.config import CompareConfig, load
-from throughline.errors import one_line_errors
-from throughline.imports import large_imports
+from throughline.plumbing.errors import one_line_errors
+from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
@@ -13,7 +13,7 @@ from throughline.imports import large_imports
 def main(cfg: DictConfig) -> None:
     config = load(cfg, CompareConfig)
     with large_imports():
-        from throughline.report import compare
+        from throughline.results.page import compare
 
     compare(config)
 

@@ -4,8 +4,8 @@ import hydra
 from omegaconf import DictConfig
 
 from throughline.config import DashboardConfig, load
-from throughline.errors import one_line_errors
-from throughline.imports import large_imports
+from throughline.plumbing.errors import one_line_errors
+from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="dashboard")
@@ -13,7 +13,7 @@ from throughline.imports import large_imports
 def main(cfg: DictConfig) -> None:
     config = load(cfg, DashboardConfig)
     with large_imports():
-        from throughline.dashboard import build
+        from throughline.commands.dashboard import build
 
     build(config)
 

@@ -4,8 +4,8 @@ import hydra
 from omegaconf import DictConfig
 
 from throughline.config import EvaluateConfig, load
-from throughline.errors import one_line_errors
-from throughline.imports import large_imports
+from throughline.plumbing.errors import one_line_errors
+from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
@@ -13,7 +13,7 @@ from throughline.imports import large_imports
 def main(cfg: DictConfig) -> None:
     config = load(cfg, EvaluateConfig)
     with large_imports():
-        from throughline.evaluation import report
+        from throughline.evaluation.measure import report
 
     report(config)
 

@@ -4,8 +4,8 @@ import hydra
 from omegaconf import DictConfig
 
 from throughline.config import ExportConfig, load
-from throughline.errors import one_line_errors
-from throughline.imports import large_imports
+from throughline.plumbing.errors import one_line_errors
+from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="export")
@@ -13,7 +13,7 @@ from throughline.imports import large_imports
 def main(cfg: DictConfig) -> None:
     config = load(cfg, ExportConfig)
     with large_imports():
-        from throughline.export import export
+        from throughline.commands.export import export
 
     export(config)
 

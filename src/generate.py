@@ -6,8 +6,8 @@ import hydra
 from omegaconf import DictConfig
 
 from throughline.config import GenerateConfig, load
-from throughline.errors import one_line_errors, verbatim
-from throughline.imports import large_imports
+from throughline.plumbing.errors import one_line_errors, verbatim
+from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
@@ -15,7 +15,7 @@ from throughline.imports import large_imports
 def main(cfg: DictConfig) -> None:
     config = load(cfg, GenerateConfig)
     with large_imports():
-        from throughline.generation import stream
+        from throughline.model.generation import stream
 
     stream(config)
 

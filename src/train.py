@@ -9,8 +9,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from throughline.config import Config, load
-from throughline.errors import noted_failure, one_line_errors
-from throughline.imports import large_imports
+from throughline.plumbing.errors import noted_failure, one_line_errors
+from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")
@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
         config = load(cfg, Config)
         corpus = config.data.read()
         with large_imports():  # takes seconds, so only once config and data are known to be sound
-            from throughline.training import train
+            from throughline.training.run import train
 
         train(config, corpus, output_dir)
 

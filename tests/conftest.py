@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from throughline.config import Model
-from throughline.corpus import Corpus, Line
-from throughline.model import LSTMGenerator
+from throughline.data.corpus import Corpus, Line
+from throughline.model.generator import LSTMGenerator
 
 torch.set_num_threads(1)  # the tensors here are tiny, and threads that wait for each other cost more than they give
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -16,7 +16,7 @@ PROJECT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the device can do is measured in its own test alone, since it takes its time."""
-    monkeypatch.setattr("throughline.utilisation.matrix_rate", lambda *_: 1e11)
+    monkeypatch.setattr("throughline.training.utilisation.matrix_rate", lambda *_: 1e11)
 
 
 @pytest.fixture

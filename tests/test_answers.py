@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT
-from throughline.comparison import FIGURES, Spread
+from throughline.results.comparison import FIGURES, Spread
 
 PAGES = sorted((PROJECT / "docs").glob("answers*.md"))
 TABLE = re.compile(r"<!-- (\S+\.csv): (.+) -->\n\n\|.+\|\n\|[ |-]+\|\n((?:\|.+\|\n)+)")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from throughline.batch import IGNORE_INDEX, Batches, read
-from throughline.corpus import Line
+from throughline.batches.batch import IGNORE_INDEX, Batches, read
+from throughline.data.corpus import Line
 from throughline.regimes import Cut, Plan
 from throughline.regimes.stateful import Stateful
 

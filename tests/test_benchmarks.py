@@ -19,9 +19,9 @@ from speed import SECOND_BIAS
 from test_training import column
 from test_training import run as train
 from throughline.config import Model
-from throughline.model import LSTMGenerator
-from throughline.sources.text import Text
-from throughline.utilisation import flops_less_per_chain, flops_per_position
+from throughline.data.sources.text import Text
+from throughline.model.generator import LSTMGenerator
+from throughline.training.utilisation import flops_less_per_chain, flops_per_position
 from transformer import Transformer, learning_rate
 
 SIZES = Model(hidden_size=16, embedding_size=8)

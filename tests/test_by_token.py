@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from test_training import column, run
-from throughline import checkpoint
-from throughline.by_token import Network, updates
 from throughline.config import Model
-from throughline.corpus import Corpus
-from throughline.errors import UserError
-from throughline.model import LSTMGenerator
+from throughline.data.corpus import Corpus
+from throughline.model.generator import LSTMGenerator
+from throughline.plumbing.errors import UserError
+from throughline.runs import checkpoint
+from throughline.training.by_token import Network, updates
 
 EXACT = ("trainer.precision=64-true", "schedule=constant", "regime.rotate=true", "trainer.max_epochs=2")
 BY_TOKEN = ("regime=stateful", "regime.streams=1", "regime.bptt=1")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from throughline import checkpoint
-from throughline.errors import UserError
+from throughline.plumbing.errors import UserError
+from throughline.runs import checkpoint
 
 
 class Payload:

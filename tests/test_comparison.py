@@ -21,15 +21,15 @@ from omegaconf import OmegaConf
 from conftest import PROJECT
 from test_config import config
 from test_training import SMALL, run
-from throughline.answers import UNSUPPORTED, answers
-from throughline.charts import bytes_for_windows
-from throughline.checkpoint import load_generator
-from throughline.comparison import FIGURES, Comparison, Member, Run, Spread, read
 from throughline.config import CompareConfig
-from throughline.corpus import Corpus, Line
-from throughline.errors import UserError
+from throughline.data.corpus import Corpus, Line
+from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
-from throughline.report import _headline, compare
+from throughline.results.answers import UNSUPPORTED, answers
+from throughline.results.charts import bytes_for_windows
+from throughline.results.comparison import FIGURES, Comparison, Member, Run, Spread, read
+from throughline.results.page import _headline, compare
+from throughline.runs.checkpoint import load_generator
 
 RESET = 16
 MEMBERS = {

@@ -18,7 +18,7 @@ from throughline.config import (
     Schedule,
     load,
 )
-from throughline.errors import UserError
+from throughline.plumbing.errors import UserError
 
 REQUIRED = {"text": ["data.path=x"], "shakespeare": ["data.path=x"], "events": ["data.path=x.csv"]}
 

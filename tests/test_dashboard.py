@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from test_config import config
+from throughline.commands.dashboard import build
 from throughline.config import DashboardConfig
-from throughline.dashboard import build
-from throughline.errors import UserError
+from throughline.plumbing.errors import UserError
 
 pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed: pip install -e '.[dashboard]'")
 

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throughline.batch import Batches
+from throughline.batches.batch import Batches
 from throughline.config import Evaluation
-from throughline.corpus import Line
-from throughline.evaluation import ByPosition, evaluate
-from throughline.learner import STAGES, Learner
-from throughline.model import LSTMGenerator
-from throughline.protocol import carried_plan, loaders
-from throughline.vocab import Vocab
+from throughline.data.corpus import Line
+from throughline.data.vocab import Vocab
+from throughline.evaluation.measure import ByPosition, evaluate
+from throughline.evaluation.protocol import carried_plan, loaders
+from throughline.model.generator import LSTMGenerator
+from throughline.training.learner import STAGES, Learner
 
 VOCAB = Vocab("abcdefgh")
 

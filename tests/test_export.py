@@ -18,17 +18,18 @@ import torch
 
 from conftest import PROJECT
 from test_checkpoint import Payload, sealed
-from throughline import __version__, checkpoint, portable
-from throughline.checkpoint import load_generator
+from throughline import __version__
+from throughline.commands.export import export
 from throughline.config import EvaluateConfig, Evaluation, ExportConfig, GenerateConfig, Model
-from throughline.errors import UserError
-from throughline.evaluation import report
-from throughline.export import export
-from throughline.generation import generate, stream
-from throughline.learner import Learner
-from throughline.model import LSTMGenerator
-from throughline.sources.text import Text
-from throughline.vocab import Vocab
+from throughline.data.sources.text import Text
+from throughline.data.vocab import Vocab
+from throughline.evaluation.measure import report
+from throughline.model.generation import generate, stream
+from throughline.model.generator import LSTMGenerator
+from throughline.plumbing.errors import UserError
+from throughline.runs import checkpoint, portable
+from throughline.runs.checkpoint import load_generator
+from throughline.training.learner import Learner
 
 LETTERS = Vocab("abcdefgh")
 KINDS = {
@@ -177,7 +178,7 @@ def test_the_graph_is_one_lstm_a_layer_and_little_besides(tmp_path: Path, kind: 
 
 def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path / "last.ckpt", *KINDS["embedding"])
-    monkeypatch.setattr("throughline.onnx_step._in_onnx_order", lambda gates: gates)  # PyTorch's order of the gates
+    monkeypatch.setattr("throughline.runs.onnx_step._in_onnx_order", lambda gates: gates)  # PyTorch's order of the gates
     with pytest.raises(UserError, match=r"^onnx: its logits differ .* more than tolerance=0.0001; no file was written$"):
         export(asked(tmp_path / "last.ckpt", output=str(tmp_path / "out")))
     monkeypatch.undo()
@@ -208,8 +209,8 @@ def test_a_graph_beyond_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.
 
 def test_without_onnx_weights_are_still_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path / "last.ckpt", *KINDS["embedding"])
-    monkeypatch.delitem(sys.modules, "throughline.onnx_step", raising=False)
-    monkeypatch.delattr("throughline.onnx_step", raising=False)
+    monkeypatch.delitem(sys.modules, "throughline.runs.onnx_step", raising=False)
+    monkeypatch.delattr("throughline.runs.onnx_step", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"^onnx=true needs onnxruntime, which is not installed: pip install .* onnx=false$"):
         export(asked(tmp_path / "last.ckpt"))

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from throughline.config import Model
-from throughline.generation import Stepper, generate, gumbel_noise, sample
-from throughline.model import LSTMGenerator
+from throughline.model.generation import Stepper, generate, gumbel_noise, sample
+from throughline.model.generator import LSTMGenerator
 
 PROMPT = np.array([1, 2, 3])
 

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from throughline.imports import large_imports
+from throughline.plumbing.startup import large_imports
 
 
 def test_garbage_is_not_looked_for_within(monkeypatch: pytest.MonkeyPatch) -> None:

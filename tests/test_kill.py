@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT
-from throughline.checkpoint import load_generator
+from throughline.runs.checkpoint import load_generator
 
 COMMAND = [
     *("data=text", "data.path=fox.txt", "logger=none", "model.hidden_size=24", "regime.streams=4", "regime.bptt=8"),

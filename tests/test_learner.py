@@ -4,16 +4,16 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from throughline.batch import Batches
-from throughline.callbacks import Commit
+from throughline.batches.batch import Batches
 from throughline.config import Evaluation, Model, Optimizer
-from throughline.corpus import Corpus
-from throughline.datamodule import StreamDataModule
-from throughline.learner import Carry, Learner, _gathered
-from throughline.model import LSTMGenerator
+from throughline.data.corpus import Corpus
+from throughline.model.generator import LSTMGenerator
 from throughline.regimes import Regime
 from throughline.regimes.segments import Segments
 from throughline.regimes.stateful import Stateful
+from throughline.training.callbacks import Commit
+from throughline.training.datamodule import StreamDataModule
+from throughline.training.learner import Carry, Learner, _gathered
 
 ALL, NONE = torch.tensor([True, True]), torch.tensor([False, False])
 

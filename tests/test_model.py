@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from throughline.config import Model, checked
-from throughline.errors import UserError
-from throughline.model import LSTMGenerator, State
+from throughline.model.generator import LSTMGenerator, State
+from throughline.plumbing.errors import UserError
 
 TOKENS = torch.randint(1, 9, (3, 40), generator=torch.Generator().manual_seed(1))
 
@@ -115,7 +115,7 @@ def test_one_hot_input_gives_the_same_by_rows_as_by_the_dense_product(
     sizes = Model(hidden_size=6, num_layers=num_layers, input="onehot")
     torch.manual_seed(0)
     dense = LSTMGenerator(sizes, vocab_size=9).double()
-    monkeypatch.setattr("throughline.onehot.DENSE_UP_TO", 8)
+    monkeypatch.setattr("throughline.model.cores.onehot_lstm.DENSE_UP_TO", 8)
     by_rows = LSTMGenerator(sizes, vocab_size=9).double()
     by_rows.load_state_dict(dense.state_dict())
     calls = []

@@ -11,7 +11,7 @@ import pytest
 from test_comparison import report  # noqa: F401  # the fixture
 from test_config import config
 from throughline.config import CompareConfig
-from throughline.report import compare
+from throughline.results.page import compare
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from test_resume import run_with_kills
 from test_training import rows, run
-from throughline.batch import IGNORE_INDEX, Batch, part
-from throughline.callbacks import Commit
-from throughline.checkpoint import read
-from throughline.corpus import Corpus
-from throughline.errors import UserError
-from throughline.processes import share
+from throughline.batches.batch import IGNORE_INDEX, Batch, part
+from throughline.data.corpus import Corpus
+from throughline.plumbing.errors import UserError
+from throughline.runs.checkpoint import read
+from throughline.training.callbacks import Commit
+from throughline.training.processes import share
 
 SAVE_ALWAYS = "trainer.checkpoint_seconds=1e-9"
 EXACT = (

@@ -5,8 +5,8 @@ import re
 import numpy as np
 
 from conftest import PROJECT
-from throughline.batch import Batches
-from throughline.corpus import Line
+from throughline.batches.batch import Batches
+from throughline.data.corpus import Line
 from throughline.regimes import Regime
 from throughline.regimes.onestep import OneStep
 from throughline.regimes.padded import Padded

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from test_training import column, run
-from throughline import training
-from throughline.callbacks import Commit
-from throughline.checkpoint import load_generator
-from throughline.corpus import Corpus
-from throughline.errors import UserError
-from throughline.resume import run_folder
+from throughline.data.corpus import Corpus
+from throughline.plumbing.errors import UserError
+from throughline.runs.checkpoint import load_generator
+from throughline.runs.resume import run_folder
+from throughline.training import run as training
+from throughline.training.callbacks import Commit
 
 QUICK = ("trainer.max_epochs=3", "trainer.log_every_n_steps=5", "trainer.checkpoint_seconds=1e-9", "model.dropout=0.3")
 REGIMES = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT
-from throughline.errors import one_line_errors
+from throughline.plumbing.errors import one_line_errors
 
 
 def call(*arguments: str, cwd: Path, limit: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

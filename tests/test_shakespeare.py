@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from test_config import config
-from throughline.training import train
+from throughline.training.run import train
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from throughline.errors import UserError
-from throughline.tracking import COLUMNS, CSVLogger
+from throughline.plumbing.errors import UserError
+from throughline.runs.tracking import COLUMNS, CSVLogger
 
 HEADER = ",".join(COLUMNS)
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from rich.console import Console
 
 from test_config import config
-from throughline import training
-from throughline.checkpoint import load_generator
 from throughline.config import Evaluation
-from throughline.corpus import Corpus
-from throughline.errors import UserError
-from throughline.training import train
+from throughline.data.corpus import Corpus
+from throughline.plumbing.errors import UserError
+from throughline.runs.checkpoint import load_generator
+from throughline.training import run as training
+from throughline.training.run import train
 
 SMALL = (
     "model.hidden_size=16",
@@ -170,7 +170,7 @@ def test_a_budget_of_seconds_counts_training_only(corpus: Corpus, tmp_path: Path
         now += 0.001
         return now
 
-    monkeypatch.setattr("throughline.callbacks.time.perf_counter", tick)
+    monkeypatch.setattr("throughline.training.callbacks.time.perf_counter", tick)
     slow = training.Learner.validation_step
 
     def slow_validation_step(*args: Any) -> torch.Tensor:

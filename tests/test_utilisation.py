@@ -9,11 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from test_training import column, run
-from throughline import utilisation
 from throughline.config import Model
-from throughline.corpus import Corpus
-from throughline.model import LSTMGenerator
-from throughline.utilisation import DataWait, calibrated, flops_less_per_chain, flops_per_position, matrix_rate
+from throughline.data.corpus import Corpus
+from throughline.model.generator import LSTMGenerator
+from throughline.training import utilisation
+from throughline.training.utilisation import DataWait, calibrated, flops_less_per_chain, flops_per_position, matrix_rate
 
 SIZES = Model(hidden_size=16, embedding_size=8)
 """Of the runs here."""

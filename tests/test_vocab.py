@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from throughline.errors import UserError
-from throughline.vocab import UNKNOWN, Vocab
+from throughline.data.vocab import UNKNOWN, Vocab
+from throughline.plumbing.errors import UserError
 
 
 def test_characters() -> None:

@@ -26,10 +26,10 @@ from rich.table import Table
 
 from test_resume import REGIMES, weights_hash, without_times
 from test_training import run
-from throughline import checkpoint
-from throughline.callbacks import Checkpoints, Commit, Spending
-from throughline.corpus import Corpus
-from throughline.resume import checkpoint_to_resume
+from throughline.data.corpus import Corpus
+from throughline.runs import checkpoint
+from throughline.runs.resume import checkpoint_to_resume
+from throughline.training.callbacks import Checkpoints, Commit, Spending
 
 SEED, RUNS_EACH, FILE_KILLS = 1, 12, 240
 PHASES = ("starting", "training", "validating", "saving", "ending")

@@ -2,7 +2,7 @@
 
 The fields of these classes are the only schema: YAML fills them, pydantic checks them, and nothing here imports torch, so
 that a typo is answered at once. Regimes and sources are chosen by `_target_` from the classes in `throughline.regimes` and
-`throughline.sources`; every other group has one class.
+`throughline.data.sources`; every other group has one class.
 """
 
 import importlib
@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from throughline.corpus import Corpus
-from throughline.errors import UserError
+from throughline.data.corpus import Corpus
+from throughline.data.sources import Source
+from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
-from throughline.resume import run_folder, sweep_folder
+from throughline.runs.resume import run_folder, sweep_folder
 from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability
-from throughline.sources import Source
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from throughline.batch import IGNORE_INDEX, Batches
+from throughline.batches.batch import IGNORE_INDEX, Batches
 from throughline.config import _targets
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 from throughline.regimes import Regime
 from throughline.regimes.onestep import OneStep
 from throughline.regimes.padded import Padded

@@ -1,7 +1,7 @@
 import numpy as np
 
-from throughline.batch import Batches
-from throughline.corpus import Line
+from throughline.batches.batch import Batches
+from throughline.data.corpus import Line
 from throughline.regimes.onestep import OneStep
 
 

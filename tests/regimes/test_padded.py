@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from throughline.batch import IGNORE_INDEX, Batches
-from throughline.corpus import Line
+from throughline.batches.batch import IGNORE_INDEX, Batches
+from throughline.data.corpus import Line
 from throughline.regimes.padded import Padded
 
 LINE = Line.of([np.array([1, 2, 3, 4]), np.array([5]), np.array([6, 7, 8])])  # 7 targets, ends 4, 5, 7

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from throughline.batch import Batches
-from throughline.corpus import Line
+from throughline.batches.batch import Batches
+from throughline.data.corpus import Line
 from throughline.regimes.stateful import Stateful
 
 LETTERS = "abcdefghijklm"

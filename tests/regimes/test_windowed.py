@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from throughline.batch import IGNORE_INDEX, Batches
+from throughline.batches.batch import IGNORE_INDEX, Batches
 from throughline.config import checked
-from throughline.corpus import Line
-from throughline.errors import UserError
+from throughline.data.corpus import Line
+from throughline.plumbing.errors import UserError
 from throughline.regimes.windowed import Windowed, Windows
 
 LINE = Line.of([np.frombuffer(b"abcdef", dtype=np.uint8)])

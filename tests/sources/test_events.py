@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from throughline.errors import UserError
-from throughline.sources.events import Events
+from throughline.data.sources.events import Events
+from throughline.plumbing.errors import UserError
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from throughline.errors import UserError
-from throughline.sources import stdlib
-from throughline.sources.stdlib import StandardLibrary
+from throughline.data.sources import stdlib
+from throughline.data.sources.stdlib import StandardLibrary
+from throughline.plumbing.errors import UserError
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from throughline.config import checked
-from throughline.errors import UserError
-from throughline.sources.text import Text
-from throughline.vocab import Vocab
+from throughline.data.sources.text import Text
+from throughline.data.vocab import Vocab
+from throughline.plumbing.errors import UserError
 
 
 def write(folder: Path, content: bytes) -> str:

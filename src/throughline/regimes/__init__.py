@@ -1,7 +1,7 @@
 """A regime is only a way to cut a line of tokens into batches: one file a regime.
 
 A new regime is one file here, one YAML in `conf/regime`, one test. It imports no torch: it answers with positions, and
-`throughline.batch` reads the tokens that lie there.
+`throughline.batches.batch` reads the tokens that lie there.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 
 
 class Cut(NamedTuple):

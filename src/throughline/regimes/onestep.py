@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 from throughline.regimes import Plan
 from throughline.regimes.stateful import Stateful
 from throughline.settings import STRICT, PositiveInt

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 from throughline.regimes import Plan, Regime
 from throughline.regimes.segments import Pieces
 from throughline.settings import STRICT, PositiveInt

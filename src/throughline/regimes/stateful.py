@@ -14,7 +14,7 @@ from dataclasses import dataclass as plain_dataclass
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 from throughline.regimes import Cut, Plan, Regime
 from throughline.settings import STRICT, PositiveInt
 

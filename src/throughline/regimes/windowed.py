@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.corpus import Line
+from throughline.data.corpus import Line
 from throughline.regimes import Cut, Plan, Regime
 from throughline.settings import STRICT, PositiveInt
 

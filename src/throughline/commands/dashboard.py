@@ -1,0 +1,86 @@
+"""The project's workspace in W&B: what to look at first, for whoever opens the project there."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from throughline.config import DashboardConfig
+from throughline.plumbing import atomic
+from throughline.plumbing.errors import UserError
+
+
+def build(config: DashboardConfig) -> None:
+    """Save the workspace at W&B where a key is configured, and describe it as JSON in `out` in any case.
+
+    Raises:
+        UserError: wandb-workspaces is not installed, W&B refuses, or the file cannot be written.
+    """
+    import wandb
+
+    project, out = config.logger.project, Path(config.out)
+    view = workspace(config.entity or "", project)
+    specification = view._to_model().spec.model_dump(by_alias=True, exclude_none=True)
+    try:
+        atomic.write({out: (json.dumps(specification, indent=2) + "\n").encode()})
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}; give out=FILE") from None
+    wandb.setup(wandb.Settings(silent=True))
+    reason = f"WANDB_MODE={os.environ['WANDB_MODE']}" if "WANDB_MODE" in os.environ else "no key is configured"
+    try:
+        if "WANDB_MODE" in os.environ or not wandb.login(prompt=False, verify=False):
+            print(
+                f"W&B: {reason}, so the workspace is only described, in {out}; once `wandb login` has a key, the same "
+                f"command saves it in the project {project}, where it is chosen by its name, regimes"
+            )
+            return
+        view.entity = config.entity or wandb.Api().default_entity
+        print(f"W&B: {view.save().url}")
+    except Exception as error:  # the library lets through whatever its transport raises
+        raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; the workspace is in {out}") from None
+
+
+def workspace(entity: str, project: str) -> Any:
+    """Loss by tokens and by seconds, the device, samples and a comparer, the runs grouped by regime and sorted by loss."""
+    try:
+        from wandb_workspaces.reports.v2.interface import BarPlot, LinePlot, MediaBrowser, RunComparer
+        from wandb_workspaces.workspaces import Config, Ordering, RunsetSettings, Section, Summary, Workspace
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed: pip install -e '.[dashboard]'") from None
+
+    def by(axis: str, metric: str, title: str) -> Any:
+        return LinePlot(title=title, x=axis, y=[metric], log_x=True, groupby_aggfunc="mean", groupby_rangefunc="minmax")
+
+    def bars(metric: str, title: str) -> Any:
+        return BarPlot(title=title, metrics=[metric], groupby_aggfunc="mean", groupby_rangefunc="minmax")
+
+    loss = [
+        by("tokens", "val/nll", "carried nll by tokens"),
+        by("seconds", "val/nll", "carried nll by seconds of training"),
+        by("tokens", "val/nll_reset", "nll with resets by tokens"),
+        by("tokens", "train/grad_norm", "gradient norm by tokens"),
+    ]
+    device = [
+        by("seconds", "device/utilisation", "share of the matrix rate"),
+        by("seconds", "device/data_wait", "share of the time waiting for data"),
+        bars("tokens_per_second", "tokens per second"),
+        bars("peak_memory_bytes", "peak memory in bytes"),
+    ]
+    return Workspace(
+        entity=entity,
+        project=project,
+        name="regimes",
+        sections=[
+            Section("Loss", panels=loss, is_open=True),
+            Section("Device", panels=device, is_open=True),
+            Section("Samples", panels=[MediaBrowser(title="samples", media_keys=["samples", "curve"])], is_open=True),
+            Section("Differences", panels=[RunComparer(diff_only="split")], is_open=True),
+        ],
+        runset_settings=RunsetSettings(
+            groupby=[Config("regime.name")],
+            order=[Ordering(Summary("val/nll"))],
+            pinned_columns=[
+                f"summary:{key}" for key in ("val/nll", "val/nll_reset", "tokens_per_second", "device/utilisation")
+            ],
+        ),
+    )

@@ -1,0 +1,62 @@
+"""The embedded corpus: the source text of the running Python's own standard library."""
+
+import hashlib
+import platform
+import sysconfig
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from throughline.data.corpus import Corpus
+from throughline.data.sources import Source
+from throughline.data.vocab import Vocab
+from throughline.plumbing.errors import UserError
+from throughline.settings import STRICT, PositiveInt
+
+LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idlelib", "lib2to3", "turtledemo"}
+"""Folders that not every installation has, or that hold data rather than source text."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class StandardLibrary(Source):
+    """The files of the standard library, modules before packages and each by name, up to `max_bytes`; a file is a sequence.
+
+    Every tenth file is validated on. Bytes that are not UTF-8 leave a file out.
+    """
+
+    max_bytes: PositiveInt = 4_000_000
+
+    def read(self, vocab: Vocab | None = None) -> Corpus:
+        root = Path(sysconfig.get_paths()["stdlib"])
+        files, size, digest = [], 0, hashlib.sha256()
+        for path in _files(root):
+            content = path.read_bytes()
+            if size + len(content) > self.max_bytes:
+                break
+            try:
+                text = content.decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            if text:
+                files.append(text)
+                size += len(content)
+                digest.update(content)
+        if len(files) < 10:
+            raise UserError(
+                f"data.max_bytes={self.max_bytes}: only {len(files)} files of {root} fit, 10 are needed to set one aside; "
+                "give more bytes, or train on a file with data=text data.path=FILE"
+            )
+        train = [text for i, text in enumerate(files) if i % 10 != 9]
+        origin = {
+            "source": f"standard library of Python {platform.python_version()}",
+            "python": platform.python_version(),
+            "files": len(files),
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+        }
+        return Corpus.of(train, files[9::10], origin, vocab)
+
+
+def _files(root: Path) -> list[Path]:
+    paths = [path for path in root.rglob("*.py") if not LEFT_OUT & set(path.relative_to(root).parts)]
+    return sorted(paths, key=lambda path: (len(path.relative_to(root).parts) > 1, path.relative_to(root).as_posix()))

@@ -1,0 +1,185 @@
+"""Writes a comparison down: a page that needs nothing but itself, the same in Markdown, pictures, and a tidy table."""
+
+import csv
+import html
+import io
+import os
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+
+from throughline.config import CompareConfig
+from throughline.plumbing import atomic
+from throughline.plumbing.errors import UserError
+from throughline.plumbing.startup import quieten
+from throughline.results.answers import SEEDS_NEEDED, answers
+from throughline.results.charts import COLOURS, Chart, charts, for_plotly, pictures
+from throughline.results.comparison import ABLATION, FIGURES, Comparison, Member, read
+from throughline.runs.tracking import log_comparison
+
+
+def compare(config: CompareConfig) -> None:
+    """Compare the runs under the configured folders, and leave the report in `out`.
+
+    Raises:
+        UserError: there is nothing to compare, or the folder cannot be written.
+    """
+    quieten()
+    comparison = read(config.folders)
+    folder = Path(config.folders[0]) / "comparison" if config.out is None else Path(config.out)
+    drawn, table = charts(comparison), tidy(comparison)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = pictures(drawn, folder)
+        page = told(comparison, drawn, files)
+        atomic.write(
+            {
+                folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **page).encode(),
+                folder / "report.md": _rendered("report.md.jinja", **page).encode(),
+                folder / "runs.csv": _csv(table).encode(),
+            }
+        )
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; give out=FOLDER") from None
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(_headline(comparison))
+    for line in [*comparison.cautions, *(f"{run.folder}: {run.fault}" for run in comparison.runs if run.fault)]:
+        console.print(line)
+    if config.logger.name == "wandb":
+        groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
+        logger = replace(config.logger, group=config.logger.group or (groups.pop() if len(groups) == 1 else None))
+        every = [file for of_chart in files.values() for file in of_chart]
+        log_comparison(logger, config.output_root, folder, table, every, console)
+    console.print(f"the comparison lies in {folder / 'report.html'}")
+
+
+def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
+    """Everything that the page says, as plain values."""
+    parent = os.path.commonpath([run.folder.parent for run in comparison.runs])
+    return {
+        "comparison": comparison,
+        "headline": _headline(comparison),
+        "columns": FIGURES,
+        "table": [_row(comparison, member) for member in comparison.members],
+        "answers": answers(comparison),
+        "seeds_needed": SEEDS_NEEDED,
+        "charts": [
+            {"chart": chart, "views": chart.views, "files": [file.name for file in files[chart.key]]} for chart in drawn
+        ],
+        "specs": [
+            {
+                "key": chart.key,
+                "of_members": chart.of_members,
+                "bars": chart.views[0].bars,
+                "view": 0,
+                "views": [for_plotly(view) for view in chart.views],
+            }
+            for chart in drawn
+        ],
+        "colours": {member.label: COLOURS[rank % len(COLOURS)] for rank, member in enumerate(comparison.finished)},
+        "passages": [(member.label, member.finished[0]) for member in comparison.finished],
+        "differences": comparison.differences(),
+        "parent": os.path.relpath(parent),
+        "runs": [
+            {
+                "folder": os.path.relpath(run.folder, parent),
+                "member": member.label,
+                "seed": run.seed,
+                "state": run.fault or "finished",
+                "command": shlex.join(["python", "src/train.py", *run.overrides]),
+            }
+            for member in comparison.members
+            for run in member.runs
+        ],
+        "first": comparison.finished[0].finished[0].summary,
+    }
+
+
+def _headline(comparison: Comparison) -> str:
+    best, *others = [member for member in comparison.finished if member.regime != ABLATION] or comparison.finished
+    budget = f"after {comparison.budget} each" if comparison.budget else "after budgets that differ"
+    if not others:
+        return (
+            f"{best.label} ended with a carried nll of {best.nll.mean:.3f}, {budget}; there is nothing to compare it with."
+        )
+    tied = [member.label for member in others if member.nll.low <= best.nll.high]
+    if tied:
+        return (
+            f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats a token, by its seeds not to be "
+            f"told from {', '.join(tied)}."
+        )
+    gap = others[0].nll.mean - best.nll.mean
+    return (
+        f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats a token, {gap:.3f} less than "
+        f"{others[0].label}."
+    )
+
+
+def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
+    """A member in the table: a cell a figure, each with the mean, the range over the seeds, and whether it is the best."""
+    cells = []
+    for figure in FIGURES:
+        spread = member.figure(figure.key)
+        if spread is None:
+            cells.append({"mean": "not known", "seeds": "", "best": False})
+        else:
+            seeds = f"{figure.show(spread.low)}–{figure.show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
+            cells.append({"mean": figure.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(figure)})
+    seeds = f"seed{'s' * (len(member.finished) > 1)} {', '.join(str(run.seed) for run in member.finished)}"
+    return {
+        "label": member.label,
+        "seeds": [seeds] if member.finished else [],
+        "faults": [f"seed {run.seed} {run.fault}" for run in member.faults],
+        "cells": cells if member.finished else [],
+    }
+
+
+def tidy(comparison: Comparison) -> list[list[Any]]:
+    """A row a run, below their head: what it is, how it ended, its figures if it is finished, and what it was told."""
+    keys, differing = [figure.key for figure in FIGURES], list(comparison.differences())
+    rows: list[list[Any]] = [["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing]]
+    for member in comparison.members:
+        for run in member.runs:
+            what = [os.path.relpath(run.folder), member.label, run.regime, str(run.seed), run.fault or "finished"]
+            figures = [run.summary.get("tokens"), run.summary.get("seconds"), *(run.figures.get(key) for key in keys)]
+            rows.append([*what, *figures, *(str(run.settings.get(key, "")) for key in differing)])
+    return rows
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    source: str = get_plotlyjs()
+    return source
+
+
+def _rendered(template: str, **values: Any) -> str:
+    """A template with everything in it escaped: what the runs say may come from anywhere."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = _cell
+    return environment.get_template(template).render(**values)
+
+
+def _cell(text: Any) -> Markup:
+    """Text in one line of Markdown, none of it taken for Markdown or HTML."""
+    line = " ".join(str(text).split())
+    for mark in "\\`*_[]|~#":
+        line = line.replace(mark, f"\\{mark}")
+    return Markup(html.escape(line, quote=False))

@@ -1,0 +1,86 @@
+"""Feeds a regime's batches to the Trainer, in the regime's own order."""
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader
+
+from throughline.batches.batch import Batch, Batches
+from throughline.config import Evaluation
+from throughline.data.corpus import Corpus
+from throughline.evaluation.protocol import loaders
+from throughline.regimes import Regime
+
+
+class StreamDataModule(LightningDataModule):
+    """Batches of a regime for training, and the passes of the one protocol for validation.
+
+    It knows its place, `epoch` and `batch`: how many batches of which epoch are done. That place is saved with a
+    checkpoint, and a loader always begins there; Lightning's own counts are not used.
+
+    The Trainer needs `reload_dataloaders_every_n_epochs=1`, since each epoch has a plan of its own, and
+    `use_distributed_sampler=False`, since Lightning would otherwise shuffle batches whose order is the point.
+    """
+
+    def __init__(self, corpus: Corpus, regime: Regime, evaluation: Evaluation, seed: int, num_workers: int = 0) -> None:
+        super().__init__()
+        self.corpus = corpus
+        self.regime = regime
+        self.evaluation = evaluation
+        self.seed = seed
+        self.num_workers = num_workers
+        self.epoch, self.batch = 0, 0
+        self.newest = 0, 0
+        """Epoch and batch of the newest one done, as people count."""
+        self._plan = regime.plan(corpus.train, seed, epoch=0)
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs are done, the part of the present one included."""
+        return self.epoch + self.batch / len(self._plan)
+
+    def completes(self, batches: int) -> bool:
+        """Whether the batch in progress is the last of so many in a row, or of the epoch."""
+        return (self.batch + 1) % batches == 0 or self.batch + 1 == len(self._plan)
+
+    def advance(self) -> None:
+        """A batch is done: the place in the line moves on."""
+        self.newest = self.epoch + 1, self.batch + 1
+        self.batch += 1
+        if self.batch == len(self._plan):
+            self._go_to(self.epoch + 1, 0)
+
+    def _go_to(self, epoch: int, batch: int) -> None:
+        self.epoch, self.batch = epoch, batch
+        self._plan = self.regime.plan(self.corpus.train, self.seed, epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._go_to(state_dict["epoch"], state_dict["batch"])
+
+    def train_dataloader(self) -> Batches | DataLoader[Batch]:
+        assert self.trainer is not None
+        ahead = range(self.batch, len(self._plan))  # from wherever training has come to
+        batches = Batches(self._plan, self.corpus.train, ahead, self.trainer.global_rank, self.trainer.world_size)
+        pinned = self.trainer.strategy.root_device.type == "cuda"
+        if not (pinned or self.num_workers):
+            return batches  # already whole and in order: a loader would only count them
+        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning looks through a batch for what can be moved, which takes longer than to see that nothing must be.
+        if batch.inputs.device == device:
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
+
+    def val_dataloader(self) -> list[Batches]:
+        assert self.trainer is not None
+        return loaders(self.corpus.val, self.evaluation, False, self.trainer.global_rank, self.trainer.world_size)
+
+
+def place(trainer: Trainer) -> StreamDataModule:
+    """The data module of a trainer, which knows how many batches of which epoch are done."""
+    datamodule: StreamDataModule = trainer.datamodule  # type: ignore[attr-defined]  # lightning adds the property
+    return datamodule

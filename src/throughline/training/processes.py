@@ -1,0 +1,127 @@
+"""One run in several processes: each reads a contiguous share of the rows of every batch, and all act as one."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from torch import Tensor
+
+from throughline.plumbing.errors import UserError
+
+
+def share(rows: int, rank: int, world_size: int) -> slice:
+    """Which of `rows` rows belong to process `rank`."""
+    return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
+
+
+def agreed(value: float, device: torch.device) -> float:
+    """The largest `value` of any process: what is decided by it is decided alike everywhere."""
+    if not dist.is_initialized():
+        return value
+    largest = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest.item()
+
+
+def gathered(rows: Tensor, dim: int = 0) -> Tensor:
+    """The rows of all processes, in order."""
+    if not dist.is_initialized():
+        return rows
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, rows.cpu())
+    return torch.cat(parts, dim)
+
+
+@contextmanager
+def together(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[None]:
+    """While the body runs here as the first of `processes`, each other one runs `target(*args)`.
+
+    They are started by us and not by Lightning, whose launcher starts the command again: a whole sweep, in a sweep.
+
+    Raises:
+        UserError: another process ended before its time.
+    """
+    if processes == 1:
+        yield
+        return
+    port, context = find_free_network_port(), multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=_other, args=(rank, port, processes, target, args), name=f"process {rank + 1}")
+        for rank in range(1, processes)
+    ]
+    with _place(0, port, processes):
+        try:
+            for process in others:
+                process.start()
+            yield
+            for process in others:
+                process.join()
+        except BaseException as error:
+            if isinstance(error, RuntimeError):  # a connection that broke, perhaps since the process behind it did
+                for process in others:
+                    process.join(timeout=2)
+            broken = [process for process in others if process.exitcode]
+            for process in others:
+                if process.pid is not None:
+                    process.kill()
+            if broken and isinstance(error, RuntimeError):
+                told = ", ".join(f"{p.name} of {processes} ended with {_status(p.exitcode)}" for p in broken)
+                raise UserError(f"{told}; resume=auto goes on from the last checkpoint") from error
+            raise
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+def _status(exitcode: int | None) -> str:
+    return signal.Signals(-exitcode).name if exitcode is not None and exitcode < 0 else f"status {exitcode}"
+
+
+def _other(rank: int, port: int, processes: int, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    first = multiprocessing.parent_process()
+    with _place(rank, port, processes):
+        try:
+            target(*args)
+        except UserError:
+            sys.exit(2)  # the first process says it
+        except RuntimeError:
+            if first is None or first.is_alive():
+                raise
+            sys.exit(1)  # killed, and with it the connection
+
+
+@contextmanager
+def _place(rank: int, port: int, processes: int) -> Iterator[None]:
+    """Tell Lightning which process this is, by the variables that it reads, and share the processor's cores."""
+    variables = {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    before, threads = {key: os.environ.get(key) for key in variables}, torch.get_num_threads()
+    os.environ.update(variables)
+    torch.set_num_threads(max(1, threads // processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+def refuse_foreign_launcher() -> None:
+    """Refuse to be one of several processes that something else has started: each would take itself for the whole run.
+
+    Raises:
+        UserError: torchrun, or what works like it, started several.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: start one process and give trainer.devices=N; it starts the others"
+        )
