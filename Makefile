@@ -8,7 +8,7 @@ train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
 
 test: .venv/ready check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
@@ -34,10 +34,10 @@ audit: .venv/ready
 
 # QUICK=1 takes minutes instead of an hour and more; THROUGHLINE_DATA names the folder above tinyshakespeare/input.txt.
 bench: .venv/ready benchmarks/.venv/ready
-	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 
 scaling: .venv/ready
-	$(BIN)/python benchmarks/scaling.py $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.scaling $(if $(QUICK),--quick)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -1,4 +1,4 @@
-"""Measure everything and write RESULTS.md: python benchmarks/run.py [--quick] [--only bare keras ...].
+"""Measure everything and write RESULTS.md: python -m benchmarks.run [--quick] [--only bare keras ...].
 
 Each group of rows is kept in `outputs/benchmarks/` as soon as it is measured, so that groups can be measured one at a time;
 the file is written from all that lie there. Results of another machine are kept by renaming theirs to RESULTS-NAME.md.
@@ -10,15 +10,16 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-from environment import commit, machine, versions
-from losses import asker_loss, goal, transformer
-from programs import FULL, QUICK, Effort, needed
-from report import Row, draw, load, notes, save, table
-from shakespeare import PROJECT
-from speed import bare, keras, onestep, processes, utilisation
-from using import generation, memory, start
+from benchmarks.measurements.figures import Row
+from benchmarks.measurements.losses import asker_loss, goal, transformer
+from benchmarks.measurements.programs import FULL, QUICK, Effort, needed
+from benchmarks.measurements.speed import bare, keras, onestep, processes, utilisation
+from benchmarks.measurements.using import generation, memory, start
+from benchmarks.page.kept import save
+from benchmarks.page.results import write
+from benchmarks.page.table import table
+from benchmarks.peers.shakespeare import PROJECT
 
 GROUPS: dict[str, Callable[[Effort], list[Row]]] = {
     group.__name__: group
@@ -30,27 +31,6 @@ GROUPS: dict[str, Callable[[Effort], list[Row]]] = {
 """In the order of the table."""
 
 KEPT = PROJECT / "outputs" / "benchmarks"
-
-TEXT = """# Results
-
-From `make bench`; what is marked quick comes from `make bench QUICK=1`: few repeats, short runs.
-
-Machine: {machine}.
-{versions}.
-throughline at {commit}.
-{elsewhere}
-{table}
-![ratios](RESULTS.png)
-
-## How it is measured
-
-The peers work in turns, a slice of seconds each, in processes that stand still in between, and a ratio is taken between
-slices of one round (`benchmarks/duel.py` says why); where more than one landing is named, the processes were started anew
-for each. A figure is the median of all repeats. Its spread is from the least to the greatest landing, or repeat where there
-is one landing. All peers get the allocator tuning that throughline gives itself, and every program both cores.
-
-{notes}
-"""
 
 
 def measure(name: str, quick: bool) -> list[Row]:
@@ -67,19 +47,6 @@ def measure(name: str, quick: bool) -> list[Row]:
     return [replace(row, quick=quick) for row in rows]
 
 
-def write(folder: Path, kept: Path) -> None:
-    """RESULTS.md and its picture in `folder`, from the groups that were kept."""
-    files = {name: kept / f"{name}.json" for name in GROUPS}
-    absent = [Row(name, note="not run") for name, file in files.items() if not file.exists()]
-    rows = [row for file in files.values() if file.exists() for row in load(file)] + absent
-    texts = {"machine": machine(), "versions": versions(), "commit": commit(), "table": table(rows), "notes": notes(rows)}
-    texts["elsewhere"] = "".join(
-        f"On another machine: [{file.name}]({file.name}).\n" for file in sorted(folder.glob("RESULTS-*.md"))
-    )
-    (folder / "RESULTS.md").write_text(TEXT.format(**texts).rstrip() + "\n")
-    draw(rows, folder / "RESULTS.png")
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="minutes instead of an hour")
@@ -87,7 +54,7 @@ def main() -> None:
     arguments = options.parse_args()
     for name in arguments.only:
         save(measure(name, arguments.quick), KEPT / f"{name}.json")
-        write(PROJECT / "benchmarks", KEPT)
+        write(PROJECT / "benchmarks", KEPT, GROUPS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How speed, memory and learning scale: python benchmarks/scaling.py [--quick]. Writes SCALING.md and its picture.
+"""How speed, memory and learning scale: python -m benchmarks.scaling [--quick]. Writes SCALING.md and its picture.
 
 One setting at a time is moved away from the defaults. Every point is a whole run of `python src/train.py` for the same
 seconds of training, in a process of its own; all points are run in random order, and again in another for each repeat, since
@@ -19,11 +19,11 @@ from typing import Any
 
 from matplotlib.figure import Figure as Drawing
 
-from duel import Worker
-from environment import OURS, commit, environment, machine, versions
-from programs import QUICK, fast_precision, needed, peer, train_command
-from shakespeare import PROJECT, path
-from using import highest_mib
+from benchmarks.measurements.duel import Worker
+from benchmarks.measurements.environment import OURS, commit, environment, machine, versions
+from benchmarks.measurements.programs import QUICK, fast_precision, needed, peer, train_command
+from benchmarks.measurements.using import highest_mib
+from benchmarks.peers.shakespeare import PROJECT, path
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def run(axis: Axis, value: int, seconds: float, matmul: Worker) -> Point:
 
 def measure(seconds: float, repeats: int) -> dict[str, Curve]:
     curves: dict[str, Curve] = {axis.name: {} for axis in AXES}
-    with Worker([*peer(QUICK, "matmul.py", "--precision", fast_precision()), "--seconds", "0.5"]) as matmul:
+    with Worker([*peer(QUICK, "matmul", "--precision", fast_precision()), "--seconds", "0.5"]) as matmul:
         for repeat in range(repeats):
             points = [(axis, value) for axis in AXES for value in axis.values]
             random.Random(repeat).shuffle(points)

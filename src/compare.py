@@ -3,19 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from throughline.config import CompareConfig, load
+from throughline.commands.compare import Compare, compare
+from throughline.commands.compose import load
 from throughline.plumbing.errors import one_line_errors
-from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="compare")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
-    config = load(cfg, CompareConfig)
-    with large_imports():
-        from throughline.results.page import compare
-
-    compare(config)
+    compare(load(cfg, Compare))
 
 
 if __name__ == "__main__":

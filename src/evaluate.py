@@ -1,21 +1,17 @@
-"""Measure a checkpoint by both figures: python src/evaluate.py checkpoint=outputs/.../last.ckpt data=stdlib."""
+"""Measure a checkpoint: python src/evaluate.py checkpoint=outputs/.../last.ckpt data=stdlib."""
 
 import hydra
 from omegaconf import DictConfig
 
-from throughline.config import EvaluateConfig, load
+from throughline.commands.compose import load
+from throughline.commands.evaluate import Evaluate, evaluate
 from throughline.plumbing.errors import one_line_errors
-from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
-    config = load(cfg, EvaluateConfig)
-    with large_imports():
-        from throughline.evaluation.measure import report
-
-    report(config)
+    evaluate(load(cfg, Evaluate))
 
 
 if __name__ == "__main__":

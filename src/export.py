@@ -3,19 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from throughline.config import ExportConfig, load
+from throughline.commands.compose import load
+from throughline.commands.export import Export, export
 from throughline.plumbing.errors import one_line_errors
-from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="export")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
-    config = load(cfg, ExportConfig)
-    with large_imports():
-        from throughline.commands.export import export
-
-    export(config)
+    export(load(cfg, Export))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,15 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from throughline.config import GenerateConfig, load
+from throughline.commands.compose import load
+from throughline.commands.generate import Generate, generate
 from throughline.plumbing.errors import one_line_errors, verbatim
-from throughline.plumbing.startup import large_imports
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="generate")
 @one_line_errors()
 def main(cfg: DictConfig) -> None:
-    config = load(cfg, GenerateConfig)
-    with large_imports():
-        from throughline.model.generation import stream
-
-    stream(config)
+    generate(load(cfg, Generate))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from throughline.config import Model
-from throughline.data.corpus import Corpus, Line
-from throughline.model.generator import LSTMGenerator
+from helpers import fox, shared_data
+from throughline.data.corpus import Corpus
+from throughline.model.generator import Generator
+from throughline.model.settings import LSTM
 
 torch.set_num_threads(1)  # the tensors here are tiny, and threads that wait for each other cost more than they give
 os.environ.setdefault("WANDB_MODE", "offline")
-PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -20,36 +20,18 @@ def calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def model() -> LSTMGenerator:
+def model() -> Generator:
     """Two layers in float64, in evaluation mode."""
     torch.manual_seed(0)
-    sizes = Model(hidden_size=6, num_layers=2, embedding_size=5)
-    return LSTMGenerator(sizes, vocab_size=9).double().eval()
+    sizes = LSTM(hidden_size=6, num_layers=2, embedding_size=5)
+    return Generator(sizes, vocab_size=9).double().eval()
 
 
 @pytest.fixture
 def corpus() -> Corpus:
-    """About a thousand characters to train on and a hundred to validate on, with structure to learn."""
-    return Corpus.of(
-        ["the quick brown fox. " * 50],
-        ["the quick brown fox. " * 5],
-        {"source": "fox", "bytes": 1155, "sha256": "0" * 64},
-    )
-
-
-@pytest.fixture
-def line(corpus: Corpus) -> Line:
-    return corpus.train
+    return fox()
 
 
 @pytest.fixture
 def tinyshakespeare() -> Path:
     return shared_data("tinyshakespeare/input.txt")
-
-
-def shared_data(name: str) -> Path:
-    """A file of the data folder beside the checkout, or the one that THROUGHLINE_DATA names."""
-    folder = Path(os.environ.get("THROUGHLINE_DATA", PROJECT.parent / "shared" / "data"))
-    if not (folder / name).exists():
-        pytest.skip(f"{name} is not there: set THROUGHLINE_DATA to the folder that holds it")
-    return folder / name

@@ -13,11 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-PROJECT = Path(__file__).parents[1]
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+from helpers import PROJECT, resident_bytes
 
 
 def main(seconds: float) -> None:

@@ -8,32 +8,34 @@ import numpy as np
 import pytest
 import torch
 
-from bare import Generator, Loop
-from conftest import PROJECT
-from duel import Duel, Figure, Worker
-from matmul import LIBRARIES, product, step_shapes
-from report import Row, load, once, save, table
-from scaling import Point, enough
-from shakespeare import chunks, read
-from speed import SECOND_BIAS
-from test_training import column
-from test_training import run as train
-from throughline.config import Model
+from benchmarks import run
+from benchmarks.measurements.duel import Duel, Worker
+from benchmarks.measurements.figures import Figure, Row, once
+from benchmarks.measurements.speed import SECOND_BIAS
+from benchmarks.page import results
+from benchmarks.page.kept import load, save
+from benchmarks.page.table import table
+from benchmarks.peers import bare
+from benchmarks.peers.matmul import LIBRARIES, product, step_shapes
+from benchmarks.peers.shakespeare import chunks, read
+from benchmarks.peers.transformer import Transformer, learning_rate
+from benchmarks.scaling import Point, enough
+from helpers import column
+from helpers import run as train
 from throughline.data.sources.text import Text
-from throughline.model.generator import LSTMGenerator
-from throughline.training.utilisation import flops_less_per_chain, flops_per_position
-from transformer import Transformer, learning_rate
+from throughline.model.generator import Generator
+from throughline.model.settings import LSTM
 
-SIZES = Model(hidden_size=16, embedding_size=8)
+SIZES = LSTM(hidden_size=16, embedding_size=8)
 
 
 def test_the_text_is_read_as_the_product_reads_it(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("the quick brown fox. " * 20 + "jumps over")
     corpus = Text(str(tmp_path / "text.txt")).read()
     train_tokens, val_tokens, vocab_size = read(tmp_path / "text.txt")
-    np.testing.assert_array_equal(train_tokens, corpus.train.tokens)
-    np.testing.assert_array_equal(val_tokens, corpus.val.tokens)
-    assert vocab_size == len(corpus.vocab)
+    np.testing.assert_array_equal(train_tokens, corpus.train.steps)
+    np.testing.assert_array_equal(val_tokens, corpus.val.steps)
+    assert vocab_size == corpus.codec.size
     assert corpus.unknown == 5  # j, m, p, s and v, which the training split never shows
 
 
@@ -47,15 +49,16 @@ def test_the_bare_loop_is_the_product_without_the_product(tmp_path: Path) -> Non
     """Same weights, same text: the same loss at each step of two epochs."""
     (tmp_path / "text.txt").write_text("the quick brown fox. " * 46)  # 869 characters to train on: 4 x 217 targets
     corpus = Text(str(tmp_path / "text.txt")).read()
-    assert corpus.train.targets == 4 * 217
+    assert corpus.train.num_targets == 4 * 217
     torch.manual_seed(1)
-    weights = LSTMGenerator(SIZES, len(corpus.vocab)).state_dict()
+    ours = Generator(SIZES, corpus.codec.size).state_dict()
+    weights = {k.replace("reader.", "embedding.").replace("core.", "lstm."): value for k, value in ours.items()}
     streams = ["regime.streams=4", "regime.bptt=31", "trainer.precision=32-true", "trainer.log_every_n_steps=1"]
     train(corpus, tmp_path, *streams, "schedule=constant", "trainer.max_epochs=2")
 
-    model = Generator(len(corpus.vocab), SIZES.embedding_size, SIZES.hidden_size)
+    model = bare.Generator(corpus.codec.size, SIZES.embedding_size, SIZES.hidden_size)
     model.load_state_dict(weights)
-    loop = Loop(model, "32-true")
+    loop = bare.Loop(model, "32-true")
     inputs, targets = map(torch.from_numpy, chunks(read(tmp_path / "text.txt")[0], streams=4, bptt=31))
     losses = [float(loss) for _ in range(2) for loss in loop.epoch(inputs, targets)]
     assert len(losses) == 14
@@ -64,9 +67,9 @@ def test_the_bare_loop_is_the_product_without_the_product(tmp_path: Path) -> Non
 
 
 def test_the_models_have_as_many_parameters() -> None:
-    ours, bare = (sum(p.numel() for p in model.parameters()) for model in (LSTMGenerator(Model(), 66), Generator(66)))
-    assert ours == bare == 350_914
-    assert ours - SECOND_BIAS == 349_890  # what Keras counts, which `benchmarks/speed.py` checks at every run
+    ours, theirs = (sum(p.numel() for p in model.parameters()) for model in (Generator(LSTM(), 66), bare.Generator(66)))
+    assert ours == theirs == 350_914
+    assert ours - SECOND_BIAS == 349_890  # what Keras counts, which `benchmarks/measurements/speed.py` checks at every run
     assert 0.80e6 < sum(p.numel() for p in Transformer(66).parameters()) < 0.81e6  # nanoGPT prints 0.80M
 
 
@@ -77,7 +80,8 @@ def test_the_transformers_schedule() -> None:
 
 def test_the_products_of_a_step_are_all_that_is_counted() -> None:
     shapes = step_shapes(B=64, T=32, E=64, H=256, V=66)
-    counted = 64 * 32 * flops_per_position(Model(), 66) - 64 * flops_less_per_chain(Model())
+    operations = Generator(LSTM(), 66).operations()
+    counted = 64 * 32 * operations.per_position - 64 * operations.less_per_row
     assert sum(2 * m * k * n for m, k, n in shapes) == counted
     assert (shapes.count((64, 256, 1024)), shapes.count((64, 1024, 256))) == (32, 31)
 
@@ -94,7 +98,7 @@ def test_a_product_is_one(library: str) -> None:
 
 
 def test_a_worker_works_a_slice_at_each_line() -> None:
-    with Worker([sys.executable, str(PROJECT / "benchmarks" / "matmul.py"), "--size", "8", "--seconds", "0.001"]) as worker:
+    with Worker([sys.executable, "-m", "benchmarks.peers.matmul", "--size", "8", "--seconds", "0.001"]) as worker:
         for _ in range(2):
             slice_ = worker.slice()
             assert slice_["tokens"] % (2 * 8**3) == 0
@@ -133,13 +137,11 @@ def test_the_table(tmp_path: Path) -> None:
 
 
 def test_what_is_not_measured_has_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import run
-
     monkeypatch.setenv("THROUGHLINE_DATA", str(tmp_path))
     for name in run.GROUPS:
         save(run.measure(name, quick=True), tmp_path / f"{name}.json")
-    monkeypatch.setattr(run, "draw", lambda *_: None)
-    run.write(tmp_path, tmp_path)
+    monkeypatch.setattr(results, "draw", lambda *_: None)
+    results.write(tmp_path, tmp_path, run.GROUPS)
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("| not measured |") == len(run.GROUPS)
     assert json.dumps("set THROUGHLINE_DATA to the folder above it")[1:-1] in text

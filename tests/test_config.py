@@ -5,37 +5,80 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from conftest import PROJECT
-from throughline.config import (
-    Budget,
-    CompareConfig,
-    Config,
-    DashboardConfig,
-    EvaluateConfig,
-    ExportConfig,
-    GenerateConfig,
-    Schedule,
-    load,
-)
+from helpers import PROJECT, config
+from throughline.commands.compare import Compare
+from throughline.commands.dashboard import Dashboard
+from throughline.commands.evaluate import Evaluate
+from throughline.commands.export import Export
+from throughline.commands.generate import Generate
+from throughline.config import Budget, Schedule
+from throughline.data.codecs.bytes import Bytes
+from throughline.evaluation.readings.dynamic import Dynamic
 from throughline.plumbing.errors import UserError
 
-REQUIRED = {"text": ["data.path=x"], "shakespeare": ["data.path=x"], "events": ["data.path=x.csv"]}
-
-
-def config(*overrides: str, name: str = "train", cls: type[Any] = Config) -> Any:
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        return load(compose(name, overrides=list(overrides)), cls)
+REQUIRED = {"text": {"path": "x"}, "shakespeare": {"path": "x"}, "events": {"path": "x.csv"}}
+"""Values that a file leaves to the user."""
 
 
 def choices() -> list[tuple[str, str]]:
     files = (PROJECT / "conf").glob("*/*.yaml")
-    return sorted((file.parent.name, file.stem) for file in files if file.parent.name not in ("hydra", "experiment"))
+    return sorted(
+        (file.parent.name, file.stem)
+        for file in files
+        if file.parent.name not in ("hydra", "experiment") and file.stem != "auto"
+    )
 
 
-@pytest.mark.parametrize(("group", "choice"), choices())
-def test_every_choice_builds(group: str, choice: str) -> None:
-    assert getattr(config(f"{group}={choice}", *REQUIRED.get(choice, [])), group)
+def said(file: Path) -> dict[str, Any]:
+    """The values in a YAML file, over those in the files of its group that it builds on."""
+    values: Any = OmegaConf.to_container(OmegaConf.load(file))
+    bases = values.pop("defaults", [])
+    return {key: value for base in bases for key, value in said(file.with_stem(base)).items()} | values
+
+
+@pytest.mark.parametrize(("group", "choice"), [choice for choice in choices() if choice != ("codec", "auto")])
+def test_every_choice_builds_with_the_values_of_its_file(group: str, choice: str) -> None:
+    required = REQUIRED.get(choice, {})
+    built = config(f"{group}={choice}", *(f"{group}.{key}={value}" for key, value in required.items()))
+    settings, plain = getattr(built, group), built.to_plain()[group]
+    expected = said(PROJECT / "conf" / group / f"{choice}.yaml") | required
+    if group == "readings":  # several may be chosen, so each has its name around it
+        settings, plain, expected = settings[choice], plain[choice], expected[choice]
+    target = expected.pop("_target_", None)
+    assert target in (None, f"{type(settings).__module__}.{type(settings).__name__}")
+    assert expected or target
+    assert {key: plain[key] for key in expected} == expected
+    assert settings == type(settings)(**expected)  # what the file leaves out is as the class has it
+
+
+def test_the_codec_is_chosen_by_the_data_unless_it_is_given() -> None:
+    assert config().codec is config("codec=auto").codec is None
+    assert config("codec=auto").to_plain()["codec"] == {"name": "auto"}
+    assert config("codec=bytes").codec == Bytes()
+
+
+def test_several_readings_are_chosen_and_two_are_always_there() -> None:
+    assert [reading.name for reading in config().all_readings] == ["carried", "reset"]
+    for chosen in ("readings=dynamic", "readings=[carried,dynamic]", "readings=[dynamic,reset,carried]"):
+        assert [reading.name for reading in config(chosen).all_readings] == ["carried", "reset", "dynamic"]
+    assert config("readings=dynamic", "readings.dynamic.lr=0.5").readings == {"dynamic": Dynamic(lr=0.5)}
+
+
+def test_the_files_are_those_of_every_group() -> None:
+    assert {group for group, _ in choices()} == {
+        *("codec", "data", "evaluation", "head", "logger", "model", "optimizer", "readings", "regime", "schedule"),
+    }
+
+
+def test_a_run_is_told_what_its_file_says() -> None:
+    values: Any = OmegaConf.to_container(OmegaConf.load(PROJECT / "conf" / "train.yaml"))
+    groups = {next(iter(group)) for group in values.pop("defaults") if group != "_self_"}
+    plain = config().to_plain()
+    assert values.pop("output_root") == "${project:outputs}"
+    assert {key: plain[key] for key in values} == values
+    assert plain.keys() == {*values, *groups, "output_root"} - {"hydra", "experiment"}
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "regime").glob("*.yaml")), ids=lambda file: file.stem)
@@ -74,12 +117,12 @@ def test_the_defaults() -> None:
 
 
 def test_the_other_scripts() -> None:
-    assert config("checkpoint=x", name="evaluate", cls=EvaluateConfig).checkpoint == "x"
-    assert config("checkpoint=x", name="generate", cls=GenerateConfig).num_sequences == 1
-    assert config("checkpoint=x", name="export", cls=ExportConfig).onnx is True
-    assert config("runs=a", name="compare", cls=CompareConfig).folders == ["a"]
-    assert config("runs=[a,b]", name="compare", cls=CompareConfig).folders == ["a", "b"]
-    assert config(name="dashboard", cls=DashboardConfig).out == str(PROJECT / "outputs" / "workspace.json")
+    assert config("checkpoint=x", name="evaluate", cls=Evaluate).checkpoint == "x"
+    assert config("checkpoint=x", name="generate", cls=Generate).num_sequences == 1
+    assert config("checkpoint=x", name="export", cls=Export).onnx is True
+    assert config("runs=a", name="compare", cls=Compare).folders == ["a"]
+    assert config("runs=[a,b]", name="compare", cls=Compare).folders == ["a", "b"]
+    assert config(name="dashboard", cls=Dashboard).out == str(PROJECT / "outputs" / "workspace.json")
 
 
 def test_plain_is_plain() -> None:
@@ -105,18 +148,22 @@ def test_plain_is_plain() -> None:
         ("model.dropout=1", "model.dropout=1: input should be less than 1"),
         ("model.input=bytes", "model.input='bytes': input should be 'embedding' or 'onehot'"),
         ("+model.foo=1", "model.foo is no key of model: allowed are hidden_size, num_layers, input, "),
-        ("+foo=1", "foo is no key of the config: allowed are data, model, regime, "),
+        ("+foo=1", "foo is no key of the config: allowed are data, codec, model, head, regime, "),
         ("~regime.bptt", None),
-        ("~optimizer.lr", "optimizer.lr is required: give it as optimizer.lr=..."),
+        ("~optimizer.lr", None),
+        ("~regime", "regime is required: give it as regime=..."),
+        ("readings.carried=5", "readings.carried=5: give a group of keys"),
+        ("+readings.own._target_=os.system", "readings.own._target_='os.system': allowed are throughline.evaluation."),
+        ("optimizer=rmsprop optimizer.alpha=1", "optimizer.alpha=1: input should be less than 1"),
         ("data=text", "data.path is required: give it as data.path=..."),
         ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
-        ("regime._target_=os.system", "regime._target_='os.system': allowed are throughline.regimes.onestep.OneStep, "),
+        ("regime._target_=os.system", "regime._target_='os.system': allowed are throughline.regimes.onestep.Onestep, "),
         (
             "data._target_=throughline.regimes.stateful.Stateful",
             "data._target_='throughline.regimes.stateful.Stateful': ",
         ),
         ("regime=onestep regime.bptt=2", "regime.bptt=2: input should be 1"),
-        ("optimizer=sgd +optimizer.betas=[0.9,0.99]", "optimizer: betas is not an argument of SGD"),
+        ("optimizer=sgd +optimizer.betas=[0.9,0.99]", "optimizer.betas is no key of optimizer: allowed are lr, weight_"),
         ("trainer.val_checks=3 trainer.val_check_interval=4", "trainer: val_check_interval=4 and val_checks=3: give one"),
         ("budget=5", "budget=5: give a group of keys, for example budget.tokens=..."),
     ],

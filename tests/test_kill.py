@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT
+from helpers import PROJECT
 from throughline.runs.checkpoint import load_generator
 
 COMMAND = [
@@ -91,7 +91,7 @@ def test_a_stopped_sweep_fails_and_goes_on_where_it_was(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (143, ""), stdout
     assert len(list(tmp_path.rglob("last.ckpt"))) == 1, "the second member never began"
-    assert "resume: going on from" in ended(start(tmp_path, *sweep))
+    assert "resume: continuing from" in ended(start(tmp_path, *sweep))
     (folder,) = (tmp_path / "out" / "multirun").glob("*/*")
     summaries = {member.name: (member / "summary.json").read_bytes() for member in folder.iterdir() if member.is_dir()}
     assert summaries.keys() == {"0-lstm256-stateful-s1", "1-lstm256-stateful-s2"}

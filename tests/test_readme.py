@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 
-from conftest import PROJECT
+from helpers import PROJECT, masked
 from throughline.batches.batch import Batches
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Regime
-from throughline.regimes.onestep import OneStep
+from throughline.regimes.onestep import Onestep
 from throughline.regimes.padded import Padded
 from throughline.regimes.segments import Segments
 from throughline.regimes.stateful import Stateful
@@ -17,7 +17,7 @@ from throughline.regimes.windowed import Windowed
 TEXT = "to be or not."
 PICTURED: dict[str, Regime] = {
     "stateful": Stateful(streams=3, bptt=2),
-    "onestep": OneStep(updates=1),
+    "onestep": Onestep(updates=1),
     "segments": Segments(steps=2, batch_size=3),
     "windowed": Windowed(steps=2, stride=1, batch_size=3),
     "padded": Padded(batch_size=2),
@@ -35,16 +35,14 @@ def picture(regime: Regime) -> list[str]:
         columns.append(
             [
                 ("*" if reset else " ") + show(inputs) + ">" + show(targets)
-                for inputs, targets, reset in zip(
-                    batch.inputs.tolist(), batch.targets.tolist(), batch.reset.tolist(), strict=True
-                )
+                for inputs, targets, reset in zip(batch.inputs.tolist(), masked(batch), batch.reset.tolist(), strict=True)
             ]
         )
     return ["  ".join(rows).rstrip() for rows in zip(*columns, strict=True)]
 
 
-def show(ids: list[int]) -> str:
-    return "".join("_" if id <= 0 else chr(id).replace(" ", "·") for id in ids)
+def show(ids: list[int] | list[int | None]) -> str:
+    return "".join("_" if not id else chr(id).replace(" ", "·") for id in ids)
 
 
 def test_the_picture_of_the_regimes() -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PROJECT
-from throughline.plumbing.errors import one_line_errors
+from helpers import PROJECT
 
 
 def call(*arguments: str, cwd: Path, limit: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -295,11 +294,3 @@ def test_a_disk_without_room_is_one_line_and_older_checkpoints_stay(tmp_path: Pa
         f"error: {checkpoints}/best.ckpt: File too large; no checkpoint can be written, the older ones are as they were\n"
     )
     assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == before
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
-def test_a_write_without_room_anywhere_else_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit, one_line_errors(), Path("/dev/full").open("w") as file:
-        print("figures", file=file, flush=True)
-    assert exit.value.code == 2
-    assert capsys.readouterr().err == "error: writing failed: No space left on device; what was saved before is as it was\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from test_config import config
+from helpers import config
 from throughline.training.run import train
 
 pytestmark = pytest.mark.slow

@@ -24,12 +24,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from test_resume import REGIMES, weights_hash, without_times
-from test_training import run
-from throughline.data.corpus import Corpus
+from helpers import REGIMES, fox, run, weights_hash, without_times
 from throughline.runs import checkpoint
 from throughline.runs.resume import checkpoint_to_resume
-from throughline.training.callbacks import Checkpoints, Commit, Spending
+from throughline.training.commit import Commit
+from throughline.training.saving import Checkpoints
+from throughline.training.spending import Spending
 
 SEED, RUNS_EACH, FILE_KILLS = 1, 12, 240
 PHASES = ("starting", "training", "validating", "saving", "ending")
@@ -45,9 +45,7 @@ CASES = {
     ),
     "loader workers, now 0 and now 2": ("regime.streams=4", "regime.bptt=16", *BASE, "trainer.checkpoint_seconds=0.02"),
 }
-CORPUS = Corpus.of(
-    ["the quick brown fox. " * 50], ["the quick brown fox. " * 5], {"source": "fox", "bytes": 1155, "sha256": "0" * 64}
-)
+CORPUS = fox()
 phase = mmap.mmap(-1, 1)
 """What the life in progress is doing, as an index of `PHASES`; shared with it."""
 

@@ -1,13 +1,211 @@
-"""The kinds of value that settings may have, each with its range."""
+"""How settings are checked: the ranges that values may have, groups of keys, and the classes that `_target_` may name.
 
-from typing import Annotated
+The fields of a settings class are its only schema, and pydantic checks them. Nothing here imports torch, so a typo is
+answered at once.
 
-from pydantic import ConfigDict, Field
+An abstract settings class (a regime, a source, a core, ...) is chosen by `_target_`. Allowed are the subclasses that lie
+beside it in this package, and those in a user's own modules: Python files in the folders that `-cd` names. No other module
+is ever imported.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
+
+from throughline.plumbing.errors import UserError
 
 # Built when first used: a command uses few of the classes, and each takes milliseconds to build.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, defer_build=True)
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+T = TypeVar("T")
+
+
+def word(cls: type[Any] | str) -> str:
+    """The plain word for a settings class, as YAML files and checkpoints call it: `ShuffledCarry` is shuffled_carry."""
+    name = cls.rpartition(".")[2] if isinstance(cls, str) else cls.__name__
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def plain(settings: Any, key: str = "name") -> dict[str, Any]:
+    """Settings as dicts, lists, strings and numbers; under `key` stands the plain word for their class."""
+    return {key: word(type(settings)), **asdict(settings)}
+
+
+def from_plain(base: type[T], values: dict[str, Any], key: str = "name", where: str = "") -> T:
+    """The settings that `plain` was given.
+
+    Args:
+        where: what stands before the names of the keys in messages, for example "model.".
+
+    Raises:
+        UserError: no class that is known here has that word, or a value is not allowed.
+    """
+    values = dict(values)
+    name = values.pop(key, None)
+    known = {word(cls): cls for cls in [*targets(base).values(), *_loaded(base)]}
+    if not isinstance(name, str) or name not in known:
+        raise UserError(
+            f"{where}{key}={name!r}: allowed are {', '.join(sorted(known))}, or a class of your own that -cd and a YAML name"
+        )
+    return checked(known[name], values, where=where)
+
+
+def _loaded(base: type[T]) -> list[type[T]]:
+    """The classes of users' modules that a `_target_` has named in this process."""
+    return [cls for sub in base.__subclasses__() for cls in (sub, *_loaded(sub)) if not inspect.isabstract(cls)]
+
+
+def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), where: str = "") -> T:
+    """Build the settings class `cls` from plain values.
+
+    Args:
+        cls: a dataclass.
+        values: by the names of its fields; a field that is a settings class itself takes a dict.
+        folders: where users' own modules may lie.
+        where: what stands before the names of the keys in messages.
+
+    Raises:
+        UserError: one line for each key that is wrong: the key, its value, and what is allowed.
+    """
+    built, lines = dict(values), []
+    for f in fields(cls):  # type: ignore[arg-type]
+        if f.name not in values:
+            continue
+        try:
+            built[f.name] = _field(f.name, f.type, values[f.name], folders)
+        except UserError as error:
+            lines.append(str(error))
+    if not lines:
+        try:
+            return cls(**built)
+        except ValidationError as error:
+            lines = _lines(error, cls, where)
+    raise UserError("\n".join(lines))
+
+
+def _field(name: str, of: Any, value: Any, folders: Sequence[Path]) -> Any:
+    """The value of a field: a group where its type is a settings class, several by name where it is a dict of one."""
+    if value is None and type(None) in get_args(of):
+        return None
+    kinds = [
+        kind for kind in (*get_args(of), of) if inspect.isclass(kind) and (is_dataclass(kind) or inspect.isabstract(kind))
+    ]
+    if not kinds:
+        return value
+    if get_origin(of) is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{name}={value!r}: give groups of keys by name")
+        return {key: _group(f"{name}.{key}", kinds[0], values, folders) for key, values in value.items()}
+    return _group(name, kinds[0], value, folders)
+
+
+def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> Any:
+    """Build one group, whose class is `cls` or, where that is abstract, the subclass that `_target_` names."""
+    if not isinstance(values, dict):
+        example = f", for example {name}.{fields(cls)[0].name}=..." if is_dataclass(cls) and fields(cls) else ""
+        raise UserError(f"{name}={values!r}: give a group of keys{example}")
+    values = dict(values)
+    if inspect.isabstract(cls):
+        cls = _target(name, cls, values.pop("_target_", None), folders)
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        raise UserError("\n".join(_lines(error, cls, f"{name}."))) from None
+
+
+def _target(name: str, base: type[Any], target: Any, folders: Sequence[Path]) -> type[Any]:
+    """The class that `_target_` names: one of this package, or one of a user's own module."""
+    ours = targets(base)
+    if target in ours:
+        return ours[target]
+    module_name, _, class_name = str(target).rpartition(".")
+    module = _own_module(name, target, module_name, folders)
+    if module is None:
+        where = f"; or a class in a module in {', '.join(map(str, folders))}" if folders else ""
+        raise UserError(f"{name}._target_={target!r}: allowed are {', '.join(sorted(ours))}{where}")
+    cls = getattr(module, class_name, None)
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise UserError(
+            f"{name}._target_={target!r}: {module.__file__} has no such subclass of {base.__module__}.{base.__name__}"
+        )
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise UserError(f"{name}._target_={target!r}: {module.__file__}: the class has to define {lacking}")
+    if not is_pydantic_dataclass(cls) or "__pydantic_config__" not in vars(cls):
+        raise UserError(
+            f"{name}._target_={target!r}: its fields are not checked; put @dataclass(frozen=True, config=STRICT) before it, "
+            "from pydantic.dataclasses and throughline.settings"
+        )
+    return cls
+
+
+def _own_module(name: str, target: Any, module_name: str, folders: Sequence[Path]) -> ModuleType | None:
+    """A user's module, imported; None where no file of `folders` has that name, and then nothing is imported."""
+    parts = module_name.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    for folder in folders:
+        file = folder.joinpath(*parts)
+        if not (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
+            continue
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # last, so that no file there takes the place of a library's module
+        importlib.invalidate_caches()
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:  # whatever a user's module may raise
+            raise UserError(f"{name}._target_={target!r}: {file}: {type(error).__name__}: {error}") from error
+        if folder.resolve() not in Path(str(module.__file__)).resolve().parents:
+            raise UserError(f"{name}._target_={target!r}: a module {module_name} is there already; give yours another name")
+        return module
+    return None
+
+
+def targets(base: type[T]) -> dict[str, type[T]]:
+    """The classes of this package that `_target_` may name: the subclasses of `base` in its module, or in its folder."""
+    home = importlib.import_module(base.__module__)
+    files = pkgutil.iter_modules(home.__path__) if hasattr(home, "__path__") else ()
+    modules = [importlib.import_module(f"{home.__name__}.{file.name}") for file in files] or [home]
+    return {
+        f"{module.__name__}.{cls.__name__}": cls
+        for module in modules
+        for cls in vars(module).values()
+        if inspect.isclass(cls)
+        and issubclass(cls, base)
+        and cls.__module__ == module.__name__
+        and not inspect.isabstract(cls)
+    }
+
+
+def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
+    lines = []
+    for e in error.errors():
+        parts = map(str, e["loc"])
+        key = prefix + ".".join(part if part.isprintable() else repr(part) for part in parts)  # files may hold any key
+        if e["type"] == "unexpected_keyword_argument":
+            allowed = ", ".join(f.name for f in fields(cls)) or "none"
+            lines.append(f"{key} is no key of {prefix.rstrip('.') or 'the config'}: allowed are {allowed}")
+        elif e["type"] == "missing":
+            lines.append(f"{key} is required: give it as {key}=...")
+        elif e["type"] == "value_error":
+            lines.append(f"{key.rstrip('.')}: {e['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(f"{key}={e['input']!r}: {e['msg'][0].lower()}{e['msg'][1:]}")
+    return lines

@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from throughline.batches.batch import IGNORE_INDEX, Batches
-from throughline.config import _targets
-from throughline.data.corpus import Line
+from throughline.batches.batch import Batches
+from throughline.data.line import Line
 from throughline.regimes import Regime
-from throughline.regimes.onestep import OneStep
+from throughline.regimes.onestep import Onestep
 from throughline.regimes.padded import Padded
 from throughline.regimes.segments import Segments
 from throughline.regimes.shuffled_carry import ShuffledCarry
 from throughline.regimes.stateful import Stateful
 from throughline.regimes.windowed import Windowed
+from throughline.settings import targets
 
 sizes = st.integers(1, 9)
 REGIMES = {
     Stateful: st.builds(Stateful, streams=sizes, bptt=sizes, rotate=st.booleans()),
-    OneStep: st.builds(OneStep, updates=sizes, rotate=st.booleans()),
+    Onestep: st.builds(Onestep, updates=sizes, rotate=st.booleans()),
     Windowed: st.integers(1, 9).flatmap(
         lambda steps: st.builds(
             Windowed, steps=st.just(steps), stride=st.integers(1, steps), batch_size=sizes, loss=st.just("last")
@@ -42,7 +42,7 @@ def lines(draw: st.DrawFn) -> Line:
 
 
 def test_every_regime_is_tested_here() -> None:
-    assert set(_targets(Regime).values()) == set(REGIMES)
+    assert set(targets(Regime).values()) == set(REGIMES)
 
 
 @given(regimes, lines(), st.integers(0, 3), st.integers(0, 3))
@@ -51,13 +51,13 @@ def test_every_target_is_predicted_once(regime: Regime, line: Line, seed: int, e
     seen = []
     for k in range(len(batches)):
         batch = batches[k]
-        scored = batch.targets != IGNORE_INDEX
+        scored = batch.scored
         assert (batch.targets[scored] == batch.inputs[scored] + 1).all()  # the token after, also across a wrap
         assert batch.n_valid == scored.sum() > 0
         assert batch.inputs.shape == batch.targets.shape
         assert batch.reset.shape == batch.inputs.shape[:1]
         seen += batch.targets[scored].tolist()
-    assert sorted(seen) == list(range(2, len(line.tokens) + 1))
+    assert sorted(seen) == list(range(2, len(line.steps) + 1))
 
 
 @given(in_order, lines(), st.integers(0, 3))

@@ -1,7 +1,7 @@
 import numpy as np
 
 from throughline.batches.batch import Batches
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes.shuffled_carry import ShuffledCarry
 from throughline.regimes.stateful import Stateful
 

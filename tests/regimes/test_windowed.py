@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from throughline.batches.batch import IGNORE_INDEX, Batches
-from throughline.config import checked
-from throughline.data.corpus import Line
+from helpers import masked
+from throughline.batches.batch import Batches
+from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
 from throughline.regimes.windowed import Windowed, Windows
+from throughline.settings import checked
 
 LINE = Line.of([np.frombuffer(b"abcdef", dtype=np.uint8)])
 
@@ -17,8 +18,8 @@ def windows(regime: Windowed) -> list[tuple[str, str]]:
     for k in range(len(batches)):
         batch = batches[k]
         assert batch.reset.all()
-        for inputs, targets in zip(batch.inputs.tolist(), batch.targets.tolist(), strict=True):
-            shown = "".join("." if t == IGNORE_INDEX else chr(t) for t in targets)
+        for inputs, targets in zip(batch.inputs.tolist(), masked(batch), strict=True):
+            shown = "".join("." if t is None else chr(t) for t in targets)
             pairs.append(("".join(chr(i) for i in inputs if i), shown))
     return sorted(pairs, key=lambda pair: (pair[0][-1], pair))
 

@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from throughline.data.corpus import Line
-from throughline.data.vocab import UNKNOWN
+from throughline.data.codecs import UNKNOWN
+from throughline.data.line import Line
 from throughline.regimes import Cut, Plan
-from throughline.training.processes import share
-
-IGNORE_INDEX = -100
-"""Stands in `targets` where nothing is predicted; PyTorch's own default."""
 
 
 class Batch(NamedTuple):
@@ -22,45 +18,59 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: (B, T) token ids.
-        targets: (B, T) the token after each input, or `IGNORE_INDEX`.
+        targets: (B, T) the token after each input.
+        scored: (B, T) bool, the targets that are predicted; where it is False there is padding, or a target without loss.
         reset: (B,) bool, rows that start from zeros instead of the carried state.
         n_valid: how many targets are predicted; a plain number, so that counting never waits for a device.
     """
 
     inputs: Tensor
     targets: Tensor
+    scored: Tensor
     reset: Tensor
     n_valid: int
 
+    def to(self, device: torch.device) -> "Batch":
+        inputs, targets, scored, reset = (part.to(device, non_blocking=True) for part in self[:4])
+        return Batch(inputs, targets, scored, reset, self.n_valid)
+
 
 def read(cut: Cut, line: Line) -> Batch:
-    """Read the tokens of `cut`: every row as long as the longest, shorter ones padded with the unknown symbol."""
+    """Read the steps of `cut`: every row as long as the longest, shorter ones padded with the unknown symbol."""
     steps = int(cut.length.max())
     # Off the line there is only padding, which is replaced below.
     begin = cut.start + cut.length - steps if cut.pad_left else cut.start
-    column = np.arange(steps + 1)
-    tokens = line.tokens.take(begin[:, None] + column, mode="clip").astype(np.int64)  # B, T + 1
+    tokens = line.read(begin, steps + 1).astype(np.int64)  # B, T + 1
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     if (cut.scored < steps).any():
+        column = np.arange(steps)
         first = (steps - cut.length if cut.pad_left else np.zeros_like(cut.length))[:, None]
         last = first + cut.length[:, None]
-        unscored = last - cut.scored[:, None]
-        inputs = np.where((first <= column[:-1]) & (column[:-1] < last), inputs, UNKNOWN)
-        targets = np.where((unscored <= column[:-1]) & (column[:-1] < last), targets, IGNORE_INDEX)
+        there = (first <= column) & (column < last)
+        inputs, targets = np.where(there, inputs, UNKNOWN), np.where(there, targets, UNKNOWN)
+        scored = there & (last - cut.scored[:, None] <= column)
+    else:
+        scored = np.ones(targets.shape, dtype=bool)
     return Batch(
         torch.from_numpy(np.ascontiguousarray(inputs)),
         torch.from_numpy(np.ascontiguousarray(targets)),
+        torch.from_numpy(scored),
         torch.from_numpy(cut.reset),
         int(cut.scored.sum()),
     )
 
 
-def part(batch: Batch, rows: slice) -> Batch:
-    """Some rows of a batch, or where there are none one that predicts nothing; `n_valid` remains that of the whole."""
+def rows_of_rank(rows: int, rank: int, world_size: int) -> slice:
+    """Which of `rows` rows belong to process `rank`: a contiguous share, so a row never changes its process."""
+    return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """A slice of rows; an empty slice gives one row without targets. `n_valid` still counts the whole batch."""
     if rows.start == rows.stop:
-        nothing = torch.full_like(batch.targets[:1], IGNORE_INDEX)
-        return Batch(batch.inputs[:1], nothing, torch.ones_like(batch.reset[:1]), batch.n_valid)
-    return Batch(batch.inputs[rows], batch.targets[rows], batch.reset[rows], batch.n_valid)
+        nothing = torch.zeros_like(batch.scored[:1])
+        return Batch(batch.inputs[:1], batch.targets[:1], nothing, torch.ones_like(batch.reset[:1]), batch.n_valid)
+    return Batch(batch.inputs[rows], batch.targets[rows], batch.scored[rows], batch.reset[rows], batch.n_valid)
 
 
 class Batches(Dataset[Batch]):
@@ -92,4 +102,4 @@ class Batches(Dataset[Batch]):
         batch = read(self.plan[self.numbers[item]], self.line)
         if self.world_size == 1:
             return batch
-        return part(batch, share(len(batch.reset), self.rank, self.world_size))
+        return rows_of(batch, rows_of_rank(len(batch.reset), self.rank, self.world_size))

@@ -1,16 +1,27 @@
-"""The project's workspace in W&B: what to look at first, for whoever opens the project there."""
+"""`src/dashboard.py`: the project's workspace in W&B, what to look at first for whoever opens the project there."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from throughline.config import DashboardConfig
+from pydantic.dataclasses import dataclass
+
+from throughline.config import Logger
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
+from throughline.settings import STRICT
 
 
-def build(config: DashboardConfig) -> None:
+@dataclass(frozen=True, config=STRICT)
+class Dashboard:
+    entity: str | None
+    """None: the one that the key of W&B belongs to."""
+    logger: Logger
+    out: str
+
+
+def dashboard(settings: Dashboard) -> None:
     """Save the workspace at W&B where a key is configured, and describe it as JSON in `out` in any case.
 
     Raises:
@@ -18,8 +29,8 @@ def build(config: DashboardConfig) -> None:
     """
     import wandb
 
-    project, out = config.logger.project, Path(config.out)
-    view = workspace(config.entity or "", project)
+    project, out = settings.logger.project, Path(settings.out)
+    view = workspace(settings.entity or "", project)
     specification = view._to_model().spec.model_dump(by_alias=True, exclude_none=True)
     try:
         atomic.write({out: (json.dumps(specification, indent=2) + "\n").encode()})
@@ -34,7 +45,7 @@ def build(config: DashboardConfig) -> None:
                 f"command saves it in the project {project}, where it is chosen by its name, regimes"
             )
             return
-        view.entity = config.entity or wandb.Api().default_entity
+        view.entity = settings.entity or wandb.Api().default_entity
         print(f"W&B: {view.save().url}")
     except Exception as error:  # the library lets through whatever its transport raises
         raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; the workspace is in {out}") from None

@@ -1,42 +1,63 @@
-"""Writes a checkpoint as files for elsewhere: plain weights with their description, and a graph for ONNX runtimes."""
+"""`src/export.py`: a checkpoint as plain weights with their description, and as a graph for ONNX runtimes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from throughline.config import ExportConfig
-from throughline.model.generator import LSTMGenerator
+from pydantic.dataclasses import dataclass
+
+from throughline.model.settings import Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
-from throughline.runs import portable
-from throughline.runs.checkpoint import load_generator
+from throughline.plumbing.startup import large_imports
+from throughline.settings import STRICT, Positive
+
+if TYPE_CHECKING:
+    from throughline.model.generator import Generator
 
 
-def export(config: ExportConfig) -> None:
+@dataclass(frozen=True, config=STRICT)
+class Export:
+    checkpoint: str
+    output: str | None
+    """None: the folder of the checkpoint."""
+    onnx: bool
+    tolerance: Positive
+    """By how much the graph's logits may differ from PyTorch's."""
+    model: Model | None = None
+    """Needed only where the checkpoint's core is of a user's own module: the YAML that names it."""
+
+
+def export(settings: Export) -> None:
     """Write `model.safetensors`, `model.json` and, if asked for, `model.onnx`, and print what they are.
 
     Raises:
         UserError: the graph does not compute what the model does, or a file cannot be written; none is.
     """
-    model, vocab = load_generator(config.checkpoint)
-    weights, description = portable.pack(model, vocab)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    dtype = str(model.head.weight.dtype).removeprefix("torch.")
+    with large_imports():
+        from throughline.runs import portable
+        from throughline.runs.checkpoint import load_generator
+
+    generator, codec = load_generator(settings.checkpoint)
+    weights, description = portable.pack(generator, codec)
+    size = sum(parameter.numel() for parameter in generator.parameters())
+    dtype = str(generator.dtype).removeprefix("torch.")
     contents = {"model.safetensors": weights, "model.json": description.encode()}
-    told = {
+    said = {
         "model.safetensors": f"{size:,} weights in {dtype}",
-        "model.json": f"sizes, {len(vocab.symbols):,} symbols, checksum",
+        "model.json": f"sizes, {codec.size - 1:,} symbols, checksum",
     }
-    if config.onnx:
-        contents["model.onnx"], told["model.onnx"] = _graph(model, description, config.tolerance)
-    folder = Path(config.checkpoint).parent if config.output is None else Path(config.output)
+    if settings.onnx:
+        contents["model.onnx"], said["model.onnx"] = _graph(generator, description, settings.tolerance)
+    folder = Path(settings.checkpoint).parent if settings.output is None else Path(settings.output)
     try:
         atomic.write({folder / name: content for name, content in contents.items()})
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; nothing can be exported there, give output=FOLDER") from None
-    for name, what in told.items():
+    for name, what in said.items():
         print(f"{folder / name}: {what}")
 
 
-def _graph(model: LSTMGenerator, description: str, tolerance: float) -> tuple[bytes, str]:
+def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[bytes, str]:
     """The ONNX graph, compared with the model, and a line about it."""
     try:
         from throughline.runs import onnx_step
@@ -44,8 +65,8 @@ def _graph(model: LSTMGenerator, description: str, tolerance: float) -> tuple[by
         raise UserError(
             f"onnx=true needs {error.name}, which is not installed: pip install -e '.[export]', or give onnx=false"
         ) from None
-    graph = onnx_step.build(model, description)
-    difference = onnx_step.largest_difference(model, graph)
+    graph = onnx_step.build(generator, description)
+    difference = onnx_step.largest_difference(generator, graph)
     measured = f"its logits differ from PyTorch's by at most {difference:.1e} over {onnx_step.STEPS} carried steps"
     if not difference <= tolerance:  # nor when it is nan
         raise UserError(f"onnx: {measured}, more than tolerance={tolerance}; no file was written")

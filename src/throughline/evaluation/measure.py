@@ -1,25 +1,64 @@
-"""The exact figures of a model on a line, by the one protocol."""
+"""Measures a generator on a line: what readings say of it, as sums over all scored targets."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torchmetrics import SumMetric
 
-from throughline.batches.batch import IGNORE_INDEX, Batch
-from throughline.config import EvaluateConfig, Evaluation
-from throughline.data.corpus import Line
-from throughline.data.vocab import Vocab
-from throughline.evaluation.protocol import loaders
-from throughline.model.generator import LSTMGenerator
-from throughline.plumbing.startup import quieten
-from throughline.runs.checkpoint import load_generator
-from throughline.training.callbacks import Commit
-from throughline.training.learner import STAGES, Learner
+from throughline.batches.batch import Batch, Batches
+from throughline.batches.carry import Carry
+from throughline.data.line import Line
+from throughline.evaluation.protocol import Evaluation
+from throughline.evaluation.readings import Reading, Scores
+from throughline.model.generator import Generator
+from throughline.model.heads import Head
 
 
-class ByPosition(Callback):
+class Meter(nn.Module):
+    """Adds up the scores of one reading, over all processes; means are over scored targets.
+
+    Sums, not torchmetrics' MeanMetric: that one drops nan, or with `nan_strategy="disable"` ignores the weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nll: Any = SumMetric(nan_strategy="disable")
+        self.targets: Any = SumMetric(nan_strategy="disable")
+        self.correct: Any = SumMetric(nan_strategy="disable")
+
+    def begin(self, device: torch.device) -> None:
+        """Forget everything, and count in float64 where the device has it."""
+        for metric in (self.nll, self.targets, self.correct):
+            metric.to(device)
+            metric.set_dtype(torch.float32 if device.type == "mps" else torch.float64)
+            metric.reset()
+        self.knows_correct = True
+
+    def update(self, scores: Scores, batch: Batch) -> None:
+        if not batch.n_valid:  # a batch may be warm-up only
+            return
+        self.nll.update(scores.nll.sum())
+        self.targets.update(batch.scored.sum())
+        if scores.correct is None:
+            self.knows_correct = False
+        else:
+            self.correct.update(scores.correct.sum())
+
+    def compute(self, head: Head, suffix: str) -> dict[str, float]:
+        """The metrics by name, `val/nll` first; `suffix` is that of the reading."""
+        targets = float(self.targets.compute())
+        nll = float(self.nll.compute()) / targets
+        metrics = {"nll": nll, **head.metrics(nll)}
+        if self.knows_correct:
+            metrics["accuracy"] = float(self.correct.compute()) / targets
+        return {f"val/{name}{suffix}": value for name, value in metrics.items()}
+
+
+class ByPosition:
     """Adds up the nll of the pass with resets by position: how many tokens the model has read since it began from zeros.
 
     Attributes:
@@ -29,60 +68,62 @@ class ByPosition(Callback):
     def __init__(self, reset_every: int) -> None:
         self.nll_sum, self.targets = torch.zeros(2, reset_every, dtype=torch.float64)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if STAGES[dataloader_idx] == "val_reset":
-            steps = batch.targets.shape[1]
-            self.nll_sum[:steps] += outputs.cpu().double().sum(dim=0)
-            self.targets[:steps] += (batch.targets != IGNORE_INDEX).sum(dim=0).cpu()
+    def add(self, nll: Tensor, scored: Tensor) -> None:
+        steps = scored.shape[1]
+        self.nll_sum[:steps] += nll.cpu().double().sum(dim=0)
+        self.targets[:steps] += scored.sum(dim=0).cpu()
 
     def write(self, path: Path) -> None:
         with path.open("w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["position", "nll", "targets"])
-            for position, (nll, targets) in enumerate(
-                zip(self.nll_sum.tolist(), self.targets.tolist(), strict=True), start=1
-            ):
+            for position, (nll, targets) in enumerate(zip(self.nll_sum.tolist(), self.targets.tolist(), strict=True), 1):
                 if targets:
                     rows.writerow([position, nll / targets, int(targets)])
 
 
-def evaluate(
-    model: LSTMGenerator,
-    vocab: Vocab,
+def measure(
+    generator: Generator,
     line: Line,
-    settings: Evaluation,
-    accelerator: str = "auto",
+    readings: Iterable[Reading],
+    evaluation: Evaluation = Evaluation(),  # noqa: B008  # frozen
+    device: torch.device | None = None,
     by_position: ByPosition | None = None,
 ) -> dict[str, float]:
-    """The exact figures: one carried pass in one row, and one with resets, in the precision of the weights."""
-    quieten()
-    learner = Learner(model, vocab)
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision="64-true" if model.head.weight.dtype.itemsize == 8 else "32-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Commit(), *([by_position] if by_position else [])],
-    )
-    trainer.validate(learner, loaders(line, settings, exact=True), verbose=False)
-    return learner.figures
+    """The exact metrics of a generator on a line, in the precision of its weights.
+
+    Args:
+        generator: is moved to the device, and otherwise left as it is.
+        line: the split.
+        readings: how it is read.
+        evaluation: what the readings have in common.
+        device: where; None is where the generator is.
+        by_position: is given the scores of the reading `reset`.
+    """
+    device = device or next(generator.parameters()).device
+    was_training = generator.training
+    generator.to(device).eval()
+    metrics: dict[str, float] = {}
+    for reading in readings:
+        meter, carry = Meter(), Carry()
+        meter.begin(device)
+        with torch.inference_mode(not reading.learns):
+            read = reading.begin(generator)
+            for batch in Batches(reading.plan(line, evaluation, exact=True), line):
+                batch = batch.to(device)
+                scores, state = reading.score(read, batch, carry.begin(reading.name, batch.reset))
+                carry.offer(reading.name, state)
+                carry.commit(reading.name)
+                meter.update(scores, batch)
+                if by_position is not None and reading.name == "reset":
+                    by_position.add(scores.nll, batch.scored)
+        metrics |= meter.compute(generator.head, reading.suffix)
+    generator.train(was_training)
+    return metrics
 
 
-def report(config: EvaluateConfig) -> None:
-    """Print both figures of a checkpoint on the validation split of the configured data."""
-    model, vocab = load_generator(config.checkpoint)
-    corpus = config.data.read(vocab)
-    print(f"{corpus.fingerprint['source']}: {corpus.val.targets:,} targets, {corpus.unknown:,} of them unknown symbols")
-    for key, value in evaluate(model, vocab, corpus.val, config.evaluation).items():
-        print(f"{key} {value:.6f}")
+def best_device() -> torch.device:
+    """A GPU if there is one that PyTorch can use, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

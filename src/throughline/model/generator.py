@@ -1,61 +1,81 @@
-"""The LSTM generator: tokens in, logits for the next token out; the state is an argument and a result, never kept."""
+"""The generator: tokens in, a prediction of the next token out; the state is an argument and a result, never kept."""
 
+import torch
 from torch import Tensor, nn
 
-from throughline.config import Model
-from throughline.model.cores.onehot_lstm import OneHotLSTM
+from throughline.batches.carry import State
+from throughline.model.cores import Core, Operations
+from throughline.model.heads import Head
+from throughline.model.settings import Categorical, Model
+from throughline.model.settings import Head as HeadSettings
+from throughline.model.steps import AutogradToken, SingleToken, Stepper, TorchStepper
 
-State = tuple[Tensor, Tensor]
-"""`(h, c)`, each (L, B, H): all that the network remembers."""
 
-
-class LSTMGenerator(nn.Module):
-    """Embedding or one-hot input, LSTM, linear head; holds weights only.
+class Generator(nn.Module):
+    """A reader, a core, and a head; holds weights only.
 
     Args:
-        sizes: as configured.
+        settings: the core and its sizes.
         vocab_size: V.
+        head: the kind of head.
     """
 
-    def __init__(self, sizes: Model, vocab_size: int) -> None:
+    def __init__(self, settings: Model, vocab_size: int, head: HeadSettings = Categorical()) -> None:  # noqa: B008  # frozen
         super().__init__()
-        self.sizes = sizes
+        self.settings = settings
+        self.head_settings = head
         self.vocab_size = vocab_size
-        H, L, dropout = sizes.hidden_size, sizes.num_layers, sizes.dropout if sizes.num_layers > 1 else 0.0  # noqa: N806
-        self.embedding: nn.Embedding | None = None
-        self.lstm: nn.LSTM
-        if sizes.input == "embedding":
-            self.embedding = nn.Embedding(vocab_size, sizes.embedding_size)
-            self.lstm = nn.LSTM(sizes.embedding_size, H, L, dropout=dropout)
+        self.reader: nn.Module
+        self.core: Core
+        if settings.input == "embedding":
+            self.reader = nn.Embedding(vocab_size, settings.embedding_size)
+            self.core = settings.build(settings.embedding_size)
         else:
-            self.lstm = OneHotLSTM(vocab_size, H, L, dropout)
-        self.dropout = nn.Dropout(sizes.dropout)
-        self.head = nn.Linear(sizes.hidden_size, vocab_size)
-        if sizes.tie_weights and self.embedding is not None:
-            self.head.weight = self.embedding.weight
-        self._open_forget_gates()
-
-    def _open_forget_gates(self) -> None:
-        """Start with `forget_bias` in the forget gates; 1 lets memory last before anything is learned (Jozefowicz 2015)."""
-        H = self.sizes.hidden_size  # noqa: N806
-        for layer in range(self.sizes.num_layers):
-            bias_ih, bias_hh = getattr(self.lstm, f"bias_ih_l{layer}"), getattr(self.lstm, f"bias_hh_l{layer}")
-            nn.init.constant_(bias_ih.data[H : 2 * H], self.sizes.forget_bias)
-            nn.init.zeros_(bias_hh.data[H : 2 * H])
+            self.reader, self.core = settings.build_onehot(vocab_size)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head: Head = head.build(settings.hidden_size, vocab_size)
+        if settings.tie_weights:
+            self.head.weight = self.reader.weight
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Read tokens and say what comes next.
+        """Read tokens and predict the next ones.
 
         Args:
             inputs: (B, T) token ids.
-            state: where the rows go on from; None is zeros.
+            state: where the rows continue from; None is zeros.
 
         Returns:
-            Logits (B, T, V), of which a step lies together in memory, and the state after the last step.
+            Predictions (B, T, P), of which a step lies together in memory, and the state after the last step.
         """
         # Time comes first inside, as oneDNN and cuDNN have it; the other way round they copy what they read and write.
-        steps = inputs.t()  # T, B
-        x = steps if self.embedding is None else self.embedding(steps)  # T, B (, E)
-        output, state = self.lstm(x, state)  # T, B, H
-        logits: Tensor = self.head(self.dropout(output))  # T, B, V
-        return logits.transpose(0, 1), state
+        output, state = self.core(self.reader(inputs.t()), state)  # T, B, H
+        predicted: Tensor = self.head(self.dropout(output))  # T, B, P
+        return predicted.transpose(0, 1), state
+
+    def score(self, inputs: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """Read tokens and score the targets (B, T) by the predictions.
+
+        Returns:
+            The nll (B, T) of every target in nats, the predictions (B, T, P), and the state after the last step.
+        """
+        predicted, state = self(inputs, state)
+        nll = self.head.nll(predicted.transpose(0, 1), targets.t())  # T, B: as the predictions lie in memory
+        return nll.t(), predicted, state
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
+    def operations(self) -> Operations:
+        """Floating-point operations of training; looking a row up takes none, nor does multiplying by one-hot zeros."""
+        core = self.core.operations(self.settings.embedding_size if self.settings.input == "embedding" else 0)
+        return core._replace(per_position=core.per_position + self.head.operations())
+
+    def stepper(self, state: State, rows: int) -> Stepper:
+        """The generator one step at a time, `rows` sequences that continue from the state of one row."""
+        return self.core.stepper(self.reader, self.head, state, rows) or TorchStepper(self, state, rows)
+
+    def single_token(self) -> SingleToken:
+        """The generator one token at a time, with the gradients of that token alone."""
+        return self.core.single_token(self.reader, self.head, self.settings.dropout) or AutogradToken(self)

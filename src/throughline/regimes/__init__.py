@@ -1,7 +1,7 @@
-"""A regime is only a way to cut a line of tokens into batches: one file a regime.
+"""A regime is only a way to cut a line into batches: one file per regime.
 
-A new regime is one file here, one YAML in `conf/regime`, one test. It imports no torch: it answers with positions, and
-`throughline.batches.batch` reads the tokens that lie there.
+A new regime is one file here, one YAML in `conf/regime`, one line in `tests/regimes/test_every_regime.py`. It imports no
+torch: it answers with positions, and `throughline.batches.batch` reads the steps that lie there.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +9,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
+from throughline.settings import word
 
 
 class Cut(NamedTuple):
@@ -56,7 +57,12 @@ class Regime(ABC):
 
     @property
     def name(self) -> str:
-        return type(self).__name__.lower()
+        return word(type(self))
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The most rows and steps that one update learns from, as reports show them."""
 
     @abstractmethod
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:

@@ -1,17 +1,17 @@
-"""One stream, one step, one update a token: memory goes forward with the state, and no gradient travels at all."""
+"""One stream, one step, one update per token: memory goes forward with the state, and no gradient travels at all."""
 
 from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Plan
 from throughline.regimes.stateful import Stateful
 from throughline.settings import STRICT, PositiveInt
 
 
 @dataclass(frozen=True, config=STRICT)
-class OneStep(Stateful):
+class Onestep(Stateful):
     """`Stateful` at its smallest, which is what feeding one time step per batch with kept state amounts to.
 
     `updates` of them, one after the other, are handed over as one batch, since handing over takes longer than an update.

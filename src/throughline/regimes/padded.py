@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Plan, Regime
 from throughline.regimes.segments import Pieces
 from throughline.settings import STRICT, PositiveInt
@@ -24,6 +24,10 @@ class Padded(Regime):
     max_length: PositiveInt = 256
     padding: Literal["pre", "post"] = "post"
     bucket: PositiveInt = 32
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.batch_size, self.max_length
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         edges = np.unique(np.concatenate([[0], line.ends, *self._cuts(line)]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass as plain_dataclass
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Regime
 from throughline.settings import STRICT, PositiveInt
 
@@ -17,10 +17,14 @@ class Segments(Regime):
     steps: PositiveInt = 32
     batch_size: PositiveInt = 64
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.batch_size, self.steps
+
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        start = np.arange(0, line.targets, self.steps)
+        start = np.arange(0, line.num_targets, self.steps)
         order = np.random.default_rng((seed, epoch)).permutation(len(start))
-        length = np.minimum(self.steps, line.targets - start)
+        length = np.minimum(self.steps, line.num_targets - start)
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return Pieces(start, length, batches)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass as plain_dataclass
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Cut, Plan
 from throughline.regimes.stateful import Stateful
 from throughline.settings import STRICT
@@ -17,10 +17,6 @@ from throughline.settings import STRICT
 @dataclass(frozen=True, config=STRICT)
 class ShuffledCarry(Stateful):
     """The batches of `Stateful`, each of them whole, in an order of their own each epoch; only the first one resets."""
-
-    @property
-    def name(self) -> str:
-        return "shuffled_carry"
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         ordered = super().plan(line, seed, epoch)

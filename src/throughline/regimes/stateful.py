@@ -14,7 +14,7 @@ from dataclasses import dataclass as plain_dataclass
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Regime
 from throughline.settings import STRICT, PositiveInt
 
@@ -32,16 +32,20 @@ class Stateful(Regime):
     bptt: PositiveInt = 32
     rotate: bool = False
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.streams, self.bptt
+
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        shift = int(np.random.default_rng((seed, epoch)).integers(line.targets)) if self.rotate else 0
-        edges = np.arange(self.streams + 1) * line.targets // self.streams
+        shift = int(np.random.default_rng((seed, epoch)).integers(line.num_targets)) if self.rotate else 0
+        edges = np.arange(self.streams + 1) * line.num_targets // self.streams
         start, length = shift + edges[:-1], np.diff(edges)
         # The column at which one of the streams passes the end of the line, where a batch has to begin.
-        passes = (start < line.targets) & (line.targets < start + length)
-        seam = int((line.targets - start)[passes][0]) if passes.any() else 0
+        passes = (start < line.num_targets) & (line.num_targets < start + length)
+        seam = int((line.num_targets - start)[passes][0]) if passes.any() else 0
         columns = np.arange(seam % self.bptt, length.max(), self.bptt)
         bounds = np.unique([0, *columns, length.max()])
-        return Chunks(line.targets, start, length, np.zeros_like(length), bounds)
+        return Chunks(line.num_targets, start, length, np.zeros_like(length), bounds)
 
 
 @plain_dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.corpus import Line
+from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Regime
 from throughline.settings import STRICT, PositiveInt
 
@@ -37,10 +37,14 @@ class Windowed(Regime):
         if self.stride > self.steps:
             raise ValueError(f"stride={self.stride} leaves targets out: allowed is at most steps={self.steps}")
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.batch_size, self.steps
+
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        windows = -(-line.targets // self.stride)
+        windows = -(-line.num_targets // self.stride)
         order = np.random.default_rng((seed, epoch)).permutation(np.arange(windows, dtype=np.min_scalar_type(windows)))
-        return Windows(line.targets, self.steps, self.stride, self.batch_size, self.loss == "all", order)
+        return Windows(line.num_targets, self.steps, self.stride, self.batch_size, self.loss == "all", order)
 
 
 @plain_dataclass(frozen=True)

@@ -2,20 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from throughline.results.comparison import ABLATION, Comparison, Member, Spread
 
 UNSUPPORTED = "These runs do not say."
 SEEDS_NEEDED = 3
-"""Of two members without any difference, every seed of one beats every seed of the other once in ten times."""
+"""With three seeds each, all seeds of one of two equal members beat all of the other once in ten times."""
 
 
 FEW_UPDATES = 100
-"""After so many a network has hardly begun, and what tells regimes apart has not."""
+"""A network that has made fewer updates has hardly begun to learn, so regimes are not compared by it."""
 
 
-BESIDES = ("model.", "optimizer.", "schedule.", "trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad")
+BESIDES = (
+    *("model.", "head.", "codec.", "optimizer.", "schedule."),
+    *("trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad"),
+)
 """Settings besides the regime that decide what is learned."""
 
 
@@ -41,8 +44,8 @@ def _carrying(comparison: Comparison) -> Answer:
         if ordered.shape == shuffled.shape
         else f"whose pieces are shuffled and read from zeros, in batches of another shape, {_shape(shuffled)}"
     )
-    verdict, told = _beside(comparison, ordered, shuffled, "Yes.", "No, not on these data.")
-    parts = [f"{_ended(comparison)} {_named(ordered)} {told} {_named(shuffled)}, {alike}."]
+    verdict, words = _verdict(comparison, ordered, shuffled, "Yes.", "No, not on these data.")
+    parts = [f"{_ended(comparison)} {_named(ordered)} {words} {_named(shuffled)}, {alike}."]
     young, old = _mean_by_position(ordered, 1, 8), _mean_by_position(ordered, 129, math.inf)
     if young and old:
         parts.append(
@@ -50,9 +53,9 @@ def _carrying(comparison: Comparison) -> Answer:
             f"those beyond the 128th; with the state carried through the whole split it pays {ordered.nll.mean:.3f}."
         )
     for ablation in _of(comparison, ABLATION)[:1]:
-        _, told = _beside(comparison, ablation, shuffled, "", "")
+        _, words = _verdict(comparison, ablation, shuffled, "", "")
         parts.append(
-            f"{_named(ablation)}, whose state is carried into shuffled batches, {told} {shuffled.label}, without any."
+            f"{_named(ablation)}, whose state is carried into shuffled batches, {words} {shuffled.label}, without any."
         )
     return Answer(question, verdict, " ".join(parts))
 
@@ -76,12 +79,14 @@ def _one_at_a_time(comparison: Comparison) -> Answer:
             f"{onestep.label} had read {tokens:,.0f} tokens at its end, and others had read more when they were first "
             "validated; experiment=regimes_tokens gives all of them as many tokens.",
         )
-    verdict, told = _beside(comparison, onestep, best, "Nothing else, here.", "Much of what each token could teach.", at)
+    verdict, words = _verdict(comparison, onestep, best, "Nothing else, here.", "Much of what each token could teach.", at)
     where = f"With {tokens:,.0f} tokens each," if alike else f"When each had read {tokens:,.0f} tokens,"
-    parts = [f"{where} {_named(onestep, at)} {told} {_named(best, at)}."]
+    parts = [f"{where} {_named(onestep, at)} {words} {_named(best, at)}."]
     for member in single[:1]:
-        _, told = _beside(comparison, member, onestep, "", "", at)
-        parts.append(f"Also one stream, but {member.shape[1]} steps at a time, {_named(member, at)} {told} {onestep.label}.")
+        _, words = _verdict(comparison, member, onestep, "", "", at)
+        parts.append(
+            f"Also one stream, but {member.shape[1]} steps per batch, {_named(member, at)} {words} {onestep.label}."
+        )
     if not alike:
         verdict = UNSUPPORTED
         parts.append(
@@ -94,7 +99,7 @@ def _one_at_a_time(comparison: Comparison) -> Answer:
         f"{norms[1]:.2f} for {best.label}."
     )
     slow, fast = (_mean(member, "tokens_per_second") for member in (onestep, best))
-    parts.append(f"The time: {slow:,.0f} tokens a second instead of {fast:,.0f}.")
+    parts.append(f"The time: {slow:,.0f} tokens per second instead of {fast:,.0f}.")
     return Answer(question, verdict, " ".join(parts))
 
 
@@ -104,7 +109,7 @@ def _busy(comparison: Comparison) -> Answer:
     if len(ladder) < 2:
         return _missing(question, comparison, "stateful", "stateful with other numbers of streams")
     few, many = ladder[0], ladder[-1]
-    slow, fast = ([run.figures["tokens_per_second"] for run in member.finished] for member in (few, many))
+    slow, fast = ([run.metrics["tokens_per_second"] for run in member.finished] for member in (few, many))
     verdict = UNSUPPORTED
     enough = min(map(_seeds, (few, many))) >= SEEDS_NEEDED
     if enough and max(slow) < min(fast):
@@ -114,9 +119,9 @@ def _busy(comparison: Comparison) -> Answer:
     rates = [f"{_mean(member, 'tokens_per_second'):,.0f}" for member in ladder]
     parts = [
         f"The same line in order, the state carried, read as {_and([str(m.shape[0]) for m in ladder])} streams side by "
-        f"side: {_and(rates)} tokens a second."
+        f"side: {_and(rates)} tokens per second."
     ]
-    low, high = few.figure("device/utilisation"), many.figure("device/utilisation")
+    low, high = few.metric("device/utilisation"), many.metric("device/utilisation")
     if low and high:
         parts.append(f"That is {low.mean:.1%} and {high.mean:.1%} of the device's matrix rate for the fewest and the most.")
     memory = [f"{_mean(member, 'peak_memory_bytes') / 2**20:,.0f} MiB" for member in (few, many)]
@@ -124,10 +129,10 @@ def _busy(comparison: Comparison) -> Answer:
     best = min(ladder, key=lambda member: member.nll.mean)
     parts.append(f"More streams leave fewer updates for as many tokens: of these, {_named(best)} came out lowest.")
     for member in _of(comparison, "windowed")[:1]:
-        positions = [run.summary.get("positions", 0) / run.summary["tokens"] for run in member.finished]
+        positions = [run.finished.positions / run.finished.tokens for run in member.finished]
         parts.append(
             f"Windows keep it busy, too, with {max(positions):,.0f} steps of the network for each token learned from: "
-            f"{member.label} trained on {_mean(member, 'tokens_per_second'):,.0f} tokens a second."
+            f"{member.label} trained on {_mean(member, 'tokens_per_second'):,.0f} tokens per second."
         )
     return Answer(question, verdict, " ".join(parts))
 
@@ -138,17 +143,17 @@ def _accepted(comparison: Comparison) -> Answer:
     rivals = [member for member in comparison.finished if member.regime not in ("stateful", ABLATION)]
     if not accepted or not rivals:
         return _missing(question, comparison, "stateful", "another regime")
-    verdict, told = _beside(comparison, accepted[0], rivals[0], "The one that wins here.", "One that does not win here.")
+    verdict, words = _verdict(comparison, accepted[0], rivals[0], "The one that wins here.", "One that does not win here.")
     parts = [
         "Truncated backpropagation through time over parallel contiguous streams: stateful.",
-        f"{_ended(comparison)} {_named(accepted[0])} {told} the best of the others, {_named(rivals[0])}.",
+        f"{_ended(comparison)} {_named(accepted[0])} {words} the best of the others, {_named(rivals[0])}.",
     ]
     ours, theirs = (
-        math.fsum(run.summary["seconds"] for run in m.finished) / len(m.finished) for m in (accepted[0], rivals[0])
+        math.fsum(run.finished.seconds for run in m.finished) / len(m.finished) for m in (accepted[0], rivals[0])
     )
     if theirs > 1.5 * ours:
         parts.append(f"But {rivals[0].label} trained for {theirs:,.3g} s, and {accepted[0].label} for {ours:,.3g} s.")
-    times = [(member.label, member.figure("seconds_to_worst")) for member in (accepted[0], *rivals)]
+    times = [(member.label, member.metric("seconds_to_worst")) for member in (accepted[0], *rivals)]
     parts.append(
         f"To reach a carried nll of {comparison.worst:.3f}, what the worst run of all ended with, took "
         f"{_and([f'{label} {spread.mean:,.3g} s' for label, spread in times if spread])}."
@@ -162,13 +167,18 @@ def _of(comparison: Comparison, regime: str) -> list[Member]:
 
 
 def _ladder(comparison: Comparison) -> list[Member]:
-    """The best member of `stateful`, and those that differ from it in nothing but the number of streams."""
-
-    def rest(member: Member) -> dict[str, Any]:
-        return {**member.settings, "regime.streams": None}
-
+    """The best member of `stateful`, and those that differ from it in nothing but the rows of a batch."""
     stateful = _of(comparison, "stateful")
-    return [member for member in stateful if rest(member) == rest(stateful[0])]
+    return [member for member in stateful if member is stateful[0] or _same_but_rows(member, stateful[0])]
+
+
+def _same_but_rows(a: Member, b: Member) -> bool:
+    return len(_differing(a, b)) == 1 and a.shape[0] != b.shape[0] and a.shape[1] == b.shape[1]
+
+
+def _differing(a: Member, b: Member) -> list[str]:
+    """The settings in which they differ."""
+    return sorted(key for key in {*a.settings, *b.settings} if a.settings.get(key) != b.settings.get(key))
 
 
 def _most_alike(comparison: Comparison, first: str, second: str) -> tuple[Member, Member] | tuple[None, None]:
@@ -176,14 +186,13 @@ def _most_alike(comparison: Comparison, first: str, second: str) -> tuple[Member
 
     def unlike(pair: tuple[Member, Member]) -> tuple[int, int]:
         a, b = pair
-        keys = [key for key in {*a.settings, *b.settings} if not key.startswith("regime.")]
-        return sum(a.settings.get(key) != b.settings.get(key) for key in keys), int(a.shape != b.shape)
+        return sum(not key.startswith("regime.") for key in _differing(a, b)), int(a.shape != b.shape)
 
     pairs = [(a, b) for a in _of(comparison, first) for b in _of(comparison, second)]
     return min(pairs, key=unlike) if pairs else (None, None)
 
 
-def _beside(
+def _verdict(
     comparison: Comparison, a: Member, b: Member, better: str, worse: str, at: Mapping[str, Spread] | None = None
 ) -> tuple[str, str]:
     """What to say of a beside b: the verdict, and the words between their names.
@@ -195,21 +204,19 @@ def _beside(
     x, y = (at[a.label], at[b.label]) if at else (a.nll, b.nll)
     if x.low <= y.high and y.low <= x.high:
         return UNSUPPORTED, "cannot be told by its seeds from"
-    how = f"{abs(x.mean - y.mean):.3f} nats a token {'better' if x.mean < y.mean else 'worse'} than"
+    how = f"{abs(x.mean - y.mean):.3f} nats per token {'better' if x.mean < y.mean else 'worse'} than"
     if not (comparison.budget or at):
         return UNSUPPORTED, f"was, with another budget, {how}"
-    updates = min(run.figures["updates"] for member in (a, b) for run in member.finished)
+    updates = min(run.metrics["updates"] for member in (a, b) for run in member.finished)
     if updates < FEW_UPDATES:
         return UNSUPPORTED, f"was, after no more than {updates:,.0f} updates, {how}"
     if min(map(_seeds, (a, b))) < SEEDS_NEEDED:
         return UNSUPPORTED, f"was, with too few seeds to prove it, {how}"
     if a.faults or b.faults:
         return UNSUPPORTED, f"was, as far as runs are finished, {how}"
-    differing = sorted(
-        key for key in {*a.settings, *b.settings} if key.startswith(BESIDES) and a.settings.get(key) != b.settings.get(key)
-    )
+    differing = [key for key in _differing(a, b) if key.startswith(BESIDES)]
     if differing:
-        return UNSUPPORTED, f"was, told another {_and(differing)}, {how}"
+        return UNSUPPORTED, f"was, with another {_and(differing)}, {how}"
     return better if x.mean < y.mean else worse, f"was {how}"
 
 
@@ -238,7 +245,7 @@ def _shape(member: Member) -> str:
 
 
 def _mean(member: Member, key: str) -> float:
-    spread = member.figure(key)
+    spread = member.metric(key)
     return math.nan if spread is None else spread.mean
 
 

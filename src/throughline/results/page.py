@@ -5,66 +5,47 @@ import html
 import io
 import os
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from rich.console import Console
 
-from throughline.config import CompareConfig
 from throughline.plumbing import atomic
-from throughline.plumbing.errors import UserError
-from throughline.plumbing.startup import quieten
 from throughline.results.answers import SEEDS_NEEDED, answers
-from throughline.results.charts import COLOURS, Chart, charts, for_plotly, pictures
-from throughline.results.comparison import ABLATION, FIGURES, Comparison, Member, read
-from throughline.runs.tracking import log_comparison
+from throughline.results.charts import Chart, charts
+from throughline.results.comparison import ABLATION, Comparison, Member
+from throughline.results.drawing import COLOURS, for_plotly, pictures
+from throughline.results.metrics import METRICS
 
 
-def compare(config: CompareConfig) -> None:
-    """Compare the runs under the configured folders, and leave the report in `out`.
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Leave the report in a folder: page, Markdown, table and pictures; returns the pictures.
 
     Raises:
-        UserError: there is nothing to compare, or the folder cannot be written.
+        OSError: the folder cannot be written.
     """
-    quieten()
-    comparison = read(config.folders)
-    folder = Path(config.folders[0]) / "comparison" if config.out is None else Path(config.out)
-    drawn, table = charts(comparison), tidy(comparison)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = pictures(drawn, folder)
-        page = told(comparison, drawn, files)
-        atomic.write(
-            {
-                folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **page).encode(),
-                folder / "report.md": _rendered("report.md.jinja", **page).encode(),
-                folder / "runs.csv": _csv(table).encode(),
-            }
-        )
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; give out=FOLDER") from None
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(_headline(comparison))
-    for line in [*comparison.cautions, *(f"{run.folder}: {run.fault}" for run in comparison.runs if run.fault)]:
-        console.print(line)
-    if config.logger.name == "wandb":
-        groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
-        logger = replace(config.logger, group=config.logger.group or (groups.pop() if len(groups) == 1 else None))
-        every = [file for of_chart in files.values() for file in of_chart]
-        log_comparison(logger, config.output_root, folder, table, every, console)
-    console.print(f"the comparison lies in {folder / 'report.html'}")
+    drawn = charts(comparison)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = pictures(drawn, folder)
+    values = page_values(comparison, drawn, files)
+    atomic.write(
+        {
+            folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **values).encode(),
+            folder / "report.md": _rendered("report.md.jinja", **values).encode(),
+            folder / "runs.csv": _csv(tidy(comparison)).encode(),
+        }
+    )
+    return [file for of_chart in files.values() for file in of_chart]
 
 
-def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
-    """Everything that the page says, as plain values."""
+def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
+    """All that the page says, as plain values."""
     parent = os.path.commonpath([run.folder.parent for run in comparison.runs])
     return {
         "comparison": comparison,
-        "headline": _headline(comparison),
-        "columns": FIGURES,
+        "headline": headline(comparison),
+        "columns": METRICS,
         "table": [_row(comparison, member) for member in comparison.members],
         "answers": answers(comparison),
         "seeds_needed": SEEDS_NEEDED,
@@ -96,11 +77,11 @@ def told(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]
             for member in comparison.members
             for run in member.runs
         ],
-        "first": comparison.finished[0].finished[0].summary,
+        "first": comparison.finished[0].finished[0].finished,
     }
 
 
-def _headline(comparison: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     best, *others = [member for member in comparison.finished if member.regime != ABLATION] or comparison.finished
     budget = f"after {comparison.budget} each" if comparison.budget else "after budgets that differ"
     if not others:
@@ -110,26 +91,26 @@ def _headline(comparison: Comparison) -> str:
     tied = [member.label for member in others if member.nll.low <= best.nll.high]
     if tied:
         return (
-            f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats a token, by its seeds not to be "
-            f"told from {', '.join(tied)}."
+            f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats per token, and its seeds do not "
+            f"separate it from {', '.join(tied)}."
         )
     gap = others[0].nll.mean - best.nll.mean
     return (
-        f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats a token, {gap:.3f} less than "
+        f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats per token, {gap:.3f} less than "
         f"{others[0].label}."
     )
 
 
 def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
-    """A member in the table: a cell a figure, each with the mean, the range over the seeds, and whether it is the best."""
+    """A member in the table: a cell per metric, each with the mean, the range over the seeds, and whether it is the best."""
     cells = []
-    for figure in FIGURES:
-        spread = member.figure(figure.key)
+    for metric in METRICS:
+        spread = member.metric(metric.key)
         if spread is None:
             cells.append({"mean": "not known", "seeds": "", "best": False})
         else:
-            seeds = f"{figure.show(spread.low)}–{figure.show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
-            cells.append({"mean": figure.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(figure)})
+            seeds = f"{metric.show(spread.low)}–{metric.show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
+            cells.append({"mean": metric.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(metric)})
     seeds = f"seed{'s' * (len(member.finished) > 1)} {', '.join(str(run.seed) for run in member.finished)}"
     return {
         "label": member.label,
@@ -140,14 +121,15 @@ def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
 
 
 def tidy(comparison: Comparison) -> list[list[Any]]:
-    """A row a run, below their head: what it is, how it ended, its figures if it is finished, and what it was told."""
-    keys, differing = [figure.key for figure in FIGURES], list(comparison.differences())
+    """A row per run, below their head: what it is, how it ended, its metrics if finished, and the settings that differ."""
+    keys, differing = [metric.key for metric in METRICS], list(comparison.differences())
     rows: list[list[Any]] = [["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing]]
     for member in comparison.members:
         for run in member.runs:
             what = [os.path.relpath(run.folder), member.label, run.regime, str(run.seed), run.fault or "finished"]
-            figures = [run.summary.get("tokens"), run.summary.get("seconds"), *(run.figures.get(key) for key in keys)]
-            rows.append([*what, *figures, *(str(run.settings.get(key, "")) for key in differing)])
+            spent = [run.record.tokens, run.record.seconds] if run.record else [None, None]
+            metrics = [run.metrics.get(key) for key in keys]
+            rows.append([*what, *spent, *metrics, *(str(run.settings.get(key, "")) for key in differing)])
     return rows
 
 

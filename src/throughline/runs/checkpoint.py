@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from throughline.config import Model, checked
-from throughline.data.vocab import Vocab
-from throughline.model.generator import LSTMGenerator
+from throughline.data.codecs import Codec
+from throughline.model.generator import Generator
+from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.runs import portable
+from throughline.settings import from_plain, plain
 
-FORMAT = 1
+FORMAT = 2
 """Of what a checkpoint holds under the key "throughline"."""
 
 
@@ -70,19 +71,35 @@ def read(path: str | Path) -> dict[str, Any]:
             f"checkpoint={path}: not a checkpoint of throughline ({type(error).__name__}); give a .ckpt file of a run"
         ) from None
     if version != FORMAT:
-        raise UserError(f"checkpoint={path}: format {version}; allowed is {FORMAT}")
+        raise UserError(
+            f"checkpoint={path}: written by another version of throughline, in format {version}; this one reads {FORMAT}"
+        )
     return dict(checkpoint)
 
 
-def load_generator(path: str | Path) -> tuple[LSTMGenerator, Vocab]:
-    """The generator that a checkpoint or an exported `.safetensors` file holds, with its vocabulary."""
+def describe(generator: Generator, codec: Codec) -> dict[str, Any]:
+    """The plain values from which `load_generator` builds the same generator."""
+    return {
+        "format": FORMAT,
+        "model": plain(generator.settings, "core"),
+        "head": plain(generator.head_settings),
+        "codec": codec.to_plain(),
+    }
+
+
+def load_generator(path: str | Path) -> tuple[Generator, Codec]:
+    """The generator that a checkpoint or an exported `.safetensors` file holds, with its codec."""
     if Path(path).suffix == ".safetensors":
         return portable.load(Path(path))
     checkpoint = read(path)
     about = checkpoint["throughline"]
-    vocab = Vocab.from_plain(about["vocab"])
-    model = LSTMGenerator(checked(Model, about["model"]), len(vocab))
-    prefix = "model."
+    try:
+        codec: Codec = from_plain(Codec, about["codec"])  # type: ignore[type-abstract]
+        model, head = from_plain(Model, about["model"], "core"), from_plain(Head, about["head"])  # type: ignore[type-abstract]
+    except UserError as error:
+        raise UserError(f"checkpoint={path}: {error}") from None
+    generator = Generator(model, codec.size, head)
+    prefix = "generator."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    model.to(weights["head.weight"].dtype).load_state_dict(weights)
-    return model.eval(), vocab
+    generator.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+    return generator.eval(), codec

@@ -1,36 +1,47 @@
 """Feeds a regime's batches to the Trainer, in the regime's own order."""
 
+from collections.abc import Sequence
+
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from throughline.batches.batch import Batch, Batches
-from throughline.config import Evaluation
 from throughline.data.corpus import Corpus
-from throughline.evaluation.protocol import loaders
+from throughline.evaluation.protocol import Evaluation
+from throughline.evaluation.readings import Reading
 from throughline.regimes import Regime
 
 
 class StreamDataModule(LightningDataModule):
-    """Batches of a regime for training, and the passes of the one protocol for validation.
+    """Batches of a regime for training, and those of the readings for validation.
 
     It knows its place, `epoch` and `batch`: how many batches of which epoch are done. That place is saved with a
     checkpoint, and a loader always begins there; Lightning's own counts are not used.
 
-    The Trainer needs `reload_dataloaders_every_n_epochs=1`, since each epoch has a plan of its own, and
-    `use_distributed_sampler=False`, since Lightning would otherwise shuffle batches whose order is the point.
+    The Trainer needs `reload_dataloaders_every_n_epochs=1`, because each epoch has its own plan, and
+    `use_distributed_sampler=False`, because Lightning would otherwise shuffle batches whose order is the point.
     """
 
-    def __init__(self, corpus: Corpus, regime: Regime, evaluation: Evaluation, seed: int, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        regime: Regime,
+        readings: Sequence[Reading],
+        evaluation: Evaluation,
+        seed: int,
+        num_workers: int = 0,
+    ) -> None:
         super().__init__()
         self.corpus = corpus
         self.regime = regime
+        self.readings = readings
         self.evaluation = evaluation
         self.seed = seed
         self.num_workers = num_workers
         self.epoch, self.batch = 0, 0
-        self.newest = 0, 0
-        """Epoch and batch of the newest one done, as people count."""
+        self.last_done = 0, 0
+        """Epoch and batch of the last one done, counted from 1."""
         self._plan = regime.plan(corpus.train, seed, epoch=0)
 
     @property
@@ -44,7 +55,7 @@ class StreamDataModule(LightningDataModule):
 
     def advance(self) -> None:
         """A batch is done: the place in the line moves on."""
-        self.newest = self.epoch + 1, self.batch + 1
+        self.last_done = self.epoch + 1, self.batch + 1
         self.batch += 1
         if self.batch == len(self._plan):
             self._go_to(self.epoch + 1, 0)
@@ -69,18 +80,17 @@ class StreamDataModule(LightningDataModule):
         return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        # Lightning looks through a batch for what can be moved, which takes longer than to see that nothing must be.
-        if batch.inputs.device == device:
-            return batch
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return moved
+        # Lightning searches a batch for what can be moved. That takes longer than to see that nothing must be.
+        return batch if batch.inputs.device == device else batch.to(device)
 
     def val_dataloader(self) -> list[Batches]:
         assert self.trainer is not None
-        return loaders(self.corpus.val, self.evaluation, False, self.trainer.global_rank, self.trainer.world_size)
+        line, rank, world_size = self.corpus.val, self.trainer.global_rank, self.trainer.world_size
+        plans = [reading.plan(line, self.evaluation, exact=False) for reading in self.readings]
+        return [Batches(plan, line, rank=rank, world_size=world_size) for plan in plans]
 
 
-def place(trainer: Trainer) -> StreamDataModule:
+def datamodule_of(trainer: Trainer) -> StreamDataModule:
     """The data module of a trainer, which knows how many batches of which epoch are done."""
     datamodule: StreamDataModule = trainer.datamodule  # type: ignore[attr-defined]  # lightning adds the property
     return datamodule

@@ -16,13 +16,8 @@ from torch import Tensor
 from throughline.plumbing.errors import UserError
 
 
-def share(rows: int, rank: int, world_size: int) -> slice:
-    """Which of `rows` rows belong to process `rank`."""
-    return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
-
-
-def agreed(value: float, device: torch.device) -> float:
-    """The largest `value` of any process: what is decided by it is decided alike everywhere."""
+def max_over_processes(value: float, device: torch.device) -> float:
+    """The largest `value` of any process: a decision by it is the same everywhere."""
     if not dist.is_initialized():
         return value
     largest = torch.tensor(value, dtype=torch.float64, device=device)
@@ -40,10 +35,10 @@ def gathered(rows: Tensor, dim: int = 0) -> Tensor:
 
 
 @contextmanager
-def together(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[None]:
+def spawned(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[None]:
     """While the body runs here as the first of `processes`, each other one runs `target(*args)`.
 
-    They are started by us and not by Lightning, whose launcher starts the command again: a whole sweep, in a sweep.
+    They are started here and not by Lightning, whose launcher starts the command again: in a sweep, the whole sweep.
 
     Raises:
         UserError: another process ended before its time.
@@ -53,10 +48,10 @@ def together(processes: int, target: Callable[..., Any], *args: Any) -> Iterator
         return
     port, context = find_free_network_port(), multiprocessing.get_context("spawn")
     others = [
-        context.Process(target=_other, args=(rank, port, processes, target, args), name=f"process {rank + 1}")
+        context.Process(target=_worker, args=(rank, port, processes, target, args), name=f"process {rank + 1}")
         for rank in range(1, processes)
     ]
-    with _place(0, port, processes):
+    with _variables_of(0, port, processes):
         try:
             for process in others:
                 process.start()
@@ -64,7 +59,7 @@ def together(processes: int, target: Callable[..., Any], *args: Any) -> Iterator
             for process in others:
                 process.join()
         except BaseException as error:
-            if isinstance(error, RuntimeError):  # a connection that broke, perhaps since the process behind it did
+            if isinstance(error, RuntimeError):  # a connection broke, perhaps because the process behind it did
                 for process in others:
                     process.join(timeout=2)
             broken = [process for process in others if process.exitcode]
@@ -72,8 +67,8 @@ def together(processes: int, target: Callable[..., Any], *args: Any) -> Iterator
                 if process.pid is not None:
                     process.kill()
             if broken and isinstance(error, RuntimeError):
-                told = ", ".join(f"{p.name} of {processes} ended with {_status(p.exitcode)}" for p in broken)
-                raise UserError(f"{told}; resume=auto goes on from the last checkpoint") from error
+                ended = ", ".join(f"{p.name} of {processes} ended with {_status(p.exitcode)}" for p in broken)
+                raise UserError(f"{ended}; resume=auto continues from the last checkpoint") from error
             raise
         finally:
             if dist.is_initialized():
@@ -84,9 +79,9 @@ def _status(exitcode: int | None) -> str:
     return signal.Signals(-exitcode).name if exitcode is not None and exitcode < 0 else f"status {exitcode}"
 
 
-def _other(rank: int, port: int, processes: int, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _worker(rank: int, port: int, processes: int, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
     first = multiprocessing.parent_process()
-    with _place(rank, port, processes):
+    with _variables_of(rank, port, processes):
         try:
             target(*args)
         except UserError:
@@ -98,7 +93,7 @@ def _other(rank: int, port: int, processes: int, target: Callable[..., Any], arg
 
 
 @contextmanager
-def _place(rank: int, port: int, processes: int) -> Iterator[None]:
+def _variables_of(rank: int, port: int, processes: int) -> Iterator[None]:
     """Tell Lightning which process this is, by the variables that it reads, and share the processor's cores."""
     variables = {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     before, threads = {key: os.environ.get(key) for key in variables}, torch.get_num_threads()

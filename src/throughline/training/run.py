@@ -1,251 +1,144 @@
-"""The composition root: settings and a corpus in, a trained generator and its figures out."""
+"""A training run, from settings and a corpus to a trained generator and its record."""
 
 import contextlib
-import ctypes
-import gc
-import json
 import platform
-import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from throughline.config import Config, Precision
-from throughline.config import Trainer as TrainerSettings
+from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
-from throughline.evaluation.measure import ByPosition, evaluate
+from throughline.evaluation.measure import ByPosition, measure
 from throughline.model.generation import generate
-from throughline.model.generator import LSTMGenerator
-from throughline.plumbing import atomic
+from throughline.model.generator import Generator
 from throughline.plumbing.errors import UserError
-from throughline.plumbing.startup import quieten
+from throughline.runs.checkpoint import load_generator
+from throughline.runs.csv_log import CSVLogger
+from throughline.runs.curve import draw_curve
+from throughline.runs.record import Record
 from throughline.runs.resume import check_identity, checkpoint_to_resume, finished_run
-from throughline.runs.tracking import CSVLogger, draw_curve, log_ending, wandb_logger
-from throughline.training.by_token import OneStepLearner
-from throughline.training.callbacks import (
-    CheckpointFiles,
-    Checkpoints,
-    Commit,
-    Display,
-    Figures,
-    Numerics,
-    Spending,
-    ValidationTimes,
-)
+from throughline.runs.wandb_log import log_ending, wandb_logger
+from throughline.training.bad_batches import BadBatches
+from throughline.training.commit import Commit
 from throughline.training.datamodule import StreamDataModule
+from throughline.training.display import Display
 from throughline.training.learner import Learner
-from throughline.training.processes import refuse_foreign_launcher, together
+from throughline.training.machine import (
+    begin_peak_memory,
+    peak_memory_bytes,
+    precision,
+    prepare_process,
+    refuse_absent_device,
+)
+from throughline.training.metric_log import MetricLog
+from throughline.training.processes import refuse_foreign_launcher, spawned
+from throughline.training.saving import CheckpointFiles, Checkpoints
+from throughline.training.single_token import SingleTokenLearner
+from throughline.training.spending import Spending
 from throughline.training.utilisation import Utilisation
+from throughline.training.validation_times import ValidationTimes
 
 
-def train(config: Config, corpus: Corpus, output_dir: Path, console: Console | None = None) -> dict[str, Any]:
-    """Train as configured, and leave figures, checkpoints, a passage and a curve in `output_dir`.
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
 
-    Returns:
-        What `summary.json` holds, which is written when all the rest is there.
+    Attributes:
+        generator: trained, on the CPU and in evaluation mode.
+        codec: of its steps.
+        record: what `summary.json` holds.
+        folder: where everything lies.
     """
-    began = time.perf_counter()
-    console = console or Console()
-    quieten()
+
+    generator: Generator
+    codec: Codec
+    record: Record
+    folder: Path
+
+    def generate(
+        self,
+        prompt: str,
+        length: int,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> str:
+        """The prompt and `length` further symbols; for the arguments see `throughline.model.generation.generate`.
+
+        Raises:
+            UserError: the prompt holds a symbol that the codec does not know.
+        """
+        options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+        steps = generate(self.generator, self.codec.prompt(prompt), length, **options)
+        return prompt + "".join(self.codec.stream(token for (token,) in steps))
+
+
+def train(
+    config: Config, corpus: Corpus, folder: Path, *, callbacks: Sequence[Callback] = (), console: Console | None = None
+) -> Run:
+    """Train as configured, and leave metrics, checkpoints, a passage and a curve in `folder`.
+
+    Args:
+        config: the settings.
+        corpus: what `config.data` reads, or any other.
+        folder: of this run alone.
+        callbacks: Lightning callbacks beside the project's own; `trainer.callback_metrics` holds the last validation.
+        console: where a person reads.
+
+    Raises:
+        UserError: the run cannot be made as configured, or not resumed, or a batch is bad.
+    """
+    clock, console = time.perf_counter(), console or Console()
+    config = runnable(config)
+    with alone_in(folder):
+        start = find_start(config, corpus, folder, console)
+        if start.finished is not None:
+            return Run(*load_generator(folder / "checkpoints" / "last.ckpt"), start.finished, folder)
+        begin_peak_memory()
+        with spawned(config.trainer.devices, train_silently, config, corpus, folder, start, callbacks):
+            learner = build_learner(config, corpus)
+            introduce(config, corpus, learner.generator, console)
+            loggers = open_loggers(config, corpus, folder, start, console)
+            fitted = fit(learner, config, corpus, folder, start, loggers, callbacks, console)
+        return conclude(fitted, config, corpus, folder, loggers, clock, console)
+
+
+def runnable(config: Config) -> Config:
+    """The settings as this machine and the regime can run them.
+
+    Raises:
+        UserError: they cannot.
+    """
     refuse_foreign_launcher()
     if config.regime.update_every_token:
-        config = _for_single_tokens(config)
-    _refuse_absent_device(config.trainer)
-    _refuse_idle_processes(config, corpus)
-    with _alone_in(output_dir):
-        resumed, saved, said = checkpoint_to_resume(config.resume, output_dir / "checkpoints")
-        if said:
-            console.print(said, highlight=False, markup=False, soft_wrap=True)
-        if resumed is not None:
-            check_identity(saved["throughline"]["identity"], config.identity(corpus), resumed)
-            finished = finished_run(output_dir, resumed, config.limits)
-            if finished is not None:
-                console.print("finished already", highlight=False)
-                return finished
-        else:
-            (output_dir / "summary.json").unlink(missing_ok=True)  # of a run that had this folder before
-        steps_before = saved["callbacks"]["Spending"]["steps"] if saved else 0
-        _begin_peak_memory()
-        with together(config.trainer.devices, _follow, config, corpus, output_dir, resumed):
-            _introduce(config, corpus, console)
-            loggers: list[Logger] = [CSVLogger(output_dir / "metrics.csv", steps_before)]
-            if config.logger.name == "wandb":
-                rows = wandb_logger(config, output_dir, corpus.fingerprint, console)
-                rows.replay(output_dir / "metrics.csv")
-                loggers.append(rows)
-            trainer, model, spending, utilisation = _fit(config, corpus, output_dir, resumed, console, loggers)
-
-        by_position = ByPosition(config.evaluation.reset_every)
-        exact = evaluate(model, corpus.vocab, corpus.val, config.evaluation, config.trainer.accelerator, by_position)
-        summary = {
-            "name": config.name,
-            "regime": config.regime.name,
-            "model": config.model.name,
-            "seed": config.seed,
-            "limits": config.limits,
-            "epochs": spending.tokens / corpus.train.targets,
-            "tokens": spending.tokens,
-            "steps": spending.steps,
-            "seconds": spending.seconds,
-            "wall_seconds": time.perf_counter() - began,
-            "tokens_per_second": spending.tokens / spending.seconds,
-            **utilisation.whole(spending.seconds),
-            **exact,
-            "reset_every": config.evaluation.reset_every,
-            "val/unknown": corpus.unknown,
-            "peak_memory_bytes": peak_memory_bytes(trainer),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "precision": str(trainer.precision),
-            "device": str(trainer.strategy.root_device),
-            "devices": config.trainer.devices,
-            "data": corpus.fingerprint,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        }
-        by_position.write(output_dir / "by_position.csv")
-        passage = _passage(model, corpus, config)
-        (output_dir / "samples.txt").write_text(passage + "\n")
-        draw_curve(output_dir / "metrics.csv", output_dir / "curve.png", config.name)
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                log_ending(logger, summary, passage, output_dir / "curve.png")
-        atomic.write({output_dir / "summary.json": (json.dumps(summary, indent=2) + "\n").encode()})
-    _conclude(summary, passage, output_dir, console)
-    return summary
-
-
-def _fit(
-    config: Config, corpus: Corpus, output_dir: Path, resumed: Path | None, console: Console, loggers: list[Logger]
-) -> tuple[Trainer, LSTMGenerator, Spending, Utilisation]:
-    """Train in this process, one of `config.trainer.devices`."""
-    quieten()
-    _keep_freed_memory()
-    torch.set_flush_denormal(True)  # to which the moments of a seldom symbol's weights fall
-    seed_everything(config.seed, verbose=False)
-    numbers = precision(config.trainer.precision, config.trainer.accelerator)
-    model = LSTMGenerator(config.model, len(corpus.vocab))
-    if numbers == "64-true":
-        model.double()  # here, since Lightning does it only after it has read a checkpoint into the model
-    learner = (OneStepLearner if config.regime.update_every_token else Learner)(
-        *(model, corpus.vocab, config.optimizer, config.seed, config.identity(corpus)),
-        *(config.trainer.gradient_clip_val, config.trainer.accumulate_grad_batches),
-    )
-    datamodule = StreamDataModule(corpus, config.regime, config.evaluation, config.seed, config.trainer.num_workers)
-    spending = Spending(config.budget, config.max_epochs, config.schedule)
-    utilisation = Utilisation(output_dir / "device.json")
-    figures = Figures(spending, utilisation, config.trainer.log_every_n_steps)
-    trainer = Trainer(
-        max_epochs=-1,  # the callback `spending` ends the run
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        strategy="ddp" if config.trainer.devices > 1 else "auto",
-        precision=numbers,
-        val_check_interval=sys.maxsize if config.trainer.val_checks else config.trainer.val_check_interval,
-        check_val_every_n_epoch=None if config.trainer.val_checks or config.trainer.val_check_interval else 1,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=0,  # the callback `figures` does it
-        logger=loggers,
-        callbacks=[
-            Commit(),
-            Numerics(config.numerics, output_dir / "checkpoints", console),
-            spending,
-            *([ValidationTimes(spending, config.trainer.val_checks)] if config.trainer.val_checks else []),
-            utilisation,
-            figures,
-            Display(console, spending, figures),
-            Checkpoints(output_dir / "checkpoints", spending, config.trainer.checkpoint_seconds, console),
-        ],
-        # Named, since Lightning would take the processes of a Slurm job for its own, and its signals, too.
-        plugins=[CheckpointFiles(), LightningEnvironment()],
-        profiler=utilisation.data_wait,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=output_dir,
-    )
-    trainer.fit(learner, datamodule, ckpt_path=resumed)
-    return trainer, model, spending, utilisation
-
-
-def _follow(config: Config, corpus: Corpus, output_dir: Path, resumed: Path | None) -> None:
-    """Train as one of the other processes, in silence."""
-    _fit(config, corpus, output_dir, resumed, Console(quiet=True), [])
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; the system lets go of it when the process ends, however it does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another process trains here; resume=none starts a new run") from None
-
-
-def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precision:
-    """The precision to train in: with "auto" bfloat16 on a CPU that multiplies it faster, else float32."""
-    if wanted != "auto":
-        return wanted
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "32-true"  # cuDNN's LSTM has run in float16 under bfloat16 autocast, which would want a gradient scaler
-    return "bf16-mixed" if accelerator in ("auto", "cpu") and _cpu_multiplies_bfloat16() else "32-true"
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    # Elsewhere PyTorch emulates it, several times slower than float32.
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(cpuinfo.read_text().split())
-
-
-def peak_memory_bytes(trainer: Trainer) -> int:
-    """The most memory that the run held: on the GPU where it trained on one, else of this process."""
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, since the process began
-
-
-def _begin_peak_memory() -> None:
-    """Forget the peaks of earlier runs in this process, as in a sweep, and let go of what they left."""
-    gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # Linux alone can forget
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _refuse_absent_device(settings: TrainerSettings) -> None:
-    accelerator = settings.accelerator
-    available: dict[str, Callable[[], bool]] = {"gpu": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if accelerator in available and not available[accelerator]():
+        config = _on_single_tokens(config)
+    refuse_absent_device(config.trainer)
+    rows = config.regime.shape[0]
+    if rows < config.trainer.devices:
         raise UserError(
-            f"trainer.accelerator={accelerator}: there is none here that torch can use; allowed are auto and cpu"
+            f"trainer.devices={config.trainer.devices}: regime {config.regime.name} has batches of {rows} rows here, "
+            f"which as many processes cannot share; allowed are up to {rows}"
         )
-    gpus = torch.cuda.device_count()
-    if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:
-        raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the GPUs that are here")
+    return config
 
 
-def _for_single_tokens(config: Config) -> Config:
-    """The same on the CPU in full precision, where updates after single tokens are fastest."""
+def _on_single_tokens(config: Config) -> Config:
+    """On the CPU in full precision, where updates after single tokens are fastest."""
     settings = config.trainer
     for key, value, allowed in (
         ("accelerator", settings.accelerator, ("auto", "cpu")),
@@ -260,33 +153,216 @@ def _for_single_tokens(config: Config) -> Config:
     return replace(config, trainer=replace(settings, accelerator="cpu", precision=numbers))
 
 
-def _refuse_idle_processes(settings: Config, corpus: Corpus) -> None:
-    rows = settings.regime.plan(corpus.train, settings.seed, epoch=0).rows
-    if rows < settings.trainer.devices:
-        raise UserError(
-            f"trainer.devices={settings.trainer.devices}: regime {settings.regime.name} has batches of {rows} rows here, "
-            f"which as many processes cannot share; allowed are up to {rows}"
-        )
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run; the system releases it when the process ends, however it does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process trains here; resume=none starts a new run") from None
 
 
-def _keep_freed_memory() -> None:
-    """Keep freed blocks in the process: glibc hands them back each step, and faulting them in again costs up to a third."""
-    if platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # as malloc.h numbers them
-    for option, value in ((mmap_threshold, 2**30), (trim_threshold, 2**31 - 1), (top_pad, 2**28)):
-        mallopt(option, value)
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        checkpoint: that it resumes from; None for a run from the beginning.
+        batches: trained on before.
+        finished: the record of a run that is done already.
+    """
+
+    checkpoint: Path | None = None
+    batches: int = 0
+    finished: Record | None = None
 
 
-def _introduce(config: Config, corpus: Corpus, console: Console) -> None:
-    model = LSTMGenerator(config.model, len(corpus.vocab))
-    fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in model.parameters())
+def find_start(config: Config, corpus: Corpus, folder: Path, console: Console) -> Start:
+    """Where `config.resume` says that the run begins.
+
+    Raises:
+        UserError: it asks for a checkpoint, and there is none, or that of another run.
+    """
+    checkpoint, saved, message = checkpoint_to_resume(config.resume, folder / "checkpoints")
+    if message:
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
+    if checkpoint is None:
+        (folder / "summary.json").unlink(missing_ok=True)  # of a run that had this folder before
+        return Start()
+    check_identity(saved["throughline"]["identity"], config.identity(corpus), checkpoint)
+    finished = finished_run(folder, checkpoint, config.limits)
+    if finished is not None:
+        console.print("finished already", highlight=False)
+    return Start(checkpoint, saved["callbacks"]["Spending"]["batches"], finished)
+
+
+def build_learner(config: Config, corpus: Corpus) -> Learner:
+    """A new generator with all that trains it."""
+    prepare_process()
+    seed_everything(config.seed, verbose=False)
+    generator = Generator(config.model, corpus.codec.size, config.head)
+    if config.trainer.precision == "64-true":
+        generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
+    return (SingleTokenLearner if config.regime.update_every_token else Learner)(
+        generator,
+        corpus.codec,
+        config.optimizer,
+        [reading for reading in config.all_readings if reading.while_training],
+        config.seed,
+        config.identity(corpus),
+        config.trainer.gradient_clip_val,
+        config.trainer.accumulate_grad_batches,
+    )
+
+
+def open_loggers(config: Config, corpus: Corpus, folder: Path, start: Start, console: Console) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(folder / "metrics.csv", start.batches, config.all_readings)]
+    if config.logger.name == "wandb":
+        rows = wandb_logger(config, folder, corpus.fingerprint, console)
+        rows.replay(folder / "metrics.csv")
+        loggers.append(rows)
+    return loggers
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained learner, and what its training took."""
+
+    learner: Learner
+    trainer: Trainer
+    spending: Spending
+    utilisation: Utilisation
+
+
+def fit(
+    learner: Learner,
+    config: Config,
+    corpus: Corpus,
+    folder: Path,
+    start: Start,
+    loggers: list[Logger],
+    callbacks: Sequence[Callback],
+    console: Console,
+) -> Fitted:
+    """Train in this process, one of `config.trainer.devices`."""
+    settings = config.trainer
+    spending = Spending(config.budget, config.max_epochs, config.schedule)
+    utilisation = Utilisation(folder / "device.json")
+    metric_log = MetricLog(spending, utilisation, settings.log_every_n_steps)
+    trainer = Trainer(
+        max_epochs=-1,  # the callback `spending` ends the run
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        precision=precision(settings.precision, settings.accelerator),
+        val_check_interval=sys.maxsize if settings.val_checks else settings.val_check_interval,
+        check_val_every_n_epoch=None if settings.val_checks or settings.val_check_interval else 1,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=0,  # the callback `metric_log` does it
+        logger=loggers,
+        callbacks=[
+            Commit(),
+            BadBatches(config.numerics, folder / "checkpoints", console),
+            spending,
+            *([ValidationTimes(spending, settings.val_checks)] if settings.val_checks else []),
+            utilisation,
+            metric_log,
+            Display(console, spending, metric_log),
+            *callbacks,
+            Checkpoints(folder / "checkpoints", spending, settings.checkpoint_seconds, console),
+        ],
+        # Set explicitly: inside a Slurm job Lightning would take over its processes and signals.
+        plugins=[CheckpointFiles(), LightningEnvironment()],
+        profiler=utilisation.data_wait,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    datamodule = StreamDataModule(
+        corpus, config.regime, learner.readings, config.evaluation, config.seed, settings.num_workers
+    )
+    trainer.fit(learner, datamodule, ckpt_path=start.checkpoint)
+    return Fitted(learner, trainer, spending, utilisation)
+
+
+def train_silently(config: Config, corpus: Corpus, folder: Path, start: Start, callbacks: Sequence[Callback]) -> None:
+    """Train as one of the other processes."""
+    fit(build_learner(config, corpus), config, corpus, folder, start, [], callbacks, Console(quiet=True))
+
+
+def conclude(
+    fitted: Fitted, config: Config, corpus: Corpus, folder: Path, loggers: list[Logger], clock: float, console: Console
+) -> Run:
+    """Measure the trained generator, and leave what a run leaves; `summary.json` comes last."""
+    generator, device = fitted.learner.generator, fitted.trainer.strategy.root_device
+    by_position = ByPosition(config.evaluation.reset_every)
+    metrics = measure(generator, corpus.val, config.all_readings, config.evaluation, device, by_position)
+    by_position.write(folder / "by_position.csv")
+    record = _record(fitted, config, corpus, {**metrics, "val/unknown": corpus.unknown}, clock)
+    passage = _passage(generator.cpu().eval(), corpus, config)
+    (folder / "samples.txt").write_text(passage + "\n")
+    draw_curve(folder / "metrics.csv", folder / "curve.png", config.name)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            log_ending(logger, record, passage, folder / "curve.png")
+    record.write(folder)
+    _show(record, passage, folder, console)
+    return Run(generator, corpus.codec, record, folder)
+
+
+def _record(fitted: Fitted, config: Config, corpus: Corpus, metrics: dict[str, float], clock: float) -> Record:
+    spending, device = fitted.spending, fitted.trainer.strategy.root_device
+    work = fitted.utilisation.whole(spending.seconds)
+    return Record(
+        name=config.name,
+        regime=config.regime.name,
+        model=config.model.name,
+        seed=config.seed,
+        shape=config.regime.shape,
+        limits=config.limits,
+        epochs=spending.tokens / corpus.train.num_targets,
+        tokens=spending.tokens,
+        steps=spending.batches,
+        updates=fitted.learner.updates,
+        seconds=spending.seconds,
+        wall_seconds=time.perf_counter() - clock,
+        tokens_per_second=spending.tokens / spending.seconds,
+        train_targets=corpus.train.num_targets,
+        reset_every=config.evaluation.reset_every,
+        positions=work.positions,
+        flops=work.flops,
+        matrix_rate=work.matrix_rate,
+        peak_memory_bytes=peak_memory_bytes(device),
+        parameters=sum(p.numel() for p in fitted.learner.generator.parameters()),
+        precision=str(fitted.trainer.precision),
+        device=str(device),
+        devices=config.trainer.devices,
+        data=corpus.fingerprint,
+        versions={"python": platform.python_version(), "torch": torch.__version__},
+        metrics={**work.metrics, **metrics},
+    )
+
+
+def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
+    """What the generator writes after the first symbol of the training line."""
+    first, settings = corpus.train.steps[:1], config.sampling
+    steps = generate(generator, first, settings.length, temperature=settings.temperature, seed=config.seed)
+    return corpus.codec.decode([int(first[0]), *(row[0] for row in steps)])
+
+
+def introduce(config: Config, corpus: Corpus, generator: Generator, console: Console) -> None:
+    """Show a person what will be trained on what."""
+    fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
+    size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
     console.print(_tree(config.to_plain(), config.name))
     console.print(
-        f"data: {fingerprint['source']}, {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}; "
-        f"{corpus.train.targets:,} targets to train on, {corpus.val.targets:,} to validate on "
-        f"({corpus.unknown:,} unknown), vocabulary {len(corpus.vocab)}\n"
+        f"data: {fingerprint['source']}{size}; "
+        f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
+        f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
         f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.name}; "
         f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
         highlight=False,
@@ -305,21 +381,19 @@ def _tree(node: dict[str, Any], label: str) -> Tree:
     return tree
 
 
-def _passage(model: LSTMGenerator, corpus: Corpus, config: Config) -> str:
-    """What the model generates from the first symbol of the training line."""
-    start, settings = corpus.train.tokens[:1], config.sampling
-    tokens = generate(model.cpu().eval(), start, settings.length, temperature=settings.temperature, seed=config.seed)
-    return corpus.vocab.decode([int(start[0]), *(row[0] for row in tokens)])
-
-
-def _conclude(summary: dict[str, Any], passage: str, output_dir: Path, console: Console) -> None:
+def _show(record: Record, passage: str, folder: Path, console: Console) -> None:
+    """Show a person what came of it."""
+    metrics = record.metrics
+    units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
+    carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
+    others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
     console.print(
-        f"\nval nll {summary['val/nll']:.4f} nats ({summary['val/bpc']:.4f} bits per symbol, "
-        f"perplexity {summary['val/ppl']:.3f}, accuracy {summary['val/accuracy']:.1%}), one carried pass; "
-        f"from zeros every {summary['reset_every']}: {summary['val/nll_reset']:.4f}\n"
-        f"{summary['tokens']:,} tokens in {summary['steps']:,} steps and {summary['seconds']:.1f} s of training "
-        f"({summary['tokens_per_second']:,.0f} tokens/s); {summary['wall_seconds']:.1f} s in all, "
-        f"{summary['peak_memory_bytes'] / 2**20:,.0f} MiB at most",
+        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", one carried pass; "
+        f"from zeros every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+        + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
+        + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
+        f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in all, "
+        f"{record.peak_memory_bytes / 2**20:,.0f} MiB at most",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -327,4 +401,4 @@ def _conclude(summary: dict[str, Any], passage: str, output_dir: Path, console: 
     console.rule("generated")
     console.print(passage, highlight=False, markup=False, soft_wrap=True)
     console.rule()
-    console.print(f"everything lies in {output_dir}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"everything lies in {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -1,18 +1,51 @@
-"""Where a corpus comes from: one file a source. A new source is one file here, one YAML in `conf/data`, one test."""
+"""Where a corpus comes from: one file per source.
+
+A new source is one file here, one YAML in `conf/data`, one line in `tests/data/sources/test_every_source.py`.
+"""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
+from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
-from throughline.data.vocab import Vocab
+from throughline.plumbing.errors import UserError
+from throughline.settings import word
 
 
 class Source(ABC):
-    """Reads a corpus; the fields of a subclass are its settings."""
+    """Reads a corpus; the fields of a subclass are its settings.
+
+    Attributes:
+        codecs: the kinds of raw sequences that it can give, by `Codec.reads`, each with the codec that reads it by default.
+            The first is the one for `codec=auto`.
+    """
+
+    codecs: ClassVar[dict[str, Codec]]
+
+    @property
+    def name(self) -> str:
+        return word(type(self))
 
     @abstractmethod
-    def read(self, vocab: Vocab | None = None) -> Corpus:
-        """Read the corpus, encoded with `vocab` or, where none is given, with that of its training split.
+    def read(self, codec: Codec | None = None) -> Corpus:
+        """Read the corpus.
+
+        Args:
+            codec: of its steps; None is the source's own choice.
 
         Raises:
-            UserError: the data cannot be used.
+            UserError: the data cannot be used, or not by this codec.
         """
+
+    def codec_or_default(self, codec: Codec | None) -> Codec:
+        """The codec to read by.
+
+        Raises:
+            UserError: the source has no such sequences as the codec takes.
+        """
+        if codec is None:
+            return next(iter(self.codecs.values()))
+        if codec.reads not in self.codecs:
+            allowed = ", ".join(default.name for default in self.codecs.values())
+            raise UserError(f"codec={codec.name}: {self.name} has no {codec.reads}; allowed are auto, {allowed}")
+        return codec

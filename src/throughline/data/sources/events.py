@@ -4,16 +4,17 @@ import csv
 import hashlib
 import io
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from throughline.data.codecs import Codec
+from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
 from throughline.data.sources.text import decode, read_bytes
-from throughline.data.vocab import Vocab
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT
 
@@ -26,11 +27,14 @@ class Events(Source):
     A `.csv` file has a header line; `column` names the one with the symbols (default: the only column).
     """
 
+    codecs: ClassVar = {"symbols": Symbols()}
+
     path: str
     column: str | None = None
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
-    def read(self, vocab: Vocab | None = None) -> Corpus:
+    def read(self, codec: Codec | None = None) -> Corpus:
+        codec = self.codec_or_default(codec)
         content = read_bytes(self.path, "data.path")
         suffix = Path(self.path).suffix.lower()
         if suffix == ".npy":
@@ -41,7 +45,7 @@ class Events(Source):
             raise UserError(f"data.path={self.path}: unknown ending {suffix!r}; allowed are .npy and .csv")
         cut = int(len(symbols) * (1 - self.val_fraction))
         origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return Corpus.of([symbols[:cut]], [symbols[cut:]], origin, vocab)
+        return Corpus.of(codec, [symbols[:cut]], [symbols[cut:]], origin)
 
     def _from_one_hot(self, content: bytes) -> list[str]:
         try:

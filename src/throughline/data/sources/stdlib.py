@@ -4,12 +4,15 @@ import hashlib
 import platform
 import sysconfig
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
+from throughline.data.codecs import Codec
+from throughline.data.codecs.bytes import Bytes
+from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
-from throughline.data.vocab import Vocab
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, PositiveInt
 
@@ -24,11 +27,15 @@ class StandardLibrary(Source):
     Every tenth file is validated on. Bytes that are not UTF-8 leave a file out.
     """
 
+    codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
+
     max_bytes: PositiveInt = 4_000_000
 
-    def read(self, vocab: Vocab | None = None) -> Corpus:
+    def read(self, codec: Codec | None = None) -> Corpus:
+        codec = self.codec_or_default(codec)
         root = Path(sysconfig.get_paths()["stdlib"])
-        files, size, digest = [], 0, hashlib.sha256()
+        files: list[str | bytes] = []
+        size, digest = 0, hashlib.sha256()
         for path in _files(root):
             content = path.read_bytes()
             if size + len(content) > self.max_bytes:
@@ -38,7 +45,7 @@ class StandardLibrary(Source):
             except UnicodeDecodeError:
                 continue
             if text:
-                files.append(text)
+                files.append(content if codec.reads == "bytes" else text)
                 size += len(content)
                 digest.update(content)
         if len(files) < 10:
@@ -46,7 +53,7 @@ class StandardLibrary(Source):
                 f"data.max_bytes={self.max_bytes}: only {len(files)} files of {root} fit, 10 are needed to set one aside; "
                 "give more bytes, or train on a file with data=text data.path=FILE"
             )
-        train = [text for i, text in enumerate(files) if i % 10 != 9]
+        train = [file for i, file in enumerate(files) if i % 10 != 9]
         origin = {
             "source": f"standard library of Python {platform.python_version()}",
             "python": platform.python_version(),
@@ -54,7 +61,7 @@ class StandardLibrary(Source):
             "bytes": size,
             "sha256": digest.hexdigest(),
         }
-        return Corpus.of(train, files[9::10], origin, vocab)
+        return Corpus.of(codec, train, files[9::10], origin)
 
 
 def _files(root: Path) -> list[Path]:

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from throughline.batches.carry import State
+from throughline.model.cores.lstm import LSTMCore
+
 DENSE_UP_TO = 256
 """The vocabulary up to which the dense product is the faster way on a CPU, since it rides in oneDNN's fused LSTM and costs
 as much as an embedding of that many features. Beyond, its cost grows with V, and that of looking rows up does not. Measured
@@ -14,47 +17,40 @@ with LSTM(256), 32 x 64 tokens, 2 cores, thousands of tokens per second, dense i
 V 66: 80, 108, 43; 256: 55, 94, 48; 512: 37, 56, 44; 1024: 23, 39, 48; 4096: 7, 8, 43; 16384: 2, 2, 27."""
 
 
-class OneHotLSTM(nn.LSTM):
-    """`nn.LSTM(vocab_size, hidden_size, num_layers)`, weights and all, that takes token ids (T, B)."""
+class OnehotLSTMCore(LSTMCore):
+    """`LSTMCore` with the weights of one-hot input (T, B, V), which takes token ids (T, B) instead."""
 
-    _flat_weights: list[Any]
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: nn.Parameter
 
-    def __init__(self, vocab_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
-        super().__init__(vocab_size, hidden_size, num_layers, dropout=dropout)
+    def __init__(
+        self, vocab_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, forget_bias: float = 0.0
+    ) -> None:
+        super().__init__(vocab_size, hidden_size, num_layers, dropout, forget_bias)
         if vocab_size > DENSE_UP_TO:
             # The column of a token lies together in memory, in the gradient too.
-            self.weight_ih_l0 = nn.Parameter(self._flat_weights[0].detach().t().contiguous().t())
+            self.weight_ih_l0 = nn.Parameter(self.weight_ih_l0.detach().t().contiguous().t())
 
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        weight_ih, weight_hh, bias_ih, bias_hh, *above = self._flat_weights
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
+        weight_hh = self.weight_hh_l0
         if self.input_size <= DENSE_UP_TO:
-            dense = F.one_hot(inputs, self.input_size).to(weight_ih.dtype)
-            output, state = super().forward(dense, state)
-            return output, state
+            return super().forward(F.one_hot(x, self.input_size).to(weight_hh.dtype), state)
         if state is None:
-            zeros = weight_hh.new_zeros(self.num_layers, inputs.shape[1], self.hidden_size)
+            zeros = weight_hh.new_zeros(self.num_layers, x.shape[1], self.hidden_size)
             state = zeros, zeros
         h, c = (s.to(weight_hh.dtype) for s in state)
-        with torch.autocast(inputs.device.type, enabled=False):
-            gates = F.embedding(inputs, weight_ih.t()) + (bias_ih + bias_hh)  # T, B, 4H
+        with torch.autocast(x.device.type, enabled=False):
+            gates = F.embedding(x, self.weight_ih_l0.t()) + (self.bias_ih_l0 + self.bias_hh_l0)  # T, B, 4H
             output, h_first, c_first = recurrence(gates, h[0], c[0], weight_hh)
         h_first, c_first = h_first[None], c_first[None]
         if self.num_layers == 1:
             return output, (h_first, c_first)
         output = F.dropout(output, self.dropout, self.training)
-        output, h_rest, c_rest = torch.lstm(
-            output,
-            (h[1:], c[1:]),
-            above,
-            True,
-            self.num_layers - 1,
-            self.dropout,
-            self.training,
-            False,
-            False,
-        )
+        above: list[Tensor] = [weight for weights in self.all_weights[1:] for weight in weights]
+        options = True, self.num_layers - 1, self.dropout, self.training, False, False
+        output, h_rest, c_rest = torch.lstm(output, (h[1:], c[1:]), above, *options)
         return output, (torch.cat([h_first, h_rest]), torch.cat([c_first, c_rest]))
 
 

@@ -1,0 +1,61 @@
+"""Where the programs run: the two environments, and the machine under them."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.peers.shakespeare import PROJECT
+
+OURS = Path(sys.executable)
+PEERS = PROJECT / "benchmarks" / ".venv" / "bin" / "python"
+
+
+def environment(python: Path) -> dict[str, str]:
+    """The variables for a program of either environment; the peers get the allocator tuning that throughline has.
+
+    `PYTHONPATH` names the project's root, from which the programs start as modules.
+    """
+    if python == PEERS:
+        tuning = {"MALLOC_MMAP_THRESHOLD_": 2**30, "MALLOC_TRIM_THRESHOLD_": 2**31 - 1, "MALLOC_TOP_PAD_": 2**28}
+        return {**os.environ, "PYTHONPATH": str(PROJECT), **{name: str(value) for name, value in tuning.items()}}
+    return {**os.environ, "PYTHONPATH": f"{PROJECT / 'src'}{os.pathsep}{PROJECT}", "COLUMNS": "200"}
+
+
+def machine() -> str:
+    """One line on what everything ran on."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", cpuinfo)
+    extensions = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{flag}\b", cpuinfo)]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = name[1] if name else platform.processor()
+    return f"{cpu}, {cores} cores ({', '.join(extensions)}), {memory:.0f} GiB, {platform.system()} {platform.release()}"
+
+
+def versions() -> str:
+    """The packages of both environments that matter, one line each."""
+    asked = {
+        OURS: ("torch", "lightning", "hydra-core"),
+        PEERS: ("keras", "tensorflow-cpu", "tensorflow", "jax", "jaxlib", "torch"),
+    }
+    lines = []
+    for python, packages in asked.items():
+        if not python.exists():
+            continue
+        code = (
+            "import importlib.metadata as m, platform, sys\n"
+            "found = {d.name.lower().replace('_', '-'): d.version for d in m.distributions()}\n"
+            "print('Python', platform.python_version(), *(f'{p} {found[p]}' for p in sys.argv[1:] if p in found), sep=', ')"
+        )
+        said = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, check=True)
+        lines.append(said.stdout.strip().replace("Python, ", "Python ", 1))
+    return "; peers: ".join(lines)
+
+
+def commit() -> str:
+    """What of throughline was measured."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True)
+    return said.stdout.strip() or "unknown"

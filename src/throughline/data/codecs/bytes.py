@@ -1,0 +1,54 @@
+"""A byte is a step: any file is data, and no symbol is ever unknown."""
+
+import codecs
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from throughline.data.codecs import Codec
+from throughline.plumbing.errors import UserError
+from throughline.settings import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Bytes(Codec):
+    """The 256 bytes, the id of byte b being b + 1; prompts and generated text are UTF-8.
+
+    `val/bpc` is then bits per byte.
+    """
+
+    reads: ClassVar = "bytes"
+
+    def fit(self, sequences: Sequence[Any]) -> Self:
+        return self
+
+    @property
+    def size(self) -> int:
+        return 257
+
+    def encode(self, raw: bytes) -> np.ndarray:
+        ids: np.ndarray = np.frombuffer(raw, dtype=np.uint8).astype(self.dtype) + self.dtype.type(1)
+        return ids
+
+    def prompt(self, text: str) -> np.ndarray:
+        if not text:
+            raise UserError("prompt: there is no symbol in it; give at least one")
+        return self.encode(
+            text.encode("utf-8", "surrogateescape")
+        )  # as Python has bytes of a command line that are no UTF-8
+
+    @property
+    def opening(self) -> str:
+        return "\n"
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(self.stream(ids))
+
+    def stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """A character when its last byte has come; bytes that are no UTF-8 are shown as U+FFFD."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for id in ids:
+            yield decoder.decode(bytes([id - 1]) if id else b"\xff")
+        yield decoder.decode(b"", final=True)

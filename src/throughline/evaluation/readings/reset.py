@@ -1,0 +1,38 @@
+"""From zeros every so many targets: what the network knows without a past."""
+
+from dataclasses import dataclass as plain_dataclass
+
+from pydantic.dataclasses import dataclass
+
+from throughline.data.line import Line
+from throughline.evaluation.protocol import TOKENS_PER_BATCH, Evaluation
+from throughline.evaluation.readings import Reading
+from throughline.regimes import Cut, Plan
+from throughline.regimes.segments import Segments
+from throughline.settings import STRICT
+
+
+@dataclass(frozen=True, config=STRICT)
+class Reset(Reading):
+    """`val/nll_reset`: the split in pieces of `evaluation.reset_every` targets, each from zeros."""
+
+    def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
+        rows = max(1, TOKENS_PER_BATCH // evaluation.reset_every)
+        pieces = Segments(steps=evaluation.reset_every, batch_size=rows).plan(line, seed=0, epoch=0)
+        if exact or evaluation.tokens is None:
+            return pieces
+        return First(pieces, min(len(pieces), -(-evaluation.tokens // (rows * evaluation.reset_every))))
+
+
+@plain_dataclass(frozen=True)
+class First(Plan):
+    """The first `batches` batches of a plan in a random order: they are spread over the line."""
+
+    plan: Plan
+    batches: int
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, k: int) -> Cut:
+        return self.plan[k]

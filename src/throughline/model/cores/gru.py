@@ -1,0 +1,62 @@
+"""Gated recurrent units, by PyTorch's fused kernels."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from throughline.batches.carry import State
+from throughline.model.cores import Core, OnnxStep, Operations
+
+
+class GRUCore(nn.GRU, Core):
+    """`nn.GRU`, whose state is `(h,)`, (L, B, H).
+
+    Args:
+        input_size: E.
+        hidden_size: H.
+        num_layers: L.
+        dropout: between layers.
+    """
+
+    state_names: ClassVar = ("h",)
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__(input_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0)
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
+        output, h = super().forward(x, None if state is None else state[0])
+        return output, (h,)
+
+    def operations(self, input_size: int) -> Operations:
+        H, L = self.hidden_size, self.num_layers  # noqa: N806
+        weights = 3 * H * input_size + 3 * H * H * (2 * L - 1)
+        return Operations(3 * 2 * weights, 2 * 3 * H * H * L)
+
+    def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep:
+        """One ONNX GRU per layer; its reset gate acts after the product, as PyTorch has it."""
+        from onnx import helper
+
+        L = self.num_layers  # noqa: N806
+        constants: dict[str, Any] = {}
+        nodes = [helper.make_node("Split", [*state], [f"h{layer}" for layer in range(L)], axis=0, num_outputs=L)]
+        for layer in range(L):
+            kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ours = [_in_onnx_order(weights[f"{kind}_l{layer}"]) for kind in kinds]
+            constants |= {
+                f"W{layer}": ours[0][None],
+                f"R{layer}": ours[1][None],
+                f"B{layer}": np.concatenate(ours[2:])[None],
+            }
+            below = x if layer == 0 else f"h{layer - 1}_next"
+            inputs = [below, f"W{layer}", f"R{layer}", f"B{layer}", "", f"h{layer}"]
+            sizes = {"hidden_size": self.hidden_size, "linear_before_reset": 1}
+            nodes.append(helper.make_node("GRU", inputs, ["", f"h{layer}_next"], None, None, None, None, **sizes))
+        nodes.append(helper.make_node("Concat", [f"h{layer}_next" for layer in range(L)], ["h_next"], axis=0))  # L, B, H
+        return OnnxStep(nodes, constants, f"h{L - 1}_next", ("h_next",))
+
+
+def _in_onnx_order(gates: np.ndarray) -> np.ndarray:
+    """Rows (3H, ...) in ONNX's order z, r, n from PyTorch's r, z, n."""
+    r, z, n = np.split(gates, 3)
+    return np.concatenate([z, r, n])

@@ -1,0 +1,65 @@
+"""The LSTM, by PyTorch's fused kernels.
+
+Beside this file lie three ways to take an LSTM's single steps, written by hand because a step of a few rows is mostly calls
+in PyTorch: `lstm_stepper` (generation), `lstm_single_token` (training with an update per token), and `lstm_onnx`. Each is
+tested against this module; skip them at first reading.
+"""
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from throughline.batches.carry import State
+from throughline.model.cores import Core, OnnxStep, Operations
+from throughline.model.heads import Head
+from throughline.model.heads.categorical import CategoricalHead
+from throughline.model.steps import SingleToken, Stepper
+
+
+class LSTMCore(nn.LSTM, Core):
+    """`nn.LSTM`, whose state is `(h, c)`, each (L, B, H).
+
+    Args:
+        input_size: E.
+        hidden_size: H.
+        num_layers: L.
+        dropout: between layers.
+        forget_bias: of the forget gates at the start.
+    """
+
+    state_names: ClassVar = ("h", "c")
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, forget_bias: float = 0.0
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0)
+        forget = slice(hidden_size, 2 * hidden_size)  # gates lie in the order i, f, g, o
+        for layer in range(num_layers):
+            nn.init.constant_(getattr(self, f"bias_ih_l{layer}").data[forget], forget_bias)
+            nn.init.zeros_(getattr(self, f"bias_hh_l{layer}").data[forget])
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
+        output, after = super().forward(x, state)  # type: ignore[arg-type]  # two tensors
+        return output, after
+
+    def operations(self, input_size: int) -> Operations:
+        H, L = self.hidden_size, self.num_layers  # noqa: N806
+        weights = 4 * H * input_size + 4 * H * H * (2 * L - 1)
+        return Operations(3 * 2 * weights, 2 * 4 * H * H * L)
+
+    def stepper(self, reader: nn.Module, head: Head, state: State, rows: int) -> Stepper | None:
+        from throughline.model.cores.lstm_stepper import LSTMStepper
+
+        table = reader.weight if isinstance(reader, nn.Embedding) else None
+        return LSTMStepper(self, table, head, state, rows) if isinstance(head, CategoricalHead) else None
+
+    def single_token(self, reader: nn.Module, head: Head, dropout: float) -> SingleToken | None:
+        from throughline.model.cores.lstm_single_token import LSTMToken
+
+        table = reader.weight if isinstance(reader, nn.Embedding) else None
+        return LSTMToken(self, table, head, dropout) if isinstance(head, CategoricalHead) else None
+
+    def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep:
+        from throughline.model.cores.lstm_onnx import onnx_step
+
+        return onnx_step(weights, x, state, self.num_layers, self.hidden_size)

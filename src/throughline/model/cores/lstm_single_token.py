@@ -1,0 +1,205 @@
+"""An LSTM generator one token at a time with the gradients of that token, in NumPy. Skip this file at first reading.
+
+A step of one row and one token is so little that autograd's bookkeeping and PyTorch's calls would take most of the time.
+NumPy's calls are shorter, and work on the memory where PyTorch keeps weights and gradients.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from throughline.batches.carry import State
+from throughline.model.heads.categorical import CategoricalHead
+from throughline.model.steps import SingleToken
+
+
+class LSTMToken(SingleToken):
+    """The forward and backward pass of one token, written out.
+
+    Args:
+        core: the LSTM.
+        embedding: (V, E); None where the first layer's matrix is over one-hot input.
+        head: reads the last layer; its matrix may be that of the embedding.
+        dropout: between layers and after the last.
+    """
+
+    def __init__(self, core: nn.LSTM, embedding: Tensor | None, head: CategoricalHead, dropout: float) -> None:
+        tied = head.weight is embedding
+        for weight in (*core.parameters(), *head.parameters(), *([] if embedding is None else [embedding])):
+            weight.grad = torch.zeros_like(weight)
+        self.tied, self.dropout = tied, dropout
+        self.embedding = None if embedding is None else Matrix(embedding, transposed=True, adds=tied)
+        self.layers = [Layer(core, number) for number in range(core.num_layers)]
+        self.head, self.bias = Matrix(head.weight), Bias(head.bias)
+        self.parts: list[Matrix | Bias] = [self.head, self.bias]
+        for layer in self.layers:
+            self.parts += [layer.inward, layer.across, *layer.biases]
+        if self.embedding is not None:
+            self.parts.append(self.embedding)  # after the head, to whose gradient it may add
+
+    def begin(self, state: State | None, rng: np.random.Generator) -> None:
+        self.rng = rng
+        for number, layer in enumerate(self.layers):
+            layer.h, layer.c = (layer.zeros, layer.zeros) if state is None else (s[number, 0].numpy() for s in state)
+
+    @property
+    def state(self) -> State:
+        h, c = np.stack([layer.h for layer in self.layers]), np.stack([layer.c for layer in self.layers])
+        return torch.from_numpy(h)[:, None], torch.from_numpy(c)[:, None]  # L, 1, H
+
+    def reset_if_not_finite(self) -> None:
+        if not all(s.isfinite().all() for s in self.state):
+            self.begin(None, self.rng)
+
+    def forward(self, token: int, target: int) -> float:
+        """Read a token, and return the nll of the one after it."""
+        x = token if self.embedding is None else self.embedding.times(token)
+        for layer in self.layers:
+            x = layer.forward(x, self._kept(layer.zeros))
+        logits = self.head.times(x) + self.bias.weight
+        logits -= logits.max()
+        self.error = np.exp(logits)
+        total = self.error.sum()
+        self.error /= total  # the probabilities, and below the gradient of the logits
+        self.error[target] -= 1
+        return float(np.log(total) - logits[target])
+
+    def _kept(self, like: np.ndarray) -> np.ndarray | float:
+        """A dropout mask: zeros, and elsewhere the factor that makes up for them."""
+        if not self.dropout:
+            return 1.0
+        return (self.rng.random(len(like)) >= self.dropout).astype(like.dtype) / (1 - self.dropout)
+
+    def backward(self, limit: float) -> float:
+        """Write the gradients, clipped to a norm of `limit`, and return the norm that they had."""
+        self.bias.error = self.error
+        error = self.head.back(self.error)
+        for layer in reversed(self.layers):
+            error = layer.backward(error)
+        square = 0.0
+        if self.embedding is not None:
+            self.embedding.back(error)
+            if self.tied:  # two gradients of one matrix, which meet in the row of the token
+                square = 2 * float(self.error[self.embedding.x] * (self.head.x @ error))
+        norm = math.sqrt(sum((part.square for part in self.parts), square))
+        scale = min(1.0, limit / (norm + 1e-6))  # as in torch.nn.utils.clip_grad_norm_
+        for part in self.parts:
+            part.write(scale)
+        return norm
+
+
+class Layer:
+    """One LSTM layer; its gates i, f, g, o lie one after the other (4H,), as in PyTorch."""
+
+    h: np.ndarray
+    c: np.ndarray
+
+    def __init__(self, core: nn.LSTM, number: int) -> None:
+        self.inward, self.across = (Matrix(getattr(core, f"{kind}_l{number}")) for kind in ("weight_ih", "weight_hh"))
+        self.biases = [Bias(getattr(core, f"{kind}_l{number}")) for kind in ("bias_ih", "bias_hh")]
+        self.zeros = np.zeros_like(self.across.weight[0])
+        # A sigmoid is 0.5 + 0.5 tanh(x / 2), so that one call does for all gates.
+        self.half = np.repeat(np.array([0.5, 0.5, 1, 0.5], self.zeros.dtype), len(self.zeros))
+        self.shift, self.least = 1 - self.half, 1 - 2 * self.half  # the least that a gate can be: 0, of g -1
+
+    def forward(self, x: np.ndarray | int, kept: np.ndarray | float) -> np.ndarray:
+        """Take a step, given what the layer below hands up, a vector or a token; returns h (H,) times `kept`."""
+        gates = self.across.times(self.h)
+        gates += self.inward.times(x)
+        for bias in self.biases:
+            gates += bias.weight
+        gates *= self.half
+        np.tanh(gates, out=gates)
+        gates *= self.half
+        gates += self.shift
+        self.gates, self.c_before, self.kept = gates, self.c, kept
+        i, f, g, o = gates.reshape(4, -1)
+        self.c = f * self.c + i * g
+        self.tanh_c = np.tanh(self.c)
+        self.h = o * self.tanh_c
+        return self.h * kept
+
+    def backward(self, error: np.ndarray) -> np.ndarray:
+        """The gradient of the input, from that of what `forward` returned, `error` (H,)."""
+        i, _, g, o = self.gates.reshape(4, -1)
+        by_h = error * self.kept
+        by_c = by_h * o * (1 - self.tanh_c * self.tanh_c)
+        by_gates = (1 - self.gates) * (self.gates - self.least)  # the slopes: of a sigmoid s (1 - s), of g 1 - g^2
+        for by_gate, by in zip(by_gates.reshape(4, -1), (by_c * g, by_c * self.c_before, by_c * i, by_h * self.tanh_c)):  # noqa: B905
+            by_gate *= by
+        self.across.error = by_gates
+        for bias in self.biases:
+            bias.error = by_gates
+        return self.inward.back(by_gates)
+
+
+class Matrix:
+    """A weight (M, N), times a vector or a token, and its gradient: the outer product of `error` and the input.
+
+    Its norm is known before it is written, so clipping takes no pass over it.
+
+    Args:
+        parameter: as it is, or `transposed`.
+        adds: whether the gradient is added to the one that is there.
+    """
+
+    x: np.ndarray | int
+    error: np.ndarray
+
+    def __init__(self, parameter: Tensor, transposed: bool = False, adds: bool = False) -> None:
+        assert parameter.grad is not None
+        weight, gradient = parameter.detach(), parameter.grad
+        if transposed:
+            weight, gradient = weight.t(), gradient.t()
+        self.weight: np.ndarray = weight.numpy()
+        self.gradient, self.columns = gradient, gradient.numpy()
+        self.adds = adds
+        self._written = 0
+
+    def times(self, x: np.ndarray | int) -> np.ndarray:
+        """The product with a vector (N,), or with the one-hot vector of a token, which is a column."""
+        self.x = x
+        product: np.ndarray = self.weight[:, x] if isinstance(x, int) else self.weight @ x
+        return product
+
+    def back(self, error: np.ndarray) -> np.ndarray:
+        """The gradient of the input vector, from that of the product, `error` (M,); a token has none."""
+        self.error = error
+        by_x: np.ndarray = error[:0] if isinstance(self.x, int) else error @ self.weight
+        return by_x
+
+    @property
+    def square(self) -> float:
+        """The squared norm of the gradient."""
+        return float(self.error @ self.error) * (1.0 if isinstance(self.x, int) else float(self.x @ self.x))
+
+    def write(self, scale: float) -> None:
+        """Write the gradient, `scale` times as large."""
+        error = self.error * scale
+        if not isinstance(self.x, int):
+            torch.outer(torch.from_numpy(error), torch.from_numpy(self.x), out=self.gradient)
+        elif self.adds:
+            self.columns[:, self.x] += error
+        else:
+            self.columns[:, self._written] = 0
+            self.columns[:, self.x] = error
+            self._written = self.x
+
+
+class Bias:
+    """A weight (M,) that is added, and its gradient, which is that of the sum."""
+
+    error: np.ndarray
+
+    def __init__(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self.weight, self.gradient = parameter.detach().numpy(), parameter.grad.numpy()
+
+    @property
+    def square(self) -> float:
+        return float(self.error @ self.error)
+
+    def write(self, scale: float) -> None:
+        np.multiply(self.error, scale, out=self.gradient)

@@ -1,0 +1,41 @@
+"""What is predicted, and how it is scored: one file per head.
+
+A new head is a file here, its settings in `throughline.model.settings`, one YAML in `conf/head`, one line in
+`tests/model/heads/test_every_head.py`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from torch import Tensor, nn
+
+
+class Head(nn.Module, ABC):
+    """Turns a core's output into the prediction of the next step."""
+
+    @abstractmethod
+    def forward(self, output: Tensor) -> Tensor:
+        """What is predicted, (..., P), from outputs (..., H)."""
+
+    @abstractmethod
+    def nll(self, predicted: Tensor, targets: Tensor) -> Tensor:
+        """The negative log-likelihood of each target, in nats: (T, B) from predictions (T, B, P) and targets (T, B)."""
+
+    @abstractmethod
+    def correct(self, predicted: Tensor, targets: Tensor) -> Tensor | None:
+        """Whether the likeliest step is the target, (...) bool; None where no step is likelier than any other."""
+
+    @abstractmethod
+    def metrics(self, nll: float) -> dict[str, float]:
+        """The mean nll in other units, by name."""
+
+    @abstractmethod
+    def sampler(
+        self, rng: np.random.Generator, rows: int, temperature: float, top_k: int | None, top_p: float | None
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        """A function that draws a step for each of `rows` predictions (B, P), each time that it is called."""
+
+    @abstractmethod
+    def operations(self) -> int:
+        """Floating-point operations to train on one position."""

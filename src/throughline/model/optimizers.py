@@ -1,0 +1,83 @@
+"""The optimizers that `optimizer=` may name: PyTorch's, with their own arguments."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from throughline.settings import STRICT, NonNegative, Positive, Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer as TorchOptimizer
+
+Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Optimizer(ABC):
+    """The settings of an optimizer; `lr` is multiplied by the schedule's factor."""
+
+    lr: Positive = 0.01
+    weight_decay: NonNegative = 0.0
+
+    @abstractmethod
+    def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
+        """PyTorch's optimizer of these parameters."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Adam(Optimizer):
+    """Adam (Kingma 2015)."""
+
+    betas: Betas | None = None
+
+    def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
+        import torch
+
+        b1, b2 = self.betas or (0.9, 0.999)
+        return torch.optim.Adam(parameters, self.lr, (b1, b2), weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass(frozen=True, config=STRICT)
+class AdamW(Optimizer):
+    """Adam whose weight decay does not go through the moments (Loshchilov 2019)."""
+
+    betas: Betas | None = None
+
+    def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
+        import torch
+
+        b1, b2 = self.betas or (0.9, 0.999)
+        return torch.optim.AdamW(parameters, self.lr, (b1, b2), weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    momentum: Probability = 0.0
+
+    def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
+        import torch
+
+        return torch.optim.SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass(frozen=True, config=STRICT)
+class RMSprop(Optimizer):
+    """RMSprop; its YAML has the settings of char-rnn (Karpathy 2015)."""
+
+    lr: Positive = 0.002
+    alpha: Probability = 0.95
+    eps: Positive = 1e-8
+    momentum: Probability = 0.0
+
+    def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
+        import torch
+
+        return torch.optim.RMSprop(
+            parameters, self.lr, self.alpha, self.eps, weight_decay=self.weight_decay, momentum=self.momentum
+        )

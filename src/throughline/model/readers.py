@@ -1,0 +1,19 @@
+"""What a core reads instead of token ids, where there is no embedding."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class OneHot(nn.Module):
+    """Token ids (T, B) as one-hot rows (T, B, V), in the precision of the weights."""
+
+    like: Tensor
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # follows the weights to their device and type
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.one_hot(ids, self.vocab_size).to(self.like.dtype)

@@ -1,0 +1,28 @@
+"""The loss of a run as a picture."""
+
+from pathlib import Path
+
+from throughline.runs.record import metric_rows
+
+
+def draw_curve(metrics: Path, picture: Path, title: str) -> None:
+    """Draw the training and validation loss of `metrics.csv` against tokens and against seconds."""
+    from matplotlib.figure import Figure
+
+    rows = list(metric_rows(metrics))
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    halves = zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), ("tokens", "training time (s)"), strict=True)
+    for axes, axis, unit in halves:
+        for column, label, style in (
+            ("train/nll", "train", "-"),
+            ("val/nll", "validation, carried", "o-"),
+            ("val/nll_reset", "validation, from zeros", "o--"),
+        ):
+            points = [(float(row[axis]), float(row[column])) for row in rows if row[column]]
+            axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
+        axes.set_xlabel(unit)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("nll (nats per token)")
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(picture, dpi=120)

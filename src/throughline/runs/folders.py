@@ -1,0 +1,48 @@
+"""Which folder a run or a sweep gets: a new one, or that of an earlier one that it resumes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+
+def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
+    """The folder of a run: with `auto` and `must` that of the latest unfinished run of the same command, else `new`.
+
+    A run that resumes from a file gets a new folder as well, so the run that left the file stays as it is.
+    """
+    if resume not in ("auto", "must"):
+        return new
+    asked = _apart_from_resume(overrides)
+    for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
+        folder = file.parent.parent
+        if _command(file) == asked and (folder / "checkpoints").exists() and not (folder / "summary.json").exists():
+            return str(folder)
+    return new
+
+
+def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
+    """The folder of a sweep: with `auto` that of the latest sweep by the same command, whose members resume, else `new`."""
+    if resume != "auto":
+        return new
+    asked = _apart_from_resume(overrides)
+    for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
+        if _command(file, "hydra.overrides.task") == asked:
+            return str(file.parent)
+    return new
+
+
+def _command(file: Path, key: str | None = None) -> list[str] | None:
+    """The overrides by which a run or a sweep was started; None where the file is damaged."""
+    try:
+        saved = OmegaConf.load(file)
+        return _apart_from_resume(saved if key is None else OmegaConf.select(saved, key))
+    except (OSError, UnicodeError, YAMLError, OmegaConfBaseException, AttributeError, TypeError):
+        return None
+
+
+def _apart_from_resume(overrides: Any) -> list[str]:
+    return [override for override in overrides if not override.startswith("resume=")]

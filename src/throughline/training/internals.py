@@ -1,0 +1,80 @@
+"""All reaches into what Lightning and PyTorch do not promise to keep, each with the test that notices when it breaks."""
+
+import inspect
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.profilers import Profiler
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_signature(step: F) -> F:
+    """Keep the signature of a training step: Lightning asks for it at each step, which takes longer than any of its hooks.
+
+    Noticed by `test_the_signature_of_a_step_is_kept`.
+    """
+    step.__signature__ = inspect.signature(step)  # type: ignore[attr-defined]
+    return step
+
+
+def validate_next(trainer: Trainer, now: bool) -> None:
+    """Let the Trainer validate after this batch, or not.
+
+    Noticed by `test_validations_over_a_budget_are_closer_at_its_beginning`.
+    """
+    trainer.val_check_batch = 1 if now else sys.maxsize
+
+
+def count_batches(trainer: Trainer, batches: int) -> None:
+    """Tell the Trainer how many batches were trained on: it counts validation intervals by those that it has seen.
+
+    Noticed by `test_a_killed_run_resumes_bit_for_bit`.
+    """
+    trainer.fit_loop.epoch_loop.batch_progress.total.ready = batches
+
+
+def count_updates(trainer: Trainer, updates: int) -> None:
+    """Set `trainer.global_step`: it counts no updates that are made without its own wrapper of the optimizer.
+
+    A `ModelCheckpoint` saves nothing while it is 0. Noticed by `test_a_users_own_callbacks_act`.
+    """
+    trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = updates
+
+
+class DataWait(Profiler):
+    """Adds up the time in which training waited for its next batch: Lightning tells its profiler when it fetches one.
+
+    Noticed by `test_a_run_logs_its_share_of_the_matrix_rate`.
+    """
+
+    FETCH = "[_TrainingEpochLoop].train_dataloader_next"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def profile(self, action_name: str) -> AbstractContextManager[Any]:  # type: ignore[override]
+        """A context that does nothing: Lightning enters some fifty per step, but reports fetches by `start` and `stop`."""
+        return nullcontext()
+
+    def start(self, action_name: str) -> None:
+        if action_name == self.FETCH:
+            self._since = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        if action_name == self.FETCH:
+            self.seconds += time.perf_counter() - self._since
+
+
+def onednn_multiplies(precision: str) -> bool:
+    """Whether oneDNN multiplies matrices in this precision here. Noticed by `test_the_matrix_rate_...`."""
+    if precision == "bf16-mixed":  # not on every CPU
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return precision == "32-true" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

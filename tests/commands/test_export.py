@@ -1,0 +1,128 @@
+"""What an export leaves, and what it leaves alone."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import safetensors.torch
+
+from helpers import KINDS, LETTERS, PROJECT, asked, saved
+from throughline import __version__
+from throughline.commands.evaluate import Evaluate, evaluate
+from throughline.commands.export import export
+from throughline.commands.generate import Generate, generate
+from throughline.data.codecs.characters import Characters
+from throughline.data.sources.text import Text
+from throughline.evaluation.protocol import Evaluation
+from throughline.model.settings import LSTM
+from throughline.plumbing.errors import UserError
+from throughline.runs.checkpoint import load_generator
+
+
+def test_the_description_in_full(tmp_path: Path) -> None:
+    saved(tmp_path / "last.ckpt", LSTM(hidden_size=2, embedding_size=3), Characters(["a", "\n"]))
+    export(asked(tmp_path / "last.ckpt"))
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    expected = {
+        "format": 2,
+        "throughline": __version__,
+        "model": {
+            "core": "lstm",
+            **{"hidden_size": 2, "num_layers": 1, "input": "embedding", "embedding_size": 3},
+            **{"dropout": 0.0, "tie_weights": False, "forget_bias": 0.0},
+        },
+        "head": {"name": "categorical"},
+        "codec": {"name": "characters", "symbols": ["a", "\n"]},
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "seal": "",
+    }
+    expected["seal"] = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()
+    assert json.loads((tmp_path / "model.json").read_text()) == expected
+    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
+    assert (entry.key, json.loads(entry.value)) == ("throughline", expected)
+    assert {name: list(weight.shape) for name, weight in safetensors.torch.load(weights).items()} == {
+        "reader.weight": [3, 3],
+        "core.weight_ih_l0": [8, 3],
+        "core.weight_hh_l0": [8, 2],
+        "core.bias_ih_l0": [8],
+        "core.bias_hh_l0": [8],
+        "head.weight": [3, 2],
+        "head.bias": [3],
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "last.ckpt",
+        "model.json",
+        "model.onnx",
+        "model.safetensors",
+    ]
+
+
+def test_without_onnx_weights_are_still_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path / "last.ckpt", *KINDS["embedding"])
+    monkeypatch.delitem(sys.modules, "throughline.runs.onnx_step", raising=False)
+    monkeypatch.delattr("throughline.runs.onnx_step", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"^onnx=true needs onnxruntime, which is not installed: pip install .* onnx=false$"):
+        export(asked(tmp_path / "last.ckpt"))
+    assert not (tmp_path / "model.safetensors").exists()
+    export(asked(tmp_path / "last.ckpt", onnx=False))
+    assert load_generator(tmp_path / "model.safetensors")[1].symbols == LETTERS.symbols
+
+
+@pytest.mark.parametrize("which", [1, 2, 3])
+def test_a_full_disk_leaves_all_files_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
+    out = tmp_path / "out"
+    saved(tmp_path / "old.ckpt", *KINDS["embedding"])
+    export(asked(tmp_path / "old.ckpt", output=str(out)))
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    saved(tmp_path / "new.ckpt", *KINDS["one-hot"])
+    calls, fsync = [], os.fsync
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == which:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"out: No space left on device; nothing can be exported there, give output=FOLDER"):
+        export(asked(tmp_path / "new.ckpt", output=str(out)))
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_nothing_but_the_model_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "c0ffee" * 6
+    monkeypatch.setenv("WANDB_API_KEY", secret)
+    folder = tmp_path / "private"
+    saved(folder / "last.ckpt", *KINDS["embedding"], callbacks={"note": secret}, optimizer_states=[secret])
+    assert secret.encode() in (folder / "last.ckpt").read_bytes()
+    export(asked(folder / "last.ckpt", output=str(tmp_path / "out")))
+    for path in (tmp_path / "out").iterdir():
+        content = path.read_bytes()
+        for private in (secret, "private", str(tmp_path), str(PROJECT)):
+            assert private.encode() not in content
+
+
+def test_generating_and_evaluating_from_an_export_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text("head had a bad cab. " * 20)
+    saved(tmp_path / "last.ckpt", LSTM(hidden_size=6, num_layers=2), Characters(sorted(set("head had a bad cab. "))))
+    export(asked(tmp_path / "last.ckpt"))
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in told] == [
+        str(tmp_path / name) for name in ("model.safetensors", "model.json", "model.onnx")
+    ]
+    assert re.search(r"its logits differ from PyTorch's by at most \d\.\de-0\d over 32 carried steps$", told[2])
+    said = []
+    for name in ("last.ckpt", "model.safetensors"):
+        file = str(tmp_path / name)
+        generate(Generate(file, "a", 200, 2, 0.9, None, None, seed=7))
+        evaluate(Evaluate(file, Text(str(tmp_path / "text")), Evaluation(), {}))
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    assert "val/nll_reset" in said[0]

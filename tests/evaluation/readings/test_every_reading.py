@@ -1,0 +1,99 @@
+"""What holds for every reading, present and future: they are found by their files."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from throughline.batches.batch import Batches
+from throughline.data.line import Line
+from throughline.evaluation.measure import measure
+from throughline.evaluation.protocol import Evaluation
+from throughline.evaluation.readings import Reading
+from throughline.evaluation.readings.carried import Carried
+from throughline.evaluation.readings.dynamic import Dynamic
+from throughline.evaluation.readings.reset import Reset
+from throughline.model.generator import Generator
+from throughline.settings import targets, word
+
+sizes = st.integers(1, 9)
+READINGS = {
+    Carried: st.just(Carried()),
+    Reset: st.just(Reset()),
+    Dynamic: st.builds(Dynamic, bptt=sizes),
+}
+readings = st.one_of(*READINGS.values())
+evaluations = st.builds(Evaluation, reset_every=sizes, streams=sizes, warmup=st.integers(0, 9))
+
+
+def test_every_reading_is_tested_here() -> None:
+    assert set(targets(Reading).values()) == set(READINGS)  # type: ignore[type-abstract]
+
+
+@given(readings, evaluations, st.integers(1, 120), st.booleans())
+def test_every_target_is_scored_once(reading: Reading, evaluation: Evaluation, targets: int, exact: bool) -> None:
+    line = Line.of([np.arange(targets + 1, dtype=np.uint8)])
+    batches = Batches(reading.plan(line, evaluation, exact), line)
+    seen = [target for batch in batches for target in batch.targets[batch.scored].tolist()]
+    assert sorted(seen) == list(range(1, targets + 1))
+
+
+def random_line(n: int) -> Line:
+    return Line.of([np.random.default_rng(0).integers(1, 9, n).astype(np.uint8)])
+
+
+@pytest.mark.parametrize("cls", READINGS)
+def test_measuring_leaves_the_generator_as_it_was(cls: type[Reading], model: Generator) -> None:
+    before = [weight.detach().clone() for weight in model.parameters()]
+    model.train()
+    metrics = measure(model, random_line(100), [cls()])
+    assert set(metrics) == {f"val/{name}{cls().suffix}" for name in ("nll", "bpc", "ppl", "accuracy")}
+    assert cls().name == word(cls)
+    assert model.training
+    assert all(map(torch.equal, before, model.parameters()))
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_dynamic_evaluation_that_does_not_learn_is_the_carried_pass(model: Generator) -> None:
+    line = random_line(500)
+    metrics = measure(model, line, [Carried(), Dynamic(lr=0.0, decay=0.5, bptt=7)])
+    for name in ("nll", "bpc", "ppl", "accuracy"):
+        assert metrics[f"val/{name}_dynamic"] == pytest.approx(metrics[f"val/{name}"], abs=1e-12)
+    learned = measure(model, line, [Dynamic(lr=0.1, bptt=7)])
+    assert abs(learned["val/nll_dynamic"] - metrics["val/nll"]) > 1e-3
+
+
+def test_dynamic_evaluation_by_hand(model: Generator) -> None:
+    """Three chunks: each scored by the weights as they are, which then take a step."""
+    import torch.nn.functional as F
+
+    line, settings = random_line(11), Dynamic(lr=0.7, decay=0.25, bptt=4, gradient_clip_val=0.3)
+    measured = measure(model, line, [settings])["val/nll_dynamic"]
+    tokens = torch.from_numpy(line.steps.astype(np.int64))
+    trained = [weight.detach().clone() for weight in model.parameters()]
+    state, total, norms = None, 0.0, []
+    for inputs, after_them in zip(tokens[:-1].split(4), tokens[1:].split(4), strict=True):
+        predicted, after = model(inputs[None], state)
+        loss = F.cross_entropy(predicted[0], after_them)
+        total += loss.item() * len(after_them)
+        model.zero_grad()
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 0.3)))
+        with torch.no_grad():
+            for weight, at_first in zip(model.parameters(), trained, strict=True):
+                weight -= 0.7 * weight.grad  # type: ignore[operator]
+                weight += 0.25 * (at_first - weight)
+        state = tuple(s.detach() for s in after)
+    assert measured == pytest.approx(total / 10, abs=1e-12)
+    assert max(norms) > 0.3  # the clipping acted
+
+
+def test_dynamic_evaluation_learns_what_repeats(model: Generator) -> None:
+    line = Line.of([np.tile(np.array([1, 5, 2, 7, 3, 3, 8], dtype=np.uint8), 100)])
+    metrics = measure(model, line, [Carried(), Dynamic(lr=0.5, decay=0.0, bptt=16)])
+    assert metrics["val/nll_dynamic"] < 0.9 * metrics["val/nll"]
+
+
+def test_which_readings_validate_on_the_way() -> None:
+    assert [cls for cls in READINGS if cls.while_training] == [Carried, Reset]

@@ -1,0 +1,83 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from throughline.batches.batch import Batches
+from throughline.data.codecs.bytes import Bytes
+from throughline.data.line import Line
+from throughline.evaluation.measure import ByPosition, measure
+from throughline.evaluation.protocol import Evaluation
+from throughline.evaluation.readings.carried import Carried
+from throughline.evaluation.readings.reset import Reset
+from throughline.model.generator import Generator
+from throughline.model.optimizers import SGD
+from throughline.training.learner import Learner
+
+BOTH = [Carried(), Reset()]
+
+
+def random_line(n: int) -> Line:
+    return Line.of([np.random.default_rng(0).integers(1, 9, n).astype(np.uint8)])
+
+
+def nll(model: Generator, line: Line, reset_every: int) -> tuple[float, float]:
+    """By hand: mean nll and accuracy over all targets, from zeros every `reset_every` of them."""
+    tokens = torch.from_numpy(line.steps.astype(np.int64))
+    with torch.no_grad():
+        logits = torch.cat([model(piece[None])[0][0] for piece in tokens[:-1].split(reset_every)])
+    return F.cross_entropy(logits, tokens[1:]).item(), (logits.argmax(-1) == tokens[1:]).double().mean().item()
+
+
+@pytest.mark.parametrize("targets", [1, 10, 999])
+def test_both_figures_equal_those_worked_out_by_hand(model: Generator, targets: int) -> None:
+    model.core.weight_hh_l0.data *= 5  # so that the state matters
+    line = random_line(targets + 1)
+    figures = measure(model, line, BOTH, Evaluation(reset_every=10))
+    carried, accuracy = nll(model, line, reset_every=10**9)
+    assert figures["val/nll"] == pytest.approx(carried, abs=1e-12)
+    assert figures["val/bpc"] == pytest.approx(carried / np.log(2), abs=1e-12)
+    assert figures["val/ppl"] == pytest.approx(np.exp(carried), abs=1e-12)
+    assert figures["val/accuracy"] == pytest.approx(accuracy, abs=1e-12)
+    reset, _ = nll(model, line, reset_every=10)
+    assert figures["val/nll_reset"] == pytest.approx(reset, abs=1e-12)
+    assert (abs(carried - reset) > 1e-5) == (targets > 10)
+
+
+def test_nll_by_position_equals_that_worked_out_by_hand(model: Generator, tmp_path: Path) -> None:
+    line, by_position = random_line(36), ByPosition(reset_every=10)
+    figures = measure(model, line, BOTH, Evaluation(reset_every=10), by_position=by_position)
+    by_position.write(tmp_path / "by_position.csv")
+    with (tmp_path / "by_position.csv").open(newline="") as file:
+        rows = [(int(row["position"]), float(row["nll"]), int(row["targets"])) for row in csv.DictReader(file)]
+    tokens = torch.from_numpy(line.steps.astype(np.int64))
+    with torch.no_grad():
+        rest = [F.cross_entropy(model(t[None, :-1])[0][0], t[1:], reduction="none") for t in tokens.unfold(0, 11, 10)]
+        rest.append(F.cross_entropy(model(tokens[None, 30:-1])[0][0], tokens[31:], reduction="none"))
+    columns = [[piece[p].item() for piece in rest if p < len(piece)] for p in range(10)]
+    assert rows == [(p, pytest.approx(np.mean(column)), len(column)) for p, column in enumerate(columns, start=1)]
+    assert [targets for _, _, targets in rows] == [4] * 5 + [3] * 5
+    assert sum(nll * targets for _, nll, targets in rows) / 35 == pytest.approx(figures["val/nll_reset"], abs=1e-12)
+
+
+def test_the_figure_while_training_is_close_to_the_exact_one(model: Generator) -> None:
+    model.core.weight_hh_l0.data *= 3  # so that the state matters
+    line = random_line(20_000)
+
+    def while_training(warmup: int) -> list[float]:
+        learner, evaluation = Learner(model, Bytes(), SGD(), BOTH), Evaluation(streams=8, warmup=warmup)
+        learner.on_validation_epoch_start()
+        for number, reading in enumerate(BOTH):
+            for k, batch in enumerate(Batches(reading.plan(line, evaluation, exact=False), line)):
+                learner.validation_step(batch, k, number)
+                learner.carry.commit(reading.name)
+        return [meter.compute(model.head, "")["val/nll"] for meter in learner.meters]
+
+    exact, _ = nll(model, line, reset_every=10**9)
+    carried, reset = while_training(warmup=64)
+    assert carried == pytest.approx(exact, abs=1e-9)
+    assert while_training(warmup=0)[0] != pytest.approx(exact, abs=1e-7)  # rows that begin from zeros do differ
+    assert reset == pytest.approx(nll(model, line, 256)[0], abs=1e-12)

@@ -1,0 +1,292 @@
+"""What several test modules use: settings, corpora, models, runs, and what these leave."""
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from throughline.batches.batch import Batch
+from throughline.commands.compare import Compare, compare
+from throughline.commands.compose import load
+from throughline.commands.export import Export
+from throughline.config import Config
+from throughline.data.codecs import Codec
+from throughline.data.codecs.bytes import Bytes
+from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.symbols import Symbols
+from throughline.data.corpus import Corpus
+from throughline.data.line import Line
+from throughline.model.generator import Generator
+from throughline.model.optimizers import SGD
+from throughline.model.settings import GRU, LSTM, Model
+from throughline.runs import checkpoint
+from throughline.runs.checkpoint import load_generator
+from throughline.training.commit import Commit
+from throughline.training.learner import Learner
+from throughline.training.run import train
+
+PROJECT = Path(__file__).parents[1]
+
+
+def shared_data(name: str) -> Path:
+    """A file of the data folder beside the checkout, or the one that THROUGHLINE_DATA names."""
+    folder = Path(os.environ.get("THROUGHLINE_DATA", PROJECT.parent / "shared" / "data"))
+    if not (folder / name).exists():
+        pytest.skip(f"{name} is not there: set THROUGHLINE_DATA to the folder that holds it")
+    return folder / name
+
+
+# ---- Settings
+
+
+def config(*overrides: str, name: str = "train", cls: type[Any] = Config) -> Any:
+    """The settings of a command that is given these overrides."""
+    return load(composed(*overrides, name=name), cls)
+
+
+def composed(*overrides: str, name: str = "train", hydra: bool = False) -> DictConfig:
+    """What Hydra makes of the YAML files and these overrides, before anything is checked."""
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        return compose(name, overrides=list(overrides), return_hydra_config=hydra)
+
+
+# ---- Corpora
+
+
+def corpus_of(train: str | Sequence[str], val: str | Sequence[str], source: str = "fox") -> Corpus:
+    """A corpus of texts, each a sequence, with the fingerprint that a source would give it."""
+    splits = [[split] if isinstance(split, str) else list(split) for split in (train, val)]
+    content = "".join(splits[0] + splits[1]).encode()
+    origin = {"source": source, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return Corpus.of(Characters(), *splits, origin)
+
+
+def fox() -> Corpus:
+    """About a thousand characters to train on and a hundred to validate on, with structure to learn."""
+    return corpus_of("the quick brown fox. " * 50, "the quick brown fox. " * 5)
+
+
+# ---- Runs
+
+SMALL = (
+    "model.hidden_size=16",
+    "model.embedding_size=8",
+    "trainer.accelerator=cpu",
+    "logger=none",
+    "sampling.length=40",
+)
+QUICK = ("trainer.max_epochs=3", "trainer.log_every_n_steps=5", "trainer.checkpoint_seconds=1e-9", "model.dropout=0.3")
+"""Little training, saved after every batch."""
+REGIMES = {
+    "stateful": ("regime.streams=4", "regime.bptt=16", "regime.rotate=true"),
+    "onestep": ("regime.updates=64",),
+    "windowed": ("regime.steps=8", "regime.stride=4", "regime.batch_size=16"),
+    "segments": ("regime.steps=16", "regime.batch_size=4"),
+    "padded": ("regime.max_length=16", "regime.batch_size=4", "regime.bucket=2"),
+}
+"""Settings under which an epoch of the small corpora is some dozen batches."""
+
+
+def run(corpus: Corpus, folder: Path, *overrides: str) -> dict[str, Any]:
+    """Train a small model; the summary. What a terminal would show is in `terminal.txt`."""
+    with (folder / "terminal.txt").open("w") as terminal:
+        console = Console(file=terminal, width=200)
+        settings = config(*SMALL, f"output_root={folder}", *overrides)
+        return train(settings, corpus, folder, console=console).record.to_plain()
+
+
+def run_as_from_hydra(corpus: Corpus, folder: Path, *overrides: str) -> dict[str, Any]:
+    """A run with its configuration beside it, as Hydra would leave it."""
+    (folder / ".hydra").mkdir(parents=True)
+    OmegaConf.save(composed(*SMALL, *overrides), folder / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
+    return run(corpus, folder, *overrides)
+
+
+def masked(batch: Batch) -> list[list[int | None]]:
+    """The targets of a batch, with None where none is scored."""
+    pairs = zip(batch.targets.tolist(), batch.scored.tolist(), strict=True)
+    return [[t if s else None for t, s in zip(*row, strict=True)] for row in pairs]
+
+
+class Killed(BaseException):
+    """Ends a run as a kill does: nothing that the run would do about an exception helps it."""
+
+
+def run_with_kills(
+    corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str, last_life: tuple[str, ...] | None = ()
+) -> None:
+    """Run, be killed at the n-th call of each hook named, go on each time, and end, with `last_life` added, or stay dead."""
+    folder.mkdir(exist_ok=True)
+    for hook, count in kills:
+        calls = 0
+        original = getattr(Commit, hook)
+
+        def killing(*args: Any, count: int = count, original: Any = original, **kwargs: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                raise Killed
+            original(*args, **kwargs)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Commit, hook, killing)
+            with pytest.raises(Killed):
+                run(corpus, folder, *overrides, "resume=auto")
+    if last_life is not None:
+        run(corpus, folder, *overrides, *last_life, "resume=auto")
+
+
+# ---- What runs leave
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def figures(folder: Path) -> list[dict[str, float]]:
+    """The rows of `metrics.csv` as numbers, each without what it does not tell."""
+    return [{key: float(value) for key, value in row.items() if value} for row in rows(folder)]
+
+
+def column(folder: Path, name: str) -> list[float]:
+    return [float(row[name]) for row in rows(folder) if row[name]]
+
+
+def without_times(folder: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if "second" not in k and "device" not in k} for row in rows(folder)]
+
+
+def weights_hash(folder: Path) -> str:
+    model, _ = load_generator(folder / "checkpoints" / "last.ckpt")
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """The memory that a process holds, as Linux tells it."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+
+
+def nll_of_checkpoint(folder: Path, line: Line, reset_every: int) -> list[list[float]]:
+    """By hand: the nll of every target of the line, a list for each piece that begins from zeros."""
+    model, _ = load_generator(folder / "checkpoints" / "last.ckpt")
+    tokens = torch.from_numpy(line.steps.astype(np.int64))
+    pieces = [
+        (tokens[i : i + reset_every], tokens[i + 1 : i + 1 + reset_every]) for i in range(0, line.num_targets, reset_every)
+    ]
+    with torch.no_grad():
+        return [
+            F.cross_entropy(model(inputs[None, : len(targets)])[0][0], targets, reduction="none").tolist()
+            for inputs, targets in pieces
+        ]
+
+
+# ---- A comparison
+
+RESET = 16
+MEMBERS = {
+    "stateful streams=2": ("regime.streams=2", "regime.bptt=8"),
+    "stateful streams=8": ("regime.streams=8", "regime.bptt=8"),
+    "segments": ("regime=segments", "regime.steps=8", "regime.batch_size=8"),
+    "windowed": ("regime=windowed", "regime.steps=8", "regime.batch_size=16"),
+    "onestep": ("regime=onestep", "regime.updates=8"),
+}
+FOX_AND_DOG = corpus_of("the quick brown fox. " * 40, "the quick brown dog! " * 5, source="fox & dog")
+HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+@cache
+def compared(base: Path) -> Path:
+    """The folder of a comparison of five members of two seeds, and of runs that failed, are not finished, are damaged.
+
+    Test processes that have `base` in common share it: the first one makes it, and the others wait.
+    """
+    folder = base / "sweep"
+    with FileLock(base / "sweep.lock"):
+        if not (base / "sweep.made").exists():
+            _compare_members(folder)
+            (base / "sweep.made").touch()
+    return folder / "comparison"
+
+
+def _compare_members(folder: Path) -> None:
+    common = ("budget.tokens=600", "trainer.val_checks=3", "trainer.log_every_n_steps=2", f"evaluation.reset_every={RESET}")
+    number = 0
+    for seed in (1, 2):
+        for overrides in MEMBERS.values():
+            seeded = (*overrides, *common, f"seed={seed}", "evaluation.warmup=4")
+            run_as_from_hydra(FOX_AND_DOG, folder / str(number), *seeded)
+            number += 1
+    (folder / "0" / "samples.txt").write_text(HOSTILE)
+    for name, seed in (("failed", 3), ("half", 4), ("damaged", 5)):
+        shutil.copytree(folder / "2", folder / name)
+        settings = folder / name / ".hydra" / "config.yaml"
+        settings.write_text(settings.read_text().replace("seed: 1", f"seed: {seed}"))
+    (folder / "failed" / "failure.txt").write_text(f"Traceback\nepoch 1, batch 2: {HOSTILE}\n")
+    (folder / "half" / "summary.json").unlink()
+    (folder / "damaged" / "summary.json").write_text((folder / "2" / "summary.json").read_text()[:-40])
+    compare(config(f"runs={folder}", "logger=none", name="compare", cls=Compare))
+
+
+# ---- Checkpoints and exports of models that were never trained
+
+LETTERS = Characters(list("abcdefgh"))
+EVENTS = Symbols([f"e{i}" for i in range(299)])
+KINDS = {
+    "embedding": (LSTM(hidden_size=6, embedding_size=5), LETTERS),
+    "tied, three layers": (LSTM(hidden_size=6, num_layers=3, embedding_size=6, tie_weights=True, dropout=0.5), LETTERS),
+    "one-hot": (LSTM(hidden_size=6, num_layers=2, input="onehot"), LETTERS),
+    "one-hot by rows": (LSTM(hidden_size=6, input="onehot"), EVENTS),
+    "one-hot by rows, two layers": (LSTM(hidden_size=6, num_layers=2, input="onehot"), EVENTS),
+    "gru": (GRU(hidden_size=6, num_layers=2, embedding_size=5), Bytes()),
+}
+
+
+def saved(path: Path, settings: Model, codec: Codec, dtype: torch.dtype = torch.float32, **extra: Any) -> Generator:
+    """A model with weights large enough that state matters, saved as a run saves it."""
+    torch.manual_seed(0)
+    model = Generator(settings, codec.size).to(dtype).eval()
+    for parameter in model.parameters():
+        parameter.data *= 3
+    learner = Learner(model, codec, SGD(), [])
+    content: dict[str, Any] = {"state_dict": learner.state_dict(), **extra}
+    learner.on_save_checkpoint(content)
+    checkpoint.write(content, path)
+    return model
+
+
+def asked(path: Path, **changes: Any) -> Export:
+    """What `src/export.py` is told: to export this file, with ONNX, beside it."""
+    return Export(**{"checkpoint": str(path), "output": None, "onnx": True, "tolerance": 1e-4, **changes})
+
+
+class Payload:
+    """Creates a file when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def sealed(content: Any, path: Path) -> None:
+    """Write a checkpoint whose checksum is right, whatever it holds."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(checkpoint._sealed(buffer.getvalue()))

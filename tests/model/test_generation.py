@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from throughline.model.generation import generate
+from throughline.model.generator import Generator
+from throughline.model.heads.categorical import gumbel_noise, sample
+from throughline.model.settings import LSTM
+
+PROMPT = np.array([1, 2, 3])
+
+
+def test_what_is_generated_is_what_the_model_says_of_the_whole_text(model: Generator) -> None:
+    for weight in model.parameters():
+        weight.data *= 5  # so that it does not say the same for ever
+    greedy = [row[0] for row in generate(model, PROMPT, 30, temperature=1e-6)]
+    text = torch.tensor([[*PROMPT.tolist(), *greedy]])
+    logits = model(text)[0][0, len(PROMPT) - 1 : -1]
+    logits[:, 0] = -torch.inf
+    assert greedy == logits.argmax(-1).tolist()
+    assert len(set(greedy)) > 1
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("sizes", "vocab_size"),
+    [
+        (LSTM(hidden_size=6, num_layers=1, embedding_size=5), 9),
+        (LSTM(hidden_size=6, num_layers=3, embedding_size=5, dropout=0.5), 9),
+        (LSTM(hidden_size=6, num_layers=2, embedding_size=6, tie_weights=True), 9),
+        (LSTM(hidden_size=6, num_layers=2, input="onehot"), 9),
+        (LSTM(hidden_size=6, num_layers=2, input="onehot"), 300),  # read by rows
+    ],
+)
+def test_each_step_is_the_model(sizes: LSTM, vocab_size: int, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    model = Generator(sizes, vocab_size).to(dtype).eval()
+    texts = torch.randint(vocab_size, (3, 40))
+    texts[:, 20] = 0  # the unknown symbol, which a prompt may hold
+    with torch.inference_mode():
+        _, state = model(texts[:1, :10])
+        expected, _ = model(
+            texts[:, 10:], (state[0].expand(-1, 3, -1).contiguous(), state[1].expand(-1, 3, -1).contiguous())
+        )
+    stepper = model.stepper(state, 3)
+    steps = np.stack([stepper.step(tokens) for tokens in texts[:, 10:].T.numpy()], axis=1)  # B, T, V
+    assert steps.dtype == expected.numpy().dtype
+    np.testing.assert_allclose(steps, expected, rtol=0, atol=tolerance)
+
+
+def test_any_number_of_sequences_from_one_model(model: Generator) -> None:
+    rows = list(generate(model, PROMPT, 50, num_sequences=8, seed=1))
+    assert [len(row) for row in rows] == [8] * 50
+    assert len({tuple(sequence) for sequence in zip(*rows, strict=True)}) == 8
+    assert rows == list(generate(model, PROMPT, 50, num_sequences=8, seed=1))
+    assert rows != list(generate(model, PROMPT, 50, num_sequences=8, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "allowed"),
+    [
+        (None, None, {1, 2, 3, 4}),
+        (2, None, {2, 4}),
+        (1, None, {4}),
+        (None, 0.79, {2, 4}),
+        (None, 0.81, {2, 3, 4}),
+        (9, 1e-9, {4}),
+    ],
+)
+def test_sampling_stays_among_the_likeliest(top_k: int | None, top_p: float | None, allowed: set[int]) -> None:
+    logits = np.log([[0.9, 0.05, 0.3, 0.15, 0.5]]).repeat(2000, axis=0)  # the unknown symbol is the likeliest
+    before = logits.copy()
+    assert set(draw(logits, 1.0, top_k, top_p)) == allowed
+    np.testing.assert_array_equal(logits, before)
+
+
+def test_temperature_flattens_and_sharpens() -> None:
+    logits = np.log([[0.9, 0.1, 0.2, 0.7]]).repeat(20_000, axis=0)
+    expected = {1.0: [0.1, 0.2, 0.7], 0.5: np.array([0.01, 0.04, 0.49]) / 0.54}
+    for temperature, shares in expected.items():
+        drawn = draw(logits, temperature)
+        np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20_000, [0, *shares], atol=0.02)
+
+
+def test_top_p_counts_probabilities_at_the_temperature() -> None:
+    logits = np.log([[0.9, 0.05, 0.3, 0.15, 0.5]]).repeat(2000, axis=0)
+    assert set(draw(logits, 0.25, top_p=0.8)) == {4}  # (5/3)^4 times as likely as the next
+    assert set(draw(logits, 4.0, top_p=0.8)) == {2, 3, 4}
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(None, None), (3, None), (None, 0.5)])
+def test_the_smallest_temperature_takes_the_likeliest(top_k: int | None, top_p: float | None) -> None:
+    logits = np.array([[9.0, 0.1, 0.3, 0.2]], dtype=np.float32)
+    assert draw(logits, 1e-300, top_k, top_p) == [2]
+
+
+def draw(logits: np.ndarray, temperature: float, top_k: int | None = None, top_p: float | None = None) -> list[int]:
+    noise = next(gumbel_noise(np.random.default_rng(0), logits.shape, temperature))
+    return sample(logits, noise, temperature, top_k, top_p).tolist()

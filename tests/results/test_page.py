@@ -1,0 +1,162 @@
+"""The page of a comparison in a real browser: it draws, its switches work, it says no error and asks nobody for anything."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import config
+from throughline.commands.compare import Compare, compare
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
+)
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: install chromium or Google Chrome")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path) -> Iterator[Any]:
+    """Opens the page as some device; whatever the page complains about or asks the network for fails the test."""
+    contexts, complaints, requests, pages = [], [], [], set()
+
+    def page_as(device: dict[str, Any], folder: Path = report, **settings: Any) -> Any:
+        context = browser.new_context(**device, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"file://{folder / 'report.html'}")
+        pages.add(page.url)
+        page.wait_for_selector("#gradient_norm .main-svg")
+        return page
+
+    yield page_as
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert set(requests) == pages
+
+
+def drawn(page: Any, chart: str, kind: str) -> int:
+    return int(page.locator(f"#{chart} .{kind} .trace").count())
+
+
+def test_everything_is_drawn(opened: Any) -> None:
+    page = opened(DESKTOP)
+    assert {plot.get_attribute("id") for plot in page.locator(".plot").all()} == {
+        *("loss", "throughput", "utilisation", "by_position", "memory", "gradient_norm"),
+    }
+    assert drawn(page, "loss", "scatterlayer") == 2 * 5  # a line and a band for each member
+    assert page.locator("#throughput .barlayer .point").count() == 5
+    assert page.locator("#memory .legendtext").count() == 4
+    assert page.locator("#figures tbody tr").count() == 5
+    assert page.locator(".answer").count() == 4
+    assert page.locator("pre").count() == 5
+    assert (
+        "alert(1)"
+        in page.locator("pre").all_inner_texts()[page.locator(".passages h3").all_inner_texts().index("stateful streams=2")]
+    )
+
+
+def test_names_that_would_be_more_than_text_are_text(opened: Any, report: Path, tmp_path: Path) -> None:
+    for name in ("0", "1"):
+        shutil.copytree(report.parent / name, tmp_path / name)
+    settings = tmp_path / "0" / ".hydra" / "config.yaml"
+    name = """"'<img src onerror=alert(1)>%{x}$x$"""
+    settings.write_text(settings.read_text().replace("name: cosine", f"name: {json.dumps(name)}"))
+    compare(config(f"runs={tmp_path}", "logger=none", name="compare", cls=Compare))
+    page = opened(DESKTOP, tmp_path / "comparison")
+    label = f"stateful streams=2 name={name}"
+    assert label in page.locator(".chip").all_inner_texts()
+    assert label in page.locator("#throughput .ytick").all_text_contents()
+    assert page.locator("img").count() == 0
+    page.locator(".chip", has_text="onerror").click()
+    assert page.locator("#throughput .barlayer .point").count() == 1
+
+
+def test_a_member_is_toggled_in_all_charts_at_once(opened: Any) -> None:
+    page = opened(DESKTOP)
+    chip = page.locator(".chip", has_text="segments")
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false"
+    assert drawn(page, "loss", "scatterlayer") == 2 * 4
+    assert page.locator("#throughput .barlayer .point").count() == 4
+    assert page.locator("#memory .legendtext").count() == 4
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "true"
+    assert drawn(page, "loss", "scatterlayer") == 2 * 5
+
+
+def test_the_x_axis_is_switched(opened: Any) -> None:
+    page = opened(DESKTOP)
+    titles = []
+    for name in ("seconds", "tokens", "updates"):
+        page.locator("[data-chart=loss]", has_text=name).click()
+        assert page.locator("[data-chart=loss][aria-pressed=true]").inner_text() == name
+        titles.append(page.locator("#loss .xtitle").text_content())
+    assert titles == ["seconds of training", "tokens trained on", "updates"]
+    page.locator(".chip", has_text="onestep").click()
+    assert page.locator("#loss .xtitle").text_content() == "updates"  # what was switched stays so
+    page.locator("[data-chart=utilisation]", has_text="waiting for data").click()
+    assert page.locator("#utilisation .xtitle").text_content() == "share of the time"
+
+
+def test_pointing_at_a_line_tells_its_figures(opened: Any) -> None:
+    page = opened(DESKTOP)
+    page.locator("#loss").scroll_into_view_if_needed()
+    box = page.locator("#loss .scatterlayer .trace .point").last.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#loss .hoverlayer .hovertext")
+    assert "seeds" in page.locator("#loss .hoverlayer").text_content()
+
+
+def colours(page: Any) -> tuple[str, str]:
+    """Of the paper and of the writing in a plot."""
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return paper, page.evaluate("getComputedStyle(document.querySelector('#loss .xtitle')).fill")
+
+
+LIGHT, DARK = ("rgb(255, 255, 255)", "rgb(28, 32, 36)"), ("rgb(21, 24, 27)", "rgb(230, 232, 234)")
+
+
+@pytest.mark.parametrize(("scheme", "first", "second"), [("light", LIGHT, DARK), ("dark", DARK, LIGHT)])
+def test_dark_and_light_follow_the_system_and_the_button(opened: Any, scheme: str, first: Any, second: Any) -> None:
+    page = opened(DESKTOP, color_scheme=scheme)
+    assert colours(page) == first
+    page.locator("#theme").click()
+    assert colours(page) == second
+
+
+def test_it_is_printed_on_white_and_goes_back_to_dark(opened: Any) -> None:
+    page = opened(DESKTOP, color_scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert colours(page) == LIGHT
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert colours(page) == DARK
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_nothing_is_wider_than_a_phone(opened: Any) -> None:
+    page = opened(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    widths = page.evaluate(
+        "[...document.querySelectorAll('.plot .main-svg')].map(plot => plot.getBoundingClientRect().right)"
+    )
+    assert max(widths) <= 390

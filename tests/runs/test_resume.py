@@ -1,0 +1,141 @@
+"""A run that is killed and goes on ends with the same weights, bit for bit, as one that was left alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers import QUICK, REGIMES, column, corpus_of, run, run_with_kills, weights_hash, without_times
+from throughline.data.corpus import Corpus
+from throughline.plumbing.errors import UserError
+from throughline.runs.folders import run_folder
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_killed_run_goes_on_bit_for_bit(regime: str, corpus: Corpus, tmp_path: Path) -> None:
+    chosen = (f"regime={regime}", *REGIMES[regime], *QUICK, "trainer.val_check_interval=7")
+    (tmp_path / "alone").mkdir()
+    run(corpus, tmp_path / "alone", *chosen)
+    kills = [("on_train_batch_end", 20), ("on_train_batch_end", 3), ("on_validation_batch_end", 2)]
+    run_with_kills(corpus, tmp_path / "killed", kills, *chosen)
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("batch", [1, 16, 17, 18, 33, 34, 35])
+def test_a_kill_around_the_end_of_an_epoch(batch: int, corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)  # 17 batches an epoch
+    (tmp_path / "alone").mkdir()
+    run(corpus, tmp_path / "alone", *chosen)
+    assert len(column(tmp_path / "alone", "val/nll")) == 3
+    run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", batch)], *chosen)
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "alone")
+
+
+def test_accumulated_gradients_are_not_lost(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK, "trainer.accumulate_grad_batches=3")
+    (tmp_path / "alone").mkdir()
+    run(corpus, tmp_path / "alone", *chosen)
+    run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", n) for n in (5, 6, 20)], *chosen)
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+
+
+def test_float64_goes_on_without_rounding(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK, "trainer.precision=64-true")
+    (tmp_path / "alone").mkdir()
+    run(corpus, tmp_path / "alone", *chosen)
+    run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", 20)], *chosen)
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+
+
+def test_loader_workers_may_change_between_lives(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
+    (tmp_path / "alone").mkdir()
+    run(corpus, tmp_path / "alone", *chosen)
+    folder = tmp_path / "killed"
+    workers = (*chosen, "trainer.num_workers=2")
+    run_with_kills(corpus, folder, [("on_train_batch_end", 21)], *workers, last_life=("trainer.num_workers=0",))
+    assert weights_hash(folder) == weights_hash(tmp_path / "alone")
+
+
+def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
+    summary = run(corpus, tmp_path, *chosen)
+    before = weights_hash(tmp_path)
+    again = run(corpus, tmp_path, *chosen, "resume=must")
+    assert weights_hash(tmp_path) == before
+    assert (again["tokens"], again["steps"], again["val/nll"]) == (summary["tokens"], summary["steps"], summary["val/nll"])
+    (tmp_path / "summary.json").write_text("[")  # damaged: the run ends once more
+    once_more = run(corpus, tmp_path, *chosen, "resume=auto")
+    assert {**once_more, "seconds": 0} == {**json.loads((tmp_path / "summary.json").read_text()), "seconds": 0}
+    assert (weights_hash(tmp_path), once_more["val/nll"]) == (before, summary["val/nll"])
+    longer = run(corpus, tmp_path, *chosen, "resume=auto", "trainer.max_epochs=4")
+    assert longer["tokens"] == summary["tokens"] // 3 * 4
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
+    run(corpus, tmp_path, *chosen)
+    before, last = weights_hash(tmp_path), tmp_path / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    run(corpus, tmp_path, *chosen, "resume=auto")
+    terminal = (tmp_path / "terminal.txt").read_text()
+    assert f"{last}: damaged, its checksum does not match" in terminal
+    assert f"resume: continuing from {tmp_path / 'checkpoints' / 'previous.ckpt'}" in terminal
+    assert weights_hash(tmp_path) == before
+
+
+def test_auto_says_that_it_starts_anew_and_must_refuses(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^resume=must: no checkpoint in \S+; resume=auto would start from the beginning$"):
+        run(corpus, tmp_path, *QUICK, "resume=must")
+    run(corpus, tmp_path, "trainer.max_epochs=1", "resume=auto")
+    assert "resume: no checkpoint to continue from, starting from the beginning" in (tmp_path / "terminal.txt").read_text()
+    with pytest.raises(UserError, match=r"^no/such.ckpt: No such file or directory"):
+        run(corpus, tmp_path, "resume=no/such.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("regime.bptt=8", "resume: regime.bptt is 8 here and 16 in "),
+        ("regime.streams=5", "resume: regime.streams is 5 here and 4 in "),
+        ("model.hidden_size=17", "resume: model.hidden_size is 17 here and 16 in "),
+        ("seed=2", "resume: seed is 2 here and 1 in "),
+        ("optimizer.lr=0.5", "resume: optimizer.lr is 0.5 here and 0.01 in "),
+        ("trainer.precision=64-true", "resume: trainer.precision is '64-true' here and 'auto' in "),
+    ],
+)
+def test_another_run_is_refused_by_the_field_that_differs(override: str, line: str, corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    run(corpus, tmp_path, *chosen)
+    with pytest.raises(UserError) as error:
+        run(corpus, tmp_path, *chosen, override, "resume=auto")
+    assert str(error.value) == line + str(tmp_path / "checkpoints" / "last.ckpt")
+    other = corpus_of("the quick brown fizz. " * 50, "the quick brown fox. " * 5)
+    with pytest.raises(UserError, match=r"resume: data.tokens_sha256 is '\w+' here and '\w+' in .*\n.*data.vocab_sha256"):
+        run(other, tmp_path, *chosen, "resume=auto")
+
+
+def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp_path: Path) -> None:
+    def past(name: str, overrides: str, *files: str) -> str:
+        for file in (".hydra/overrides.yaml", *files):
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_text(overrides)
+        return str(tmp_path / name)
+
+    mine = "- seed=1\n- resume=auto\n"
+    past("2026-01-01/a", mine, "checkpoints/last.ckpt")
+    newest = past("2026-01-02/b", "- seed=1\n", "checkpoints/last.ckpt")
+    past("2026-01-03/c", mine, "checkpoints/last.ckpt", "summary.json")
+    past("2026-01-04/d", mine)
+    past("2026-01-05/e", "- seed=2\n", "checkpoints/last.ckpt")
+    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n")):
+        past(f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
+    overrides = ["seed=1", "resume=auto"]
+    assert run_folder("new", str(tmp_path), "auto", overrides) == newest
+    assert run_folder("new", str(tmp_path), "none", overrides) == "new"
+    assert run_folder("new", str(tmp_path), "auto", ["seed=3", "resume=auto"]) == "new"
+    assert run_folder("new", str(tmp_path), f"{newest}/checkpoints/last.ckpt", overrides) == "new"

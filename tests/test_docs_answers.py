@@ -1,0 +1,55 @@
+"""The figures in the pages of answers are those of the comparisons that lie beside them."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers import PROJECT
+from throughline.results.comparison import Spread
+from throughline.results.metrics import METRICS
+
+PAGES = sorted((PROJECT / "docs").glob("answers*.md"))
+TABLE = re.compile(r"<!-- (\S+\.csv): (.+) -->\n\n\|.+\|\n\|[ |-]+\|\n((?:\|.+\|\n)+)")
+SHOW = {figure.key: figure.show for figure in METRICS}
+
+
+def cells(file: Path, member: str, keys: list[str]) -> list[str]:
+    """What the finished runs of a member say: the mean of each figure, and its range over the seeds."""
+    with file.open(newline="") as lines:
+        runs = [row for row in csv.DictReader(lines) if row["member"] == member and row["state"] == "finished"]
+    spreads = [Spread.of([float(run[key]) for run in runs]) for key in keys]
+    return [
+        f"{SHOW[key](spread.mean)} ({SHOW[key](spread.low)} to {SHOW[key](spread.high)})"
+        for key, spread in zip(keys, spreads, strict=True)
+    ]
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_table_is_of_its_comparison(page: Path) -> None:
+    tables = TABLE.findall(page.read_text())
+    assert len(tables) == page.read_text().count("<!-- ") >= 4
+    for file, keys, table in tables:
+        for member, *said in rows(table):
+            assert said == cells(page.parent / file, member.strip("`"), keys.split()), (file, member)
+
+
+def test_both_languages_say_the_same() -> None:
+    english, chinese = (TABLE.findall((PROJECT / "docs" / name).read_text()) for name in ("answers.md", "answers.zh.md"))
+    assert english == chinese
+    for page in PAGES:
+        text = page.read_text()
+        assert all((page.parent / link).exists() for link in re.findall(r"\]\((?!http)([^)#]+)\)", text))
+
+
+def test_numbers_in_the_text_are_in_both_languages() -> None:
+    def numbers(name: str) -> list[str]:
+        text = TABLE.sub("", (PROJECT / "docs" / name).read_text())
+        return sorted(re.findall(r"\d+\.\d+", text))
+
+    assert numbers("answers.md") == numbers("answers.zh.md") != []
