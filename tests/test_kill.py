@@ -1,35 +1,42 @@
 """Real signals to real processes: what is left goes on to the same weights."""
 
-import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from helpers import PROJECT
-from throughline.runs.checkpoint import load_generator
+from helpers import PROJECT, weights_hash
 
 COMMAND = [
     *("data=text", "data.path=fox.txt", "logger=none", "model.hidden_size=24", "regime.streams=4", "regime.bptt=8"),
-    *("model.dropout=0.2", "trainer.max_epochs=3", "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0.05"),
+    *("model.dropout=0.2", "trainer.max_epochs=4", "trainer.accelerator=cpu", "trainer.checkpoint_seconds=0.03"),
     *("trainer.val_check_interval=50", "resume=auto"),
 ]
+SIGNALS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 75}
+"""With the status of a process that one of them ends."""
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
     (folder / "fox.txt").write_text("the quick brown fox jumps over the lazy dog. " * 150)
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), *more, *COMMAND, f"output_root={folder}/out"]
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), *COMMAND, f"output_root={folder}/out", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_checkpoint(folder: Path) -> None:
+def checkpoints(folder: Path) -> list[tuple[Path, int]]:
+    """Where there is one, and when it was written."""
+    return [(path, path.stat().st_mtime_ns) for path in folder.rglob("last.ckpt")]
+
+
+def wait_for_checkpoint(folder: Path, before: list[tuple[Path, int]] | None = None) -> None:
+    """Until there is another one than `before`."""
     deadline = time.monotonic() + 60
-    while not list(folder.rglob("last.ckpt")) and time.monotonic() < deadline:
+    while checkpoints(folder) == (before or []) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
@@ -44,29 +51,71 @@ def end(folder: Path, *more: str) -> str:
     ended(start(folder, *more))
     runs = list((folder / "out").glob("2*/*/summary.json"))
     assert len(runs) == 1, "it went on in the same folder"
-    model, _ = load_generator(runs[0].parent / "checkpoints" / "last.ckpt")
-    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
+    return weights_hash(runs[0].parent)
+
+
+class Ending(NamedTuple):
+    """What a process leaves that was ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+    finished: bool
+
+
+class Lives(NamedTuple):
+    """A run that each of `SIGNALS` ended once, and that went on to its end."""
+
+    endings: dict[signal.Signals, Ending]
+    rival: Ending
+    """Of a process that was started in its folder while it trained."""
+    checkpoint: Path
+    weights: str
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return end(tmp_path_factory.mktemp("undisturbed"))
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    folder = tmp_path_factory.mktemp("lives")
+    endings = {}
+    for number in SIGNALS:
+        before = checkpoints(folder)
+        process = start(folder)
+        wait_for_checkpoint(folder, before)
+        if number == signal.SIGKILL:
+            process.send_signal(signal.SIGSTOP)
+            other = start(folder)
+            rival = Ending(*_left_by(other), finished=False)
+        process.send_signal(number)
+        endings[number] = Ending(*_left_by(process), finished=any((folder / "out").glob("2*/*/summary.json")))
+    ((checkpoint, _),) = checkpoints(folder)
+    return Lives(endings, rival, checkpoint, end(folder))
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 75)]
-)
-def test_a_run_ended_by_a_signal_goes_on_to_the_same_weights(
-    number: signal.Signals, status: int, undisturbed: str, tmp_path: Path
-) -> None:
-    process = start(tmp_path)
-    wait_for_checkpoint(tmp_path)
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (status, ""), stdout
-    assert (f"{number.name}: saved " in stdout) == (number != signal.SIGKILL)
-    assert not list((tmp_path / "out").glob("2*/*/summary.json"))
-    assert end(tmp_path) == undisturbed
+def _left_by(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, stdout, stderr
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_a_run_and_all_but_one_let_it_save(number: signal.Signals, lives: Lives) -> None:
+    ending = lives.endings[number]
+    assert (ending.status, ending.stderr) == (SIGNALS[number], ""), ending.stdout
+    assert (f"{number.name}: saved " in ending.stdout) == (number != signal.SIGKILL)
+    assert not ending.finished
+    assert ("resume: going on from" in ending.stdout) == (number != signal.SIGKILL)  # which was the first
+
+
+def test_a_run_ended_by_signals_goes_on_to_the_same_weights(lives: Lives, tmp_path: Path) -> None:
+    assert lives.weights == end(tmp_path)
+
+
+def test_a_folder_holds_one_run_at_a_time(lives: Lives) -> None:
+    told = f"error: {lives.checkpoint.parents[1]}: another process trains here; resume=none starts a new run\n"
+    assert (lives.rival.stderr, lives.rival.status) == (told, 2)
+    assert "epoch 1" not in lives.rival.stdout
 
 
 @pytest.mark.slow
@@ -84,7 +133,7 @@ def test_several_processes_end_and_go_on_as_one(tmp_path: Path) -> None:
 
 
 def test_a_stopped_sweep_fails_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    sweep = ("-m", "seed=1,2")
+    sweep = ("seed=1,2", "trainer.max_epochs=2", "-m")
     process = start(tmp_path, *sweep)
     wait_for_checkpoint(tmp_path)
     process.send_signal(signal.SIGTERM)
@@ -97,17 +146,3 @@ def test_a_stopped_sweep_fails_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert summaries.keys() == {"0-lstm256-stateful-s1", "1-lstm256-stateful-s2"}
     assert ended(start(tmp_path, *sweep)).count("finished already") == 2
     assert summaries == {name: (folder / name / "summary.json").read_bytes() for name in summaries}
-
-
-def test_a_folder_holds_one_run_at_a_time(tmp_path: Path) -> None:
-    process = start(tmp_path)
-    wait_for_checkpoint(tmp_path)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        stdout, stderr = start(tmp_path).communicate(timeout=60)
-    finally:
-        process.kill()
-        process.communicate()
-    (checkpoint,) = tmp_path.rglob("last.ckpt")
-    assert stderr == f"error: {checkpoint.parents[1]}: another process trains here; resume=none starts a new run\n"
-    assert "epoch 1" not in stdout

@@ -3,11 +3,15 @@
 import csv
 import json
 import os
+import re
 import resource
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -36,21 +40,24 @@ def call(*arguments: str, cwd: Path, limit: int | None = None, **environment: st
     )
 
 
+def logged(run: Path, *more: str) -> str:
+    """What W&B's own program reads from the files of a run."""
+    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *more, str(run)]
+    shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    return shown.stdout
+
+
+SMALL = ["model.hidden_size=16", "trainer.accelerator=cpu", "data=text", "data.path=fox.txt"]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `train.py` on a small text, as a user in another folder would start it."""
     folder = tmp_path_factory.mktemp("scripts")
     (folder / "fox.txt").write_text("the quick brown fox. " * 60)
-    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=3", "regime.streams=4"]
-    run = call(
-        "train.py",
-        "data=text",
-        "data.path=fox.txt",
-        *small,
-        f"output_root={folder}/out",
-        "hydra.run.dir=out/run",
-        cwd=folder,
-    )
+    where = [f"output_root={folder}/out", "hydra.run.dir=out/run"]
+    run = call("train.py", *SMALL, "trainer.max_epochs=3", "regime.streams=4", *where, cwd=folder)
     (folder / "stdout").write_text(run.stdout)
     assert (run.returncode, run.stderr) == (0, "")
     return folder
@@ -78,34 +85,31 @@ def test_wandb_without_a_key_goes_offline_and_says_how_to_browse(folder: Path) -
     runs = list((folder / "out" / "wandb").glob("offline-run-*"))
     assert len(runs) == 1
     assert "lstm16-stateful-s1-" in runs[0].name
-    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(runs[0])]
-    shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
-    assert "val/nll" in shown.stdout, shown.stderr
+    assert "val/nll" in logged(runs[0], "--summary")
 
 
 def test_wandb_shows_a_run_of_several_lives_as_one(folder: Path) -> None:
     (folder / "fox2.txt").write_text("the quick brown fox. " * 200)
-    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=3", "trainer.log_every_n_steps=3"]
-    saved = ["regime.streams=4", "regime.bptt=8", "trainer.checkpoint_seconds=0.05", "trainer.val_check_interval=40"]
-    command = ["data=text", "data.path=fox2.txt", *small, *saved, f"output_root={folder}/lives", "resume=auto"]
+    small = [*SMALL, "data.path=fox2.txt", "trainer.max_epochs=3", "trainer.log_every_n_steps=3"]
+    often = ["regime.streams=4", "regime.bptt=8", "trainer.checkpoint_seconds=0.05", "trainer.val_check_interval=40"]
+    command = [*small, *often, f"output_root={folder}/lives", "resume=auto"]
+    rows = 0
     for _ in range(2):
+        enough = rows + 12  # more than the life before left, so that this one has added to them
         process = subprocess.Popen(
             [sys.executable, str(PROJECT / "src" / "train.py"), *command],
             cwd=folder,
             env={**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"},
             stdout=subprocess.DEVNULL,
         )
-        rows = 0
-        while process.poll() is None and rows < 12:
+        while process.poll() is None and rows < enough:
             rows = sum(len(path.read_text().splitlines()) for path in (folder / "lives").rglob("metrics.csv"))
             time.sleep(0.01)
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "it was killed before its end"
     assert call("train.py", *command, cwd=folder, WANDB_MODE="offline").returncode == 0
     (run,) = (folder / "lives" / "wandb").glob("offline-run-*")
-    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
-    shown = subprocess.run(inspect, capture_output=True, text=True, timeout=60)
-    history = [record["history"] for line in shown.stdout.splitlines() if (record := json.loads(line))["type"] == "history"]
+    history = [record["history"] for line in logged(run).splitlines() if (record := json.loads(line))["type"] == "history"]
     seen = [(row["item"]["_step"], row["item"]["train/nll"]) for row in history if "train/nll" in row["item"]]
     (metrics,) = (folder / "lives").rglob("metrics.csv")
     with metrics.open(newline="") as file:
@@ -115,8 +119,8 @@ def test_wandb_shows_a_run_of_several_lives_as_one(folder: Path) -> None:
 
 
 def test_wandb_with_a_key_but_no_server_goes_offline_within_seconds(folder: Path) -> None:
-    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger.init_timeout=2"]
-    where = ["data=text", "data.path=fox.txt", f"output_root={folder}/keyed", "hydra.run.dir=keyed/run"]
+    small = [*SMALL, "trainer.max_epochs=1", "logger.init_timeout=1"]
+    where = [f"output_root={folder}/keyed", "hydra.run.dir=keyed/run"]
     secret = "c0ffee" * 6 + "beef"
     nowhere = {"WANDB_API_KEY": secret, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     run = call("train.py", *small, *where, cwd=folder, **nowhere)
@@ -129,61 +133,64 @@ def test_wandb_with_a_key_but_no_server_goes_offline_within_seconds(folder: Path
 
 
 def test_what_wandb_will_not_have_is_one_line(folder: Path) -> None:
-    where = ["data=text", "data.path=fox.txt", f"output_root={folder}/refused", "logger.project=a/b", "model.hidden_size=8"]
-    run = call("train.py", *where, cwd=folder)
+    run = call("train.py", *SMALL, f"output_root={folder}/refused", "logger.project=a/b", cwd=folder)
     assert run.returncode == 2
     assert run.stderr.startswith("error: logger: W&B says: ")
     assert len(run.stderr.splitlines()) == 1
 
 
-def test_a_sweep_has_a_folder_for_each_member(folder: Path) -> None:
-    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=none", "data=text"]
-    sweep = ["-m", "regime=stateful,segments", "seed=1,2", "data.path=fox.txt", f"output_root={folder}/sweep"]
-    run = call("train.py", *sweep, *small, cwd=folder)
-    assert (run.returncode, run.stderr) == (0, "")
-    names = sorted(summary.parent.name for summary in (folder / "sweep" / "multirun").glob("*/*/*/summary.json"))
-    assert names == [
-        "0-lstm256-stateful-s1",
-        "1-lstm256-stateful-s2",
+class Sweep(NamedTuple):
+    """What a sweep of four members says, of which two must fail, and the folders of its members."""
+
+    run: subprocess.CompletedProcess[str]
+    members: list[Path]
+
+
+@pytest.fixture(scope="module")
+def sweep(folder: Path) -> Sweep:
+    members = ["-m", "regime=stateful8,segments", "optimizer.lr=1e30,0.01", f"output_root={folder}/sweep"]
+    run = call("train.py", *members, *SMALL, "trainer.max_epochs=3", "logger=none", cwd=folder)
+    return Sweep(run, sorted(path.parent for path in (folder / "sweep" / "multirun").glob("*/*/*/.hydra")))
+
+
+def test_a_sweep_has_a_folder_for_each_member(sweep: Sweep) -> None:
+    assert [member.name for member in sweep.members] == [
+        "0-lstm256-stateful8-s1",
+        "1-lstm256-stateful8-s1",
         "2-lstm256-segments-s1",
-        "3-lstm256-segments-s2",
+        "3-lstm256-segments-s1",
     ]
+    assert [(member / "summary.json").exists() for member in sweep.members] == [False, True, False, True]
 
 
-def test_a_member_that_fails_is_told_and_stops_no_other(folder: Path) -> None:
-    small = ["model.hidden_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=none", "data=text"]
-    sweep = [
-        "-m",
-        "optimizer.lr=1e30,0.01",
-        "data.path=fox.txt",
-        "hydra.sweep.dir=failing",
-        "hydra.sweep.subdir=${hydra:job.num}",
-    ]
-    run = call("train.py", *sweep, *small, "regime.streams=4", cwd=folder)
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[0].startswith(f"failed: {folder}/failing/0: epoch 1, batch ")
-    assert run.stderr.splitlines()[-1].startswith("error: epoch 1, batch ")
-    failure = (folder / "failing" / "0" / "failure.txt").read_text()
-    assert failure.startswith("epoch 1, batch ")
-    assert " is not finite" in failure
-    assert (folder / "failing" / "1" / "summary.json").exists()
-    assert not (folder / "failing" / "0" / "summary.json").exists()
-    assert not (folder / "failing" / "1" / "failure.txt").exists()
+def test_a_member_that_fails_is_told_and_stops_no_other(sweep: Sweep) -> None:
+    assert sweep.run.returncode == 2
+    told = sweep.run.stderr.splitlines()
+    assert [line.split(": ")[0] for line in told] == ["failed", "failed", "Error executing job with overrides", "error"]
+    for line, member in zip(told[:2], sweep.members[::2], strict=True):
+        assert re.match(rf"failed: {member}: epoch \d, batch \d: ", line)
+        assert " is not finite" in line
+        assert line.removeprefix(f"failed: {member}: ") == (member / "failure.txt").read_text().splitlines()[-1]
+    assert re.match(r"error: epoch \d, batch \d: ", told[3])
+    assert not any((member / "failure.txt").exists() for member in sweep.members[1::2])
 
-    compared = call("compare.py", "runs=failing", "out=report", f"output_root={folder}/compared", cwd=folder)
+
+def test_a_sweep_is_compared_though_members_failed(sweep: Sweep, folder: Path) -> None:
+    runs = sweep.members[0].parent
+    compared = call("compare.py", f"runs={runs}", "out=report", f"output_root={folder}/compared", cwd=folder)
     assert (compared.returncode, compared.stderr) == (0, "")
     said = compared.stdout.splitlines()
-    assert said[0].startswith("stateful lr=0.01 ended with a carried nll of ")
-    assert said[-3] == f"{folder}/failing/0: failed: {failure.splitlines()[-1]}"
+    assert re.match(r"The lowest carried nll, after 3 epochs each: (stateful|segments) lr=0.01 with \d", said[0])
+    for member in sweep.members[::2]:
+        assert f"{member}: failed: {(member / 'failure.txt').read_text().splitlines()[-1]}" in said
     assert said[-2].startswith("W&B: offline, no key is configured; ")
     assert said[-1] == "the comparison lies in report/report.html"
     assert {"report.html", "report.md", "runs.csv", "loss_seconds.png"} <= {
         file.name for file in (folder / "report").iterdir()
     }
-    (logged,) = (folder / "compared" / "wandb").glob("offline-run-*-compare-*")
-    inspect = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--summary", "--json", str(logged)]
-    summary = json.loads(subprocess.run(inspect, capture_output=True, text=True, timeout=60).stdout)["summary"]
-    assert summary["comparison"]["nrows"] == 2
+    (run,) = (folder / "compared" / "wandb").glob("offline-run-*-compare-*")
+    summary = json.loads(logged(run, "--summary"))["summary"]
+    assert summary["comparison"]["nrows"] == 4
     assert summary["loss_seconds"]["format"] == "png"
 
 
@@ -193,12 +200,20 @@ def test_comparing_what_is_no_run_is_one_line(folder: Path) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (2, "", told)
 
 
-def test_generating(folder: Path) -> None:
-    checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
-    one = call("generate.py", checkpoint, "prompt=the quick", "length=30", "seed=1", cwd=folder)
+PASSAGE = ["prompt=the quick", "length=30", "seed=1"]
+
+
+@pytest.fixture(scope="module")
+def passage(folder: Path) -> str:
+    one = call("generate.py", f"checkpoint={folder}/out/run/checkpoints/last.ckpt", *PASSAGE, cwd=folder)
     assert (one.returncode, one.stderr) == (0, "")
-    assert one.stdout.startswith("the quick")
-    assert len(one.stdout) == len("the quick") + 30 + 1
+    return one.stdout
+
+
+def test_generating(folder: Path, passage: str) -> None:
+    checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
+    assert passage.startswith("the quick")
+    assert len(passage) == len("the quick") + 30 + 1
     several = call(
         "generate.py", checkpoint, "prompt=the ", "length=9", "num_sequences=3", "top_k=3", "top_p=0.9", cwd=folder
     )
@@ -220,19 +235,15 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
     assert float(printed["val/nll_reset"]) == pytest.approx(summary["val/nll_reset"], abs=1e-5)
 
 
-def test_exporting(folder: Path) -> None:
+def test_exporting(folder: Path, passage: str) -> None:
     checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
     result = call("export.py", checkpoint, "output=elsewhere", cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
     assert [line.split(": ")[0] for line in result.stdout.splitlines()] == [
         *("elsewhere/model.safetensors", "elsewhere/model.json", "elsewhere/model.onnx"),
     ]
-    settings = ["prompt=the ", "length=40", "seed=3"]
-    here, there = (
-        call("generate.py", c, *settings, cwd=folder) for c in (checkpoint, "checkpoint=elsewhere/model.safetensors")
-    )
-    assert (there.returncode, there.stderr, there.stdout) == (0, "", here.stdout)
-    assert len(there.stdout) == len("the ") + 40 + 1
+    again = call("generate.py", "checkpoint=elsewhere/model.safetensors", *PASSAGE, cwd=folder)
+    assert (again.returncode, again.stderr, again.stdout) == (0, "", passage)
 
 
 @pytest.mark.parametrize(
@@ -278,17 +289,15 @@ def test_a_wrong_config_never_waits_for_torch(tmp_path: Path) -> None:
     assert "torch was imported" in result.stderr  # a sound config does get there
 
 
-def test_a_disk_without_room_is_one_line_and_older_checkpoints_stay(tmp_path: Path) -> None:
-    """With a real limit of the system: a file may not grow over what the first checkpoint has."""
-    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 200)
-    small = ["data=text", "data.path=fox.txt", "model.hidden_size=16", "trainer.accelerator=cpu", "logger=none"]
-    command = [*small, "trainer.max_epochs=1", f"output_root={tmp_path}/out", "hydra.run.dir=out/run"]
-    assert call("train.py", *command, cwd=tmp_path).returncode == 0
-    checkpoints = tmp_path / "out" / "run" / "checkpoints"
+def test_a_disk_without_room_is_one_line_and_older_checkpoints_stay(folder: Path, tmp_path: Path) -> None:
+    """With a real limit of the system: a file may not grow over half of what a checkpoint has."""
+    shutil.copytree(folder / "out" / "run", tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
     before = {path.name: path.read_bytes() for path in checkpoints.iterdir()}
-    assert before.keys() == {"last.ckpt", "best.ckpt"}
+    assert {"last.ckpt", "best.ckpt"} <= before.keys()
+    command = [*SMALL, "logger=none", "regime.streams=4", f"output_root={tmp_path}", f"hydra.run.dir={tmp_path}/run"]
     limit = len(before["last.ckpt"]) // 2
-    full = call("train.py", *command[:-3], *command[-2:], "trainer.max_epochs=2", "resume=auto", cwd=tmp_path, limit=limit)
+    full = call("train.py", *command, "trainer.max_epochs=4", "resume=auto", cwd=folder, limit=limit)
     assert full.returncode == 2
     assert full.stderr == (
         f"error: {checkpoints}/best.ckpt: File too large; no checkpoint can be written, the older ones are as they were\n"

@@ -1,67 +1,76 @@
 """A run that is killed and goes on ends with the same weights, bit for bit, as one that was left alone."""
 
 import json
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from helpers import QUICK, REGIMES, column, corpus_of, run, run_with_kills, weights_hash, without_times
+from helpers import QUICK, REGIMES, column, corpus_of, fox, run, run_with_kills, weights_hash, without_times
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs.folders import run_folder
 
+Alone = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """The folder of a finished run of the corpus that was left alone, made once for all tests that ask for its settings."""
+
+    @cache
+    def finished(*overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp("alone")
+        run(fox(), folder, *overrides)
+        return folder
+
+    return finished
+
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_a_killed_run_goes_on_bit_for_bit(regime: str, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_bit_for_bit(regime: str, corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = (f"regime={regime}", *REGIMES[regime], *QUICK, "trainer.val_check_interval=7")
-    (tmp_path / "alone").mkdir()
-    run(corpus, tmp_path / "alone", *chosen)
     kills = [("on_train_batch_end", 20), ("on_train_batch_end", 3), ("on_validation_batch_end", 2)]
     run_with_kills(corpus, tmp_path / "killed", kills, *chosen)
-    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
-    assert without_times(tmp_path / "killed") == without_times(tmp_path / "alone")
+    assert weights_hash(tmp_path / "killed") == weights_hash(alone(*chosen))
+    assert without_times(tmp_path / "killed") == without_times(alone(*chosen))
 
 
 @pytest.mark.parametrize("batch", [1, 16, 17, 18, 33, 34, 35])
-def test_a_kill_around_the_end_of_an_epoch(batch: int, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_kill_around_the_end_of_an_epoch(batch: int, corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)  # 17 batches an epoch
-    (tmp_path / "alone").mkdir()
-    run(corpus, tmp_path / "alone", *chosen)
-    assert len(column(tmp_path / "alone", "val/nll")) == 3
+    assert len(column(alone(*chosen), "val/nll")) == 3
     run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", batch)], *chosen)
-    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
-    assert without_times(tmp_path / "killed") == without_times(tmp_path / "alone")
+    assert weights_hash(tmp_path / "killed") == weights_hash(alone(*chosen))
+    assert without_times(tmp_path / "killed") == without_times(alone(*chosen))
 
 
-def test_accumulated_gradients_are_not_lost(corpus: Corpus, tmp_path: Path) -> None:
+def test_accumulated_gradients_are_not_lost(corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK, "trainer.accumulate_grad_batches=3")
-    (tmp_path / "alone").mkdir()
-    run(corpus, tmp_path / "alone", *chosen)
     run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", n) for n in (5, 6, 20)], *chosen)
-    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+    assert weights_hash(tmp_path / "killed") == weights_hash(alone(*chosen))
 
 
-def test_float64_goes_on_without_rounding(corpus: Corpus, tmp_path: Path) -> None:
+def test_float64_goes_on_without_rounding(corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK, "trainer.precision=64-true")
-    (tmp_path / "alone").mkdir()
-    run(corpus, tmp_path / "alone", *chosen)
     run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", 20)], *chosen)
-    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+    assert weights_hash(tmp_path / "killed") == weights_hash(alone(*chosen))
 
 
-def test_loader_workers_may_change_between_lives(corpus: Corpus, tmp_path: Path) -> None:
+def test_loader_workers_may_change_between_lives(corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
-    (tmp_path / "alone").mkdir()
-    run(corpus, tmp_path / "alone", *chosen)
     folder = tmp_path / "killed"
     workers = (*chosen, "trainer.num_workers=2")
     run_with_kills(corpus, folder, [("on_train_batch_end", 21)], *workers, last_life=("trainer.num_workers=0",))
-    assert weights_hash(folder) == weights_hash(tmp_path / "alone")
+    assert weights_hash(folder) == weights_hash(alone(*chosen))
 
 
-def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
-    summary = run(corpus, tmp_path, *chosen)
+    shutil.copytree(alone(*chosen), tmp_path, dirs_exist_ok=True)
+    summary = json.loads((tmp_path / "summary.json").read_text())
     before = weights_hash(tmp_path)
     again = run(corpus, tmp_path, *chosen, "resume=must")
     assert weights_hash(tmp_path) == before
@@ -74,9 +83,11 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path) -
     assert longer["tokens"] == summary["tokens"] // 3 * 4
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
+    corpus: Corpus, tmp_path: Path, alone: Alone
+) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
-    run(corpus, tmp_path, *chosen)
+    shutil.copytree(alone(*chosen), tmp_path, dirs_exist_ok=True)
     before, last = weights_hash(tmp_path), tmp_path / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
@@ -108,15 +119,18 @@ def test_auto_says_that_it_starts_anew_and_must_refuses(corpus: Corpus, tmp_path
         ("trainer.precision=64-true", "resume: trainer.precision is '64-true' here and 'auto' in "),
     ],
 )
-def test_another_run_is_refused_by_the_field_that_differs(override: str, line: str, corpus: Corpus, tmp_path: Path) -> None:
+def test_another_run_is_refused_by_the_field_that_differs(override: str, line: str, corpus: Corpus, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
-    run(corpus, tmp_path, *chosen)
+    folder = alone(*chosen)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "terminal.txt"}
     with pytest.raises(UserError) as error:
-        run(corpus, tmp_path, *chosen, override, "resume=auto")
-    assert str(error.value) == line + str(tmp_path / "checkpoints" / "last.ckpt")
+        run(corpus, folder, *chosen, override, "resume=auto")
+    assert str(error.value) == line + str(folder / "checkpoints" / "last.ckpt")
     other = corpus_of("the quick brown fizz. " * 50, "the quick brown fox. " * 5)
     with pytest.raises(UserError, match=r"resume: data.tokens_sha256 is '\w+' here and '\w+' in .*\n.*data.vocab_sha256"):
-        run(other, tmp_path, *chosen, "resume=auto")
+        run(other, folder, *chosen, "resume=auto")
+    assert len(before) > 5
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp_path: Path) -> None:
