@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from helpers import PROJECT, config
+from helpers import PROJECT, composed, config
 from throughline.commands.compare import Compare
 from throughline.commands.dashboard import Dashboard
 from throughline.commands.evaluate import Evaluate
@@ -93,8 +92,7 @@ def test_a_model_is_called_as_its_file_is(file: Path) -> None:
 
 @pytest.mark.parametrize("experiment", sorted((PROJECT / "conf" / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_member_of_an_experiment_builds(experiment: Path) -> None:
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        cfg = compose("train", overrides=[f"experiment={experiment.stem}"], return_hydra_config=True)
+    cfg = composed(f"experiment={experiment.stem}", hydra=True)
     params = cfg.hydra.sweeper.params
     members = [config(f"experiment={experiment.stem}", f"regime={name}").regime for name in params.regime.split(",")]
     shapes = [(member.name, getattr(member, "streams", None)) for member in members]

@@ -105,7 +105,7 @@ def test_a_signal_ends_a_run_and_all_but_one_let_it_save(number: signal.Signals,
     assert (ending.status, ending.stderr) == (SIGNALS[number], ""), ending.stdout
     assert (f"{number.name}: saved " in ending.stdout) == (number != signal.SIGKILL)
     assert not ending.finished
-    assert ("resume: going on from" in ending.stdout) == (number != signal.SIGKILL)  # which was the first
+    assert ("resume: continuing from" in ending.stdout) == (number != signal.SIGKILL)  # which was the first
 
 
 def test_a_run_ended_by_signals_goes_on_to_the_same_weights(lives: Lives, tmp_path: Path) -> None:

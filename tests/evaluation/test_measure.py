@@ -64,8 +64,9 @@ def test_nll_by_position_equals_that_worked_out_by_hand(model: Generator, tmp_pa
 
 
 def test_the_figure_while_training_is_close_to_the_exact_one(model: Generator) -> None:
-    model.core.weight_hh_l0.data *= 3  # so that the state matters
-    line = random_line(20_000)
+    for weight in model.parameters():
+        weight.data *= 3  # so that the state matters
+    line = random_line(8000)
 
     def while_training(warmup: int) -> list[float]:
         learner, evaluation = Learner(model, Bytes(), SGD(), BOTH), Evaluation(streams=8, warmup=warmup)
@@ -79,5 +80,5 @@ def test_the_figure_while_training_is_close_to_the_exact_one(model: Generator) -
     exact, _ = nll(model, line, reset_every=10**9)
     carried, reset = while_training(warmup=64)
     assert carried == pytest.approx(exact, abs=1e-9)
-    assert while_training(warmup=0)[0] != pytest.approx(exact, abs=1e-7)  # rows that begin from zeros do differ
+    assert abs(while_training(warmup=0)[0] - exact) > 1e-3  # rows that begin from zeros do differ
     assert reset == pytest.approx(nll(model, line, 256)[0], abs=1e-12)

@@ -7,6 +7,7 @@ from throughline.evaluation.readings.dynamic import Dynamic
 from throughline.evaluation.readings.reset import Reset
 from throughline.plumbing.errors import UserError
 from throughline.runs.csv_log import CSVLogger
+from throughline.runs.curve import draw_curve
 from throughline.runs.record import COLUMNS as OF_TRAINING
 from throughline.runs.record import VALIDATION
 
@@ -58,3 +59,20 @@ def test_a_reading_that_is_read_on_the_way_has_columns_of_its_own(tmp_path: Path
     assert CSVLogger(tmp_path / "metrics.csv", 0, [Carried(), Own(), Dynamic()]).columns == [
         *(*OF_TRAINING, *VALIDATION, "val/nll_own", "val/bpc_own", "val/ppl_own", "val/accuracy_own"),
     ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"train/nll": 2.0}],
+        [{"val/nll": 2.0, "val/nll_reset": 2.1}],
+        [{"train/nll": 2.0}, {"val/nll": 2.0, "val/nll_reset": 2.1}, {"train/nll": 1.0, "val/nll": 1.5}],
+    ],
+)
+def test_the_curve_of_any_rows_is_drawn(tmp_path: Path, rows: list[dict[str, float]]) -> None:
+    logger = CSVLogger(tmp_path / "metrics.csv")
+    for step, row in enumerate(rows, start=1):
+        logger.log_metrics({**row, "tokens": 8.0 * step, "seconds": 0.1 * step}, step)
+    draw_curve(tmp_path / "metrics.csv", tmp_path / "curve.png", "a run")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

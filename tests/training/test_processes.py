@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import corpus_of, masked, rows, run, run_with_kills
+from helpers import PROJECT, corpus_of, masked, rows, run, run_with_kills
 from throughline.batches.batch import Batch, rows_of, rows_of_rank
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import read
+from throughline.training import processes
 from throughline.training.commit import Commit
 
 SAVE_ALWAYS = "trainer.checkpoint_seconds=1e-9"
@@ -31,6 +33,21 @@ EXACT = (
 def corpus() -> Corpus:
     """Long enough to validate on that the carried pass has several rows."""
     return corpus_of("the quick brown fox. " * 50, "the quick brown dog. " * 300)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes are forked from one that has imported everything, which takes each of them three seconds.
+
+    What is given to them is pickled all the same. That they can be started from nothing, as they are elsewhere, is seen in
+    the tests without this.
+    """
+    if sys.platform != "linux":
+        return  # where to fork is not safe after so many imports
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["throughline.training.run"])
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))  # the process to fork from does not get `sys.path`
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: context)
 
 
 @given(rows=st.integers(1, 100), world_size=st.integers(1, 9))
@@ -73,26 +90,34 @@ def flattened(node: Any, path: str = "") -> Any:
             yield from flattened(value, f"{path}/{key}")
 
 
-@pytest.mark.parametrize(
-    "regime",
-    [
-        ("regime=stateful", "regime.streams=5", "regime.bptt=16", "regime.rotate=true", "model.num_layers=2"),
-        ("regime=segments", "regime.steps=7", "regime.batch_size=149"),  # its last batch has a single row
-        ("regime=padded", "regime.padding=pre", "regime.max_length=17", "trainer.accumulate_grad_batches=2"),
-    ],
-)
-def test_two_processes_train_as_one(regime: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:
-    epochs = "trainer.max_epochs=12" if "segments" in regime[0] or "padded" in regime[0] else "trainer.max_epochs=2"
+STATEFUL = ("regime=stateful", "regime.streams=5", "regime.bptt=16", "regime.rotate=true", "model.num_layers=2")
+SEGMENTS = ("regime=segments", "regime.steps=7", "regime.batch_size=149")  # its last batch has a single row
+PADDED = ("regime=padded", "regime.padding=pre", "regime.max_length=17", "trainer.accumulate_grad_batches=2")
+
+
+def test_two_processes_train_as_one(corpus: Corpus, tmp_path: Path) -> None:
+    assert_alone_and_together_are_the_same(STATEFUL, corpus, tmp_path)
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("regime", [SEGMENTS, PADDED], ids=["segments", "padded"])
+def test_two_processes_train_as_one_without_a_state(regime: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:
+    assert_alone_and_together_are_the_same(regime, corpus, tmp_path)
+
+
+def assert_alone_and_together_are_the_same(regime: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:
+    epochs = "trainer.max_epochs=2" if regime is STATEFUL else "trainer.max_epochs=12"
     summaries = []
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         summaries.append(run(corpus, tmp_path / str(devices), *EXACT, *regime, epochs, f"trainer.devices={devices}"))
-    assert_same(tmp_path / "1", tmp_path / "2", stateless="stateful" not in regime[0])
+    assert_same(tmp_path / "1", tmp_path / "2", stateless=regime is not STATEFUL)
     assert summaries[0]["steps"] == summaries[1]["steps"] >= 24
     assert summaries[0]["tokens"] == summaries[1]["tokens"]
     assert summaries[1]["val/nll"] == pytest.approx(summaries[0]["val/nll"], abs=1e-12)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_goes_on_with_another_number_of_processes_and_back(corpus: Corpus, tmp_path: Path) -> None:
     chosen = (*EXACT, "regime.streams=5", "regime.bptt=16", "trainer.val_check_interval=10", SAVE_ALWAYS)
     (tmp_path / "alone").mkdir()

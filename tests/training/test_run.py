@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     overrides = (
         "regime.streams=4",
         "regime.bptt=16",
-        "trainer.max_epochs=40",
+        "trainer.max_epochs=10",
         "trainer.log_every_n_steps=10",
         "schedule=constant",
     )
@@ -43,8 +43,8 @@ def test_a_run_leaves_what_it_promises(finished: tuple[Path, dict[str, Any], Cor
     }
     assert promised <= set(summary)
     assert (summary["regime"], summary["model"], summary["seed"]) == ("stateful", "lstm16", 1)
-    assert summary["tokens"] == 40 * corpus.train.num_targets
-    assert summary["steps"] == 40 * math.ceil(math.ceil(corpus.train.num_targets / 4) / 16)
+    assert summary["tokens"] == 10 * corpus.train.num_targets
+    assert summary["steps"] == 10 * math.ceil(math.ceil(corpus.train.num_targets / 4) / 16)
     assert summary["seconds"] < summary["wall_seconds"]
     assert summary["val/unknown"] == 5 * 3  # d, g and ! in five sentences
     assert len((folder / "samples.txt").read_text()) == 42
