@@ -123,14 +123,14 @@ def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> A
         raise UserError(f"{name}={values!r}: give a group of keys{example}")
     values = dict(values)
     if inspect.isabstract(cls):
-        cls = _target(name, cls, values.pop("_target_", None), folders)
+        cls = target_class(name, cls, values.pop("_target_", None), folders)
     try:
         return cls(**values)
     except ValidationError as error:
         raise UserError("\n".join(_lines(error, cls, f"{name}."))) from None
 
 
-def _target(name: str, base: type[Any], target: Any, folders: Sequence[Path]) -> type[Any]:
+def target_class(name: str, base: type[Any], target: Any, folders: Sequence[Path]) -> type[Any]:
     """The class that `_target_` names: one of this package, or one of a user's own module."""
     ours = targets(base)
     if target in ours:
@@ -162,8 +162,9 @@ def _own_module(name: str, target: Any, module_name: str, folders: Sequence[Path
     if not all(part.isidentifier() for part in parts):
         return None
     for folder in folders:
-        file = folder.joinpath(*parts)
-        if not (file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()):
+        path = folder.joinpath(*parts)
+        file = next(filter(Path.is_file, (path.with_suffix(".py"), path / "__init__.py")), None)
+        if file is None:
             continue
         if str(folder) not in sys.path:
             sys.path.append(str(folder))  # last, so that no file there takes the place of a library's module
@@ -171,7 +172,9 @@ def _own_module(name: str, target: Any, module_name: str, folders: Sequence[Path
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # whatever a user's module may raise
-            raise UserError(f"{name}._target_={target!r}: {file}: {type(error).__name__}: {error}") from error
+            raise UserError(
+                f"{name}._target_={target!r}: {file}: {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
         if folder.resolve() not in Path(str(module.__file__)).resolve().parents:
             raise UserError(f"{name}._target_={target!r}: a module {module_name} is there already; give yours another name")
         return module

@@ -34,7 +34,7 @@ def validate_next(trainer: Trainer, now: bool) -> None:
 def count_batches(trainer: Trainer, batches: int) -> None:
     """Tell the Trainer how many batches were trained on: it counts validation intervals by those that it has seen.
 
-    Noticed by `test_a_killed_run_resumes_bit_for_bit`.
+    Noticed by `test_a_killed_run_goes_on_bit_for_bit`.
     """
     trainer.fit_loop.epoch_loop.batch_progress.total.ready = batches
 
@@ -42,7 +42,7 @@ def count_batches(trainer: Trainer, batches: int) -> None:
 def count_updates(trainer: Trainer, updates: int) -> None:
     """Set `trainer.global_step`: it counts no updates that are made without its own wrapper of the optimizer.
 
-    A `ModelCheckpoint` saves nothing while it is 0. Noticed by `test_a_users_own_callbacks_act`.
+    A `ModelCheckpoint` saves nothing while it is 0. Noticed by `test_model_checkpoint_saves_files_that_can_be_used`.
     """
     trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = updates
 
@@ -74,7 +74,10 @@ class DataWait(Profiler):
 
 
 def onednn_multiplies(precision: str) -> bool:
-    """Whether oneDNN multiplies matrices in this precision here. Noticed by `test_the_matrix_rate_...`."""
+    """Whether oneDNN multiplies matrices in this precision here.
+
+    Noticed by `test_the_matrix_rate_is_that_of_the_fastest_product`.
+    """
     if precision == "bf16-mixed":  # not on every CPU
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return precision == "32-true" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -1,0 +1,132 @@
+"""What docs/extending.md shows works as it stands there, from a folder outside the package; anything else is refused."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import PROJECT
+from throughline.plumbing.errors import UserError
+from throughline.regimes import Regime
+from throughline.settings import target_class
+
+PAGE = PROJECT / "docs" / "extending.md"
+FILES = re.findall(r"^`(mine/\S+)`\n\n```\w+\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+CHOICES = ["-cd", "mine", "regime=varied", "model=elman16", "data=jsonl", "data.path=notes.jsonl"]
+SMALL = ["regime.rows=4", "regime.mean_steps=8", "logger=none", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+
+
+def call(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / "src" / script), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the page, and a run by them in two processes."""
+    folder = tmp_path_factory.mktemp("extending")
+    for name, content in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    (folder / "notes.jsonl").write_text('{"text": "the quick brown fox. "}\n' * 100)
+    where = [f"output_root={folder}/out", "hydra.run.dir=out/run"]
+    done = call(folder, "train.py", *CHOICES, *SMALL, *where, "trainer.devices=2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return folder
+
+
+def test_the_page_shows_a_regime_a_core_and_a_source() -> None:
+    assert [name for name, _ in FILES if name.endswith(".py")] == ["mine/varied.py", "mine/elman.py", "mine/jsonl.py"]
+
+
+def test_a_run_by_parts_of_ones_own(folder: Path) -> None:
+    summary = json.loads((folder / "out" / "run" / "summary.json").read_text())
+    assert (summary["regime"], summary["model"], summary["shape"]) == ("varied", "elman16", [4, 16])
+    assert summary["data"]["source"] == "notes.jsonl"
+    assert summary["tokens"] == summary["train_targets"] == 90 * 21 - 1
+    assert summary["device/utilisation"] > 0
+
+
+def test_it_resumes(folder: Path) -> None:
+    where = [f"output_root={folder}/out", "hydra.run.dir=out/run"]
+    longer = [*SMALL[:-1], "trainer.max_epochs=2", "resume=must"]
+    done = call(folder, "train.py", *CHOICES, *longer, *where)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert json.loads((folder / "out" / "run" / "summary.json").read_text())["tokens"] == 2 * (90 * 21 - 1)
+
+
+def test_its_checkpoint_is_used_by_the_same_choice_and_refused_by_name_without(folder: Path) -> None:
+    checkpoint = ["checkpoint=out/run/checkpoints/last.ckpt"]
+    mine = ["-cd", "mine", "model=elman16"]
+    one, other = (call(folder, "generate.py", *mine, *checkpoint, "length=20", f"seed={seed}") for seed in (1, 2))
+    assert (one.returncode, one.stderr, len(one.stdout)) == (0, "", 22)
+    assert one.stdout != other.stdout
+    measured = call(folder, "evaluate.py", *mine, "data=jsonl", "data.path=notes.jsonl", *checkpoint)
+    assert (measured.returncode, measured.stderr) == (0, "")
+    assert "val/nll_reset" in measured.stdout
+    exported = call(folder, "export.py", *mine, *checkpoint, "output=exported")
+    assert exported.stderr == "error: onnx: there is no graph for the core elman; give onnx=false\n"
+    assert call(folder, "export.py", *mine, *checkpoint, "output=exported", "onnx=false").returncode == 0
+    again = call(folder, "generate.py", *mine, "checkpoint=exported/model.safetensors", "length=20", "seed=1")
+    assert again.stdout == one.stdout
+    for file in ("out/run/checkpoints/last.ckpt", "exported/model.safetensors"):
+        refused = call(folder, "generate.py", f"checkpoint={file}")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        assert "core='elman': allowed are gru, lstm, or a class of your own" in refused.stderr
+
+
+ALLOWED = r"allowed are throughline.regimes.onestep.Onestep, .*; or a class in a module in "
+
+
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        ("os.system", ALLOWED),
+        ("subprocess.Popen", ALLOWED),
+        ("throughline.regimes.Regime", ALLOWED),
+        ("throughline.data.sources.text.Text", ALLOWED),
+        ("Varied", ALLOWED),
+        ("varied", ALLOWED),
+        ("..varied.Varied", ALLOWED),
+        ("/etc/passwd", ALLOWED),
+        (None, ALLOWED),
+        (5, ALLOWED),
+        ("varied.Nothing", r"varied.py has no such subclass of throughline.regimes.Regime$"),
+        ("varied.np", r"varied.py has no such subclass of throughline.regimes.Regime$"),
+        ("varied.Chunks", r"varied.py has no such subclass of throughline.regimes.Regime$"),
+        ("bad_syntax.X", r"bad_syntax.py: SyntaxError: "),
+        ("bad_import.X", r"bad_import.py: ModuleNotFoundError: No module named 'nothing_of_this_name'$"),
+        ("unchecked.X", r"its fields are not checked; put @dataclass\(frozen=True, config=STRICT\) before it"),
+        ("lacking.X", r"lacking.py: the class has to define plan$"),
+        ("json.X", r"a module json is there already; give yours another name$"),
+    ],
+)
+def test_what_is_no_part_of_this_kind_is_refused(target: object, line: str, folder: Path) -> None:
+    mine = folder / "mine"
+    (mine / "bad_syntax.py").write_text("def (")
+    (mine / "bad_import.py").write_text("import nothing_of_this_name")
+    shape = "    shape = (1, 1)\n"
+    (mine / "unchecked.py").write_text(f"from varied import Regime\nclass X(Regime):\n{shape}    plan = None\n")
+    (mine / "lacking.py").write_text(
+        f"from varied import *\n@dataclass(frozen=True, config=STRICT)\nclass X(Regime):\n{shape}"
+    )
+    (mine / "json.py").write_text("raise SystemExit('a module of the user took the place of one of Python')")
+    before = set(sys.modules)
+    with pytest.raises(UserError, match=line) as error:
+        target_class("regime", Regime, target, [mine])
+    assert str(error.value).startswith(f"regime._target_={target!r}: ")
+    assert len(str(error.value).splitlines()) == 1
+    new = {name for name in set(sys.modules) - before if not name.startswith("throughline")}
+    assert new <= {"varied", "unchecked", "lacking"}  # no module is imported that is not in the folder
+
+
+def test_without_a_folder_nothing_of_ones_own_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "importable.py").write_text("raise SystemExit('it was imported')")
+    with pytest.raises(UserError, match=r"allowed are [\w., ]+ShuffledCarry, [\w., ]+$"):
+        target_class("regime", Regime, "importable.X", [])

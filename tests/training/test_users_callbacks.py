@@ -1,0 +1,82 @@
+"""Lightning callbacks of other people act: what they monitor is there, and what they save can be used."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from rich.console import Console
+
+from helpers import SMALL, column, config
+from throughline.data.corpus import Corpus
+from throughline.runs.checkpoint import load_generator
+from throughline.training.run import Run, train
+
+CHOSEN = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=6", "trainer.val_check_interval=10", "schedule=constant")
+
+
+def trained(corpus: Corpus, folder: Path, *callbacks: Callback, more: tuple[str, ...] = ()) -> Run:
+    return train(config(*SMALL, *CHOSEN, *more), corpus, folder, callbacks=callbacks, console=Console(quiet=True))
+
+
+class Seen(Callback):
+    """Notes what `trainer.callback_metrics` holds after each validation."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, float]] = []
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        self.metrics.append({key: float(value) for key, value in trainer.callback_metrics.items()})
+
+
+def test_the_metrics_of_a_validation_reach_them(corpus: Corpus, tmp_path: Path) -> None:
+    seen = Seen()
+    trained(corpus, tmp_path, seen)
+    assert len(seen.metrics) == len(column(tmp_path, "val/nll")) > 5
+    for name in ("val/nll", "val/bpc", "val/ppl", "val/accuracy", "val/nll_reset", "val/accuracy_reset"):
+        assert [metrics[name] for metrics in seen.metrics] == pytest.approx(column(tmp_path, name), rel=1e-6)
+
+
+def test_early_stopping_ends_a_run_which_then_is_a_finished_one(corpus: Corpus, tmp_path: Path) -> None:
+    # With a patience of 2, the third validation that is not better by 10 nats ends the run.
+    run = trained(corpus, tmp_path, EarlyStopping("val/nll", min_delta=10.0, patience=2))
+    assert len(column(tmp_path, "val/nll")) == 3
+    assert run.record.steps == 30
+    assert (tmp_path / "summary.json").exists()
+    assert load_generator(tmp_path / "checkpoints" / "last.ckpt")[0].vocab_size == corpus.codec.size
+
+
+def test_model_checkpoint_saves_files_that_can_be_used(corpus: Corpus, tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path / "kept", monitor="val/nll", save_top_k=2, filename="{step}")
+    run = trained(corpus, tmp_path, keep)
+    losses = column(tmp_path, "val/nll")
+    assert float(keep.best_model_score) == pytest.approx(min(losses), rel=1e-6)  # type: ignore[arg-type]
+    kept = sorted((tmp_path / "kept").glob("*.ckpt"))
+    steps = [int(file.stem.removeprefix("step=")) for file in kept]
+    places = sorted(range(len(losses)), key=lambda place: losses[place])[:2]
+    updates = [int(value) for value in column(tmp_path, "updates")]
+    assert len(kept) == 2
+    assert run.record.updates == run.record.steps == max(updates)
+    assert sorted(steps) == sorted(min(10 * (place + 1), run.record.steps) for place in places)
+    for file in kept:
+        assert load_generator(file)[1] == corpus.codec
+
+
+def test_they_act_in_each_of_two_processes(corpus: Corpus, tmp_path: Path) -> None:
+    stop = EarlyStopping("val/nll", min_delta=10.0, patience=2)
+    run = trained(corpus, tmp_path, stop, more=("trainer.devices=2",))
+    assert run.record.steps == 30
+
+
+def test_a_run_is_what_is_needed_to_go_on_with(corpus: Corpus, tmp_path: Path) -> None:
+    run = trained(corpus, tmp_path)
+    text = run.generate("the quick", 60, temperature=1e-6)
+    assert text.startswith("the quick")
+    assert len(text) == len("the quick") + 60
+    assert run.generate("the", 30, seed=1) == run.generate("the", 30, seed=1)
+    assert run.codec == corpus.codec
+    assert run.record.to_plain()["val/nll"] == run.record.metrics["val/nll"]
+    again = trained(corpus, tmp_path, more=("resume=must",))  # finished: it is read, not trained
+    assert again.record == run.record
+    assert again.generate("the quick", 60, temperature=1e-6) == text
