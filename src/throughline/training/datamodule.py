@@ -1,6 +1,6 @@
 """Feeds a regime's batches to the Trainer, in the regime's own order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
@@ -17,7 +17,8 @@ class StreamDataModule(LightningDataModule):
     """Batches of a regime for training, and those of the readings for validation.
 
     It knows its place, `epoch` and `batch`: how many batches of which epoch are done. That place is saved with a
-    checkpoint, and a loader always begins there; Lightning's own counts are not used.
+    checkpoint, and a loader always begins there; Lightning's own counts are not used. It holds the corpus of a run: whatever
+    needs to know the data asks for `corpus` here.
 
     The Trainer needs `reload_dataloaders_every_n_epochs=1`, because each epoch has its own plan, and
     `use_distributed_sampler=False`, because Lightning would otherwise shuffle batches whose order is the point.
@@ -27,15 +28,15 @@ class StreamDataModule(LightningDataModule):
         self,
         corpus: Corpus,
         regime: Regime,
-        readings: Sequence[Reading],
+        readings: Iterable[Reading],
         evaluation: Evaluation,
-        seed: int,
+        seed: int = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
         self.corpus = corpus
         self.regime = regime
-        self.readings = readings
+        self.readings = [reading for reading in readings if reading.while_training]
         self.evaluation = evaluation
         self.seed = seed
         self.num_workers = num_workers

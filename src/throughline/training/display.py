@@ -1,17 +1,53 @@
-"""What a person sees of a run while it trains."""
+"""What a person sees of a run: before, while it trains, and after."""
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.tree import Tree
 
-from throughline.training.datamodule import datamodule_of
+from throughline.config import Config
+from throughline.model.generator import Generator
+from throughline.runs.record import Record
+from throughline.training.datamodule import StreamDataModule, datamodule_of
 from throughline.training.learner import Learner
+from throughline.training.machine import precision
 from throughline.training.metric_log import MetricLog
 from throughline.training.spending import Spending
+
+
+def introduce(config: Config, data: StreamDataModule, generator: Generator, console: Console) -> None:
+    """Show a person what will be trained on what."""
+    corpus = data.corpus
+    fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
+    size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
+    console.print(_tree(config.to_plain(), config.name))
+    console.print(
+        f"data: {fingerprint['source']}{size}; "
+        f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
+        f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
+        f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.name}; "
+        f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _tree(node: dict[str, Any], label: str) -> Tree:
+    tree = Tree(label)
+    for key, value in node.items():
+        if isinstance(value, dict):
+            tree.children.append(_tree(value, key))
+        else:
+            tree.add(escape(f"{key}: {value!r}" if isinstance(value, str) else f"{key}: {value}"))
+    return tree
 
 
 class Display(Callback):
@@ -74,3 +110,26 @@ class Display(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.bar.stop()
+
+
+def show(record: Record, passage: str, folder: Path, console: Console) -> None:
+    """Show a person what came of it."""
+    metrics = record.metrics
+    units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
+    carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
+    others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
+    console.print(
+        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", one carried pass; "
+        f"from zeros every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+        + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
+        + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
+        f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in all, "
+        f"{record.peak_memory_bytes / 2**20:,.0f} MiB at most",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    console.rule("generated")
+    console.print(passage, highlight=False, markup=False, soft_wrap=True)
+    console.rule()
+    console.print(f"everything lies in {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -15,8 +15,6 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
-from rich.markup import escape
-from rich.tree import Tree
 
 from throughline.config import Config, Precision
 from throughline.data.codecs import Codec
@@ -34,7 +32,7 @@ from throughline.runs.wandb_log import log_ending, wandb_logger
 from throughline.training.bad_batches import BadBatches
 from throughline.training.commit import Commit
 from throughline.training.datamodule import StreamDataModule
-from throughline.training.display import Display
+from throughline.training.display import Display, introduce, show
 from throughline.training.learner import Learner
 from throughline.training.machine import (
     begin_peak_memory,
@@ -106,16 +104,19 @@ def train(
     clock, console = time.perf_counter(), console or Console()
     config = runnable(config)
     with alone_in(folder):
-        start = find_start(config, corpus, folder, console)
+        data = StreamDataModule(
+            corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
+        )
+        start = find_start(config, data, folder, console)
         if start.finished is not None:
             return Run(*load_generator(folder / "checkpoints" / "last.ckpt"), start.finished, folder)
         begin_peak_memory()
-        with spawned(config.trainer.devices, train_silently, config, corpus, folder, start, callbacks):
-            learner = build_learner(config, corpus)
-            introduce(config, corpus, learner.generator, console)
-            loggers = open_loggers(config, corpus, folder, start, console)
-            fitted = fit(learner, config, corpus, folder, start, loggers, callbacks, console)
-        return conclude(fitted, config, corpus, folder, loggers, clock, console)
+        with spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks):
+            learner = build_learner(config, data)
+            introduce(config, data, learner.generator, console)
+            loggers = open_loggers(config, data, folder, start, console)
+            fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
+        return conclude(fitted, config, folder, loggers, clock, console)
 
 
 def runnable(config: Config) -> Config:
@@ -179,7 +180,7 @@ class Start:
     finished: Record | None = None
 
 
-def find_start(config: Config, corpus: Corpus, folder: Path, console: Console) -> Start:
+def find_start(config: Config, data: StreamDataModule, folder: Path, console: Console) -> Start:
     """Where `config.resume` says that the run begins.
 
     Raises:
@@ -191,36 +192,36 @@ def find_start(config: Config, corpus: Corpus, folder: Path, console: Console) -
     if checkpoint is None:
         (folder / "summary.json").unlink(missing_ok=True)  # of a run that had this folder before
         return Start()
-    check_identity(saved["throughline"]["identity"], config.identity(corpus), checkpoint)
+    check_identity(saved["throughline"]["identity"], config.identity(data.corpus), checkpoint)
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
         console.print("finished already", highlight=False)
     return Start(checkpoint, saved["callbacks"]["Spending"]["batches"], finished)
 
 
-def build_learner(config: Config, corpus: Corpus) -> Learner:
+def build_learner(config: Config, data: StreamDataModule) -> Learner:
     """A new generator with all that trains it."""
     prepare_process()
     seed_everything(config.seed, verbose=False)
-    generator = Generator(config.model, corpus.codec.size, config.head)
+    generator = Generator(config.model, data.corpus.codec.size, config.head)
     if config.trainer.precision == "64-true":
         generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
     return (SingleTokenLearner if config.regime.update_every_token else Learner)(
         generator,
-        corpus.codec,
+        data.corpus.codec,
         config.optimizer,
-        [reading for reading in config.all_readings if reading.while_training],
+        data.readings,
         config.seed,
-        config.identity(corpus),
+        config.identity(data.corpus),
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
     )
 
 
-def open_loggers(config: Config, corpus: Corpus, folder: Path, start: Start, console: Console) -> list[Logger]:
+def open_loggers(config: Config, data: StreamDataModule, folder: Path, start: Start, console: Console) -> list[Logger]:
     loggers: list[Logger] = [CSVLogger(folder / "metrics.csv", start.batches, config.all_readings)]
     if config.logger.name == "wandb":
-        rows = wandb_logger(config, folder, corpus.fingerprint, console)
+        rows = wandb_logger(config, folder, data.corpus.fingerprint, console)
         rows.replay(folder / "metrics.csv")
         loggers.append(rows)
     return loggers
@@ -228,9 +229,10 @@ def open_loggers(config: Config, corpus: Corpus, folder: Path, start: Start, con
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained learner, and what its training took."""
+    """A trained learner, its data, and what its training took."""
 
     learner: Learner
+    data: StreamDataModule
     trainer: Trainer
     spending: Spending
     utilisation: Utilisation
@@ -238,8 +240,8 @@ class Fitted:
 
 def fit(
     learner: Learner,
+    data: StreamDataModule,
     config: Config,
-    corpus: Corpus,
     folder: Path,
     start: Start,
     loggers: list[Logger],
@@ -282,27 +284,24 @@ def fit(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    datamodule = StreamDataModule(
-        corpus, config.regime, learner.readings, config.evaluation, config.seed, settings.num_workers
-    )
-    trainer.fit(learner, datamodule, ckpt_path=start.checkpoint)
-    return Fitted(learner, trainer, spending, utilisation)
+    trainer.fit(learner, data, ckpt_path=start.checkpoint)
+    return Fitted(learner, data, trainer, spending, utilisation)
 
 
-def train_silently(config: Config, corpus: Corpus, folder: Path, start: Start, callbacks: Sequence[Callback]) -> None:
+def train_silently(
+    config: Config, data: StreamDataModule, folder: Path, start: Start, callbacks: Sequence[Callback]
+) -> None:
     """Train as one of the other processes."""
-    fit(build_learner(config, corpus), config, corpus, folder, start, [], callbacks, Console(quiet=True))
+    fit(build_learner(config, data), data, config, folder, start, [], callbacks, Console(quiet=True))
 
 
-def conclude(
-    fitted: Fitted, config: Config, corpus: Corpus, folder: Path, loggers: list[Logger], clock: float, console: Console
-) -> Run:
+def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger], clock: float, console: Console) -> Run:
     """Measure the trained generator, and leave what a run leaves; `summary.json` comes last."""
-    generator, device = fitted.learner.generator, fitted.trainer.strategy.root_device
+    generator, corpus, device = fitted.learner.generator, fitted.data.corpus, fitted.trainer.strategy.root_device
     by_position = ByPosition(config.evaluation.reset_every)
     metrics = measure(generator, corpus.val, config.all_readings, config.evaluation, device, by_position)
     by_position.write(folder / "by_position.csv")
-    record = _record(fitted, config, corpus, {**metrics, "val/unknown": corpus.unknown}, clock)
+    record = _record(fitted, config, {**metrics, "val/unknown": corpus.unknown}, clock)
     passage = _passage(generator.cpu().eval(), corpus, config)
     (folder / "samples.txt").write_text(passage + "\n")
     draw_curve(folder / "metrics.csv", folder / "curve.png", config.name)
@@ -310,12 +309,12 @@ def conclude(
         if isinstance(logger, WandbLogger):
             log_ending(logger, record, passage, folder / "curve.png")
     record.write(folder)
-    _show(record, passage, folder, console)
+    show(record, passage, folder, console)
     return Run(generator, corpus.codec, record, folder)
 
 
-def _record(fitted: Fitted, config: Config, corpus: Corpus, metrics: dict[str, float], clock: float) -> Record:
-    spending, device = fitted.spending, fitted.trainer.strategy.root_device
+def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: float) -> Record:
+    corpus, spending, device = fitted.data.corpus, fitted.spending, fitted.trainer.strategy.root_device
     work = fitted.utilisation.whole(spending.seconds)
     return Record(
         name=config.name,
@@ -352,53 +351,3 @@ def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
     first, settings = corpus.train.steps[:1], config.sampling
     steps = generate(generator, first, settings.length, temperature=settings.temperature, seed=config.seed)
     return corpus.codec.decode([int(first[0]), *(row[0] for row in steps)])
-
-
-def introduce(config: Config, corpus: Corpus, generator: Generator, console: Console) -> None:
-    """Show a person what will be trained on what."""
-    fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
-    size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
-    console.print(_tree(config.to_plain(), config.name))
-    console.print(
-        f"data: {fingerprint['source']}{size}; "
-        f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
-        f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
-        f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.name}; "
-        f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def _tree(node: dict[str, Any], label: str) -> Tree:
-    tree = Tree(label)
-    for key, value in node.items():
-        if isinstance(value, dict):
-            tree.children.append(_tree(value, key))
-        else:
-            tree.add(escape(f"{key}: {value!r}" if isinstance(value, str) else f"{key}: {value}"))
-    return tree
-
-
-def _show(record: Record, passage: str, folder: Path, console: Console) -> None:
-    """Show a person what came of it."""
-    metrics = record.metrics
-    units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
-    carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
-    others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
-    console.print(
-        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", one carried pass; "
-        f"from zeros every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
-        + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
-        + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
-        f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in all, "
-        f"{record.peak_memory_bytes / 2**20:,.0f} MiB at most",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    console.rule("generated")
-    console.print(passage, highlight=False, markup=False, soft_wrap=True)
-    console.rule()
-    console.print(f"everything lies in {folder}", highlight=False, markup=False, soft_wrap=True)
