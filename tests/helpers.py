@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -51,9 +50,6 @@ def shared_data(name: str) -> Path:
     return folder / name
 
 
-# ---- Settings
-
-
 def config(*overrides: str, name: str = "train", cls: type[Any] = Config) -> Any:
     """The settings of a command that is given these overrides."""
     return load(composed(*overrides, name=name), cls)
@@ -71,20 +67,17 @@ def composed(*overrides: str, name: str = "train", hydra: bool = False) -> DictC
 # ---- Corpora
 
 
-def corpus_of(train: str | Sequence[str], val: str | Sequence[str], source: str = "fox") -> Corpus:
-    """A corpus of texts, each a sequence, with the fingerprint that a source would give it."""
-    splits = [[split] if isinstance(split, str) else list(split) for split in (train, val)]
-    content = "".join(splits[0] + splits[1]).encode()
+def corpus_of(train: str, val: str, source: str = "fox") -> Corpus:
+    """A corpus of two texts, with the fingerprint that a source would give it."""
+    content = (train + val).encode()
     origin = {"source": source, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    return Corpus.of(Characters(), *splits, origin)
+    return Corpus.of(Characters(), [train], [val], origin)
 
 
 def fox() -> Corpus:
     """About a thousand characters to train on and a hundred to validate on, with structure to learn."""
     return corpus_of("the quick brown fox. " * 50, "the quick brown fox. " * 5)
 
-
-# ---- Runs
 
 SMALL = (
     "model.hidden_size=16",
@@ -154,9 +147,6 @@ def run_with_kills(
         run(corpus, folder, *overrides, *last_life, "resume=auto")
 
 
-# ---- What runs leave
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -198,8 +188,6 @@ def nll_of_checkpoint(folder: Path, line: Line, reset_every: int) -> list[list[f
             for inputs, targets in pieces
         ]
 
-
-# ---- A comparison
 
 RESET = 16
 MEMBERS = {

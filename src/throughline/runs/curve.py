@@ -19,7 +19,7 @@ def draw_curve(metrics: Path, picture: Path, title: str) -> None:
             ("val/nll_reset", "validation, from zeros", "o--"),
         ):
             points = [(float(row[axis]), float(row[column])) for row in rows if row[column]]
-            axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
+            axes.plot([x for x, _ in points], [y for _, y in points], style, label=label, markersize=4)
         axes.set_xlabel(unit)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("nll (nats per token)")

@@ -45,6 +45,8 @@ class CategoricalHead(nn.Linear, Head):
         The unknown symbol is never drawn.
         """
         noise = gumbel_noise(rng, (rows, self.out_features), temperature)
+        if top_k is None and top_p is None:
+            return lambda logits: (logits + next(noise)).argmax(axis=1)  # a call less, of those that a step is made of
         return lambda logits: sample(logits, next(noise), temperature, top_k, top_p)
 
     def operations(self) -> int:
