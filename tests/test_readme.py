@@ -51,3 +51,9 @@ def test_the_picture_of_the_regimes() -> None:
         match = re.search(rf"^{name}\n((?:    .+\n)+)", readme, re.MULTILINE)
         assert match, name
         assert [line[4:].rstrip() for line in match[1].splitlines()] == picture(regime)
+
+
+def test_every_test_that_the_pages_name_is_there() -> None:
+    named = {name for page in (PROJECT / "docs").glob("*.md") for name in re.findall(r"tests/[\w/]+\.py", page.read_text())}
+    assert len(named) > 10
+    assert sorted(name for name in named if not (PROJECT / name).exists()) == []

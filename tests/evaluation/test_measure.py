@@ -75,7 +75,7 @@ def test_the_figure_while_training_is_close_to_the_exact_one(model: Generator) -
             for k, batch in enumerate(Batches(reading.plan(line, evaluation, exact=False), line)):
                 learner.validation_step(batch, k, number)
                 learner.carry.commit(reading.name)
-        return [meter.compute(model.head, "")["val/nll"] for meter in learner.meters]
+        return [meter.compute()[f"val/nll{meter.suffix}"] for meter in learner.meters]
 
     exact, _ = nll(model, line, reset_every=10**9)
     carried, reset = while_training(warmup=64)

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,21 @@ def test_the_signature_of_a_step_is_kept(corpus: Corpus, tmp_path: Any, monkeypa
     assert kept == inspect.Signature.from_callable(Learner.training_step)
     assert asked
     assert set(asked) == {kept}
+
+
+def test_lightning_notes_the_hook_that_it_is_in(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = []
+
+    def note(self: internals.QuickNotes, name: str, value: object) -> None:
+        if name == "_current_fx_name":
+            noted.append(value)
+        original(self, name, value)
+
+    original = internals.QuickNotes.__setattr__
+    monkeypatch.setattr(internals.QuickNotes, "__setattr__", note)
+    summary = run(corpus, tmp_path, "trainer.max_epochs=1")
+    assert noted.count("on_train_batch_end") >= summary["steps"]
+    assert len(noted) > 10 * summary["steps"]
 
 
 def test_each_reach_names_a_test_that_is_there() -> None:

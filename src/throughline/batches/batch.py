@@ -40,8 +40,8 @@ def read(cut: Cut, line: Line) -> Batch:
     steps = int(cut.length.max())
     # Off the line there is only padding, which is replaced below.
     begin = cut.start + cut.length - steps if cut.pad_left else cut.start
-    tokens = line.read(begin, steps + 1).astype(np.int64)  # B, T + 1
-    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    tokens = line.read(begin, steps + 1)  # B, T + 1
+    inputs, targets = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
     if (cut.scored < steps).any():
         column = np.arange(steps)
         first = (steps - cut.length if cut.pad_left else np.zeros_like(cut.length))[:, None]
@@ -52,8 +52,8 @@ def read(cut: Cut, line: Line) -> Batch:
     else:
         scored = np.ones(targets.shape, dtype=bool)
     return Batch(
-        torch.from_numpy(np.ascontiguousarray(inputs)),
-        torch.from_numpy(np.ascontiguousarray(targets)),
+        torch.from_numpy(inputs),
+        torch.from_numpy(targets),
         torch.from_numpy(scored),
         torch.from_numpy(cut.reset),
         int(cut.scored.sum()),

@@ -3,11 +3,10 @@
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import SumMetric
+from torch import Tensor
+from torchmetrics import Metric
 
 from throughline.batches.batch import Batch, Batches
 from throughline.batches.carry import Carry
@@ -18,44 +17,50 @@ from throughline.model.generator import Generator
 from throughline.model.heads import Head
 
 
-class Meter(nn.Module):
+class Meter(Metric):
     """Adds up the scores of one reading, over all processes; means are over scored targets.
 
     Sums, not torchmetrics' MeanMetric: that one drops nan, or with `nan_strategy="disable"` ignores the weights.
+
+    Args:
+        head: gives the mean nll in other units.
+        suffix: of the names of the metrics.
     """
 
-    def __init__(self) -> None:
+    nll: Tensor
+    targets: Tensor
+    correct: Tensor
+
+    def __init__(self, head: Head, suffix: str) -> None:
         super().__init__()
-        self.nll: Any = SumMetric(nan_strategy="disable")
-        self.targets: Any = SumMetric(nan_strategy="disable")
-        self.correct: Any = SumMetric(nan_strategy="disable")
+        self.units, self.suffix = head.metrics, suffix
+        for name in ("nll", "targets", "correct"):
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
 
     def begin(self, device: torch.device) -> None:
-        """Forget everything, and count in float64 where the device has it."""
-        for metric in (self.nll, self.targets, self.correct):
-            metric.to(device)
-            metric.set_dtype(torch.float32 if device.type == "mps" else torch.float64)
-            metric.reset()
+        """Forget everything, and count in float64 where the device has it; moving a module sets that back."""
+        self.to(device)
+        self.set_dtype(torch.float32 if device.type == "mps" else torch.float64)
+        self.reset()
         self.knows_correct = True
 
     def update(self, scores: Scores, batch: Batch) -> None:
         if not batch.n_valid:  # a batch may be warm-up only
             return
-        self.nll.update(scores.nll.sum())
-        self.targets.update(batch.scored.sum())
+        self.nll += scores.nll.sum()
+        self.targets += batch.scored.sum()
         if scores.correct is None:
             self.knows_correct = False
         else:
-            self.correct.update(scores.correct.sum())
+            self.correct += scores.correct.sum()
 
-    def compute(self, head: Head, suffix: str) -> dict[str, float]:
-        """The metrics by name, `val/nll` first; `suffix` is that of the reading."""
-        targets = float(self.targets.compute())
-        nll = float(self.nll.compute()) / targets
-        metrics = {"nll": nll, **head.metrics(nll)}
+    def compute(self) -> dict[str, float]:
+        """The metrics by name, `val/nll` first."""
+        targets, nll = float(self.targets), float(self.nll) / float(self.targets)
+        metrics = {"nll": nll, **self.units(nll)}
         if self.knows_correct:
-            metrics["accuracy"] = float(self.correct.compute()) / targets
-        return {f"val/{name}{suffix}": value for name, value in metrics.items()}
+            metrics["accuracy"] = float(self.correct) / targets
+        return {f"val/{name}{self.suffix}": value for name, value in metrics.items()}
 
 
 class ByPosition:
@@ -105,7 +110,7 @@ def measure(
     generator.to(device).eval()
     metrics: dict[str, float] = {}
     for reading in readings:
-        meter, carry = Meter(), Carry()
+        meter, carry = Meter(generator.head, reading.suffix), Carry()
         meter.begin(device)
         with torch.inference_mode(not reading.learns):
             read = reading.begin(generator)
@@ -117,7 +122,7 @@ def measure(
                 meter.update(scores, batch)
                 if by_position is not None and reading.name == "reset":
                     by_position.add(scores.nll, batch.scored)
-        metrics |= meter.compute(generator.head, reading.suffix)
+        metrics |= meter.compute()
     generator.train(was_training)
     return metrics
 

@@ -18,11 +18,11 @@ from throughline.model.generator import Generator
 from throughline.model.optimizers import Optimizer
 from throughline.runs.checkpoint import describe
 from throughline.training.datamodule import datamodule_of
-from throughline.training.internals import count_updates, with_signature
+from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
 
 
-class Learner(LightningModule):
+class Learner(QuickNotes, LightningModule):
     """Trains and validates a generator by truncated backpropagation through time.
 
     Args:
@@ -69,7 +69,7 @@ class Learner(LightningModule):
         self.bad_batch = False
         self.nll = self.nll_sum_of_batch = self.grad_norm = torch.zeros(())
         self.carry = Carry()
-        self.meters: Any = torch.nn.ModuleList(Meter() for _ in readings)
+        self.meters: Any = torch.nn.ModuleList(Meter(generator.head, reading.suffix) for reading in readings)
         self.metrics: dict[str, float] = {}
 
     def rows_with_gradient(self, batch: Batch) -> int:
@@ -80,7 +80,9 @@ class Learner(LightningModule):
         """One batch through the generator, from the carried state to the next one; its nll (B, T), zero where unscored."""
         nll, _, state = self.generator.score(batch.inputs, batch.targets, self.carry.begin("train", batch.reset))
         self.carry.offer("train", state)
-        return nll.masked_fill(~batch.scored, 0.0)
+        # Most batches are scored throughout. In several processes `n_valid` is not of this share of the rows.
+        whole = self.trainer.world_size == 1 and batch.n_valid == nll.numel()
+        return nll if whole else nll.masked_fill(~batch.scored, 0.0)
 
     @with_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -104,7 +106,8 @@ class Learner(LightningModule):
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients to a norm of `gradient_clip_val` and apply them, unless they or the loss are not finite."""
-        parameters = list(self.generator.parameters())
+        # Not `self.generator.parameters()`, which looks through all modules.
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         grads = [p.grad for p in parameters if p.grad is not None]
         if not grads:  # all the batches of this update were bad
             return
@@ -149,8 +152,8 @@ class Learner(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.metrics = {}
-        for meter, reading in zip(self.meters, self.readings, strict=True):
-            self.metrics |= meter.compute(self.generator.head, reading.suffix)
+        for meter in self.meters:
+            self.metrics |= meter.compute()
         # For callbacks of other people, in float32; our own logger gets them as they are.
         self.log_dict(self.metrics, logger=False, sync_dist=True)
 

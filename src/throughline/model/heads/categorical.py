@@ -26,7 +26,8 @@ class CategoricalHead(nn.Linear, Head):
         return F.cross_entropy(predicted.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
     def correct(self, predicted: Tensor, targets: Tensor) -> Tensor:
-        return predicted.argmax(-1) == targets
+        likeliest: Tensor = predicted.max(-1).indices  # in bfloat16 on a CPU 2.5 times as fast as argmax, and the same
+        return likeliest == targets
 
     def metrics(self, nll: float) -> dict[str, float]:
         """Bits per symbol, and perplexity."""
