@@ -4,37 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from throughline.batches.carry import State
 from throughline.model.generator import Generator
 from throughline.model.settings import LSTM
 from throughline.plumbing.errors import UserError
 from throughline.settings import checked
 
 TOKENS = torch.randint(1, 9, (3, 40), generator=torch.Generator().manual_seed(1))
-
-
-def rows_of(state: State, rows: slice) -> State:
-    return state[0][:, rows], state[1][:, rows]
-
-
-def test_a_whole_sequence_equals_its_chunks_with_carried_state(model: Generator) -> None:
-    whole, last = model(TOKENS)
-    state, chunks = None, []
-    for chunk in TOKENS.split(7, dim=1):
-        logits, state = model(chunk, state)
-        chunks.append(logits)
-    torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=0, atol=1e-14)
-    torch.testing.assert_close(state, last, rtol=0, atol=1e-14)
-    fresh = torch.cat([model(chunk)[0] for chunk in TOKENS.split(7, dim=1)], dim=1)
-    assert (fresh[:, 7:] - whole[:, 7:]).abs().max() > 1e-2  # the state does matter
-
-
-def test_rows_do_not_touch_each_other(model: Generator) -> None:
-    together, state = model(TOKENS)
-    for row in range(3):
-        alone, own = model(TOKENS[row : row + 1])
-        torch.testing.assert_close(alone[0], together[row], rtol=0, atol=1e-14)
-        torch.testing.assert_close(own, rows_of(state, slice(row, row + 1)), rtol=0, atol=1e-14)
 
 
 def textbook_lstm(weights: dict[str, np.ndarray], tokens: np.ndarray, layers: int) -> np.ndarray:

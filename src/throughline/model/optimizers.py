@@ -11,9 +11,8 @@ from throughline.settings import STRICT, NonNegative, Positive, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.optim import Adam as TorchAdam
     from torch.optim import Optimizer as TorchOptimizer
-
-Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -32,26 +31,26 @@ class Optimizer(ABC):
 class Adam(Optimizer):
     """Adam (Kingma 2015)."""
 
-    betas: Betas | None = None
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] | None = None
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch
 
+        return self._built(torch.optim.Adam, parameters)
+
+    def _built(self, cls: "type[TorchAdam]", parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         b1, b2 = self.betas or (0.9, 0.999)
-        return torch.optim.Adam(parameters, self.lr, (b1, b2), weight_decay=self.weight_decay, fused=True)
+        return cls(parameters, self.lr, (b1, b2), weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True, config=STRICT)
-class AdamW(Optimizer):
+class AdamW(Adam):
     """Adam whose weight decay does not go through the moments (Loshchilov 2019)."""
-
-    betas: Betas | None = None
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch
 
-        b1, b2 = self.betas or (0.9, 0.999)
-        return torch.optim.AdamW(parameters, self.lr, (b1, b2), weight_decay=self.weight_decay, fused=True)
+        return self._built(torch.optim.AdamW, parameters)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -1,0 +1,64 @@
+"""What the codecs with a table of symbols have in common."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from throughline.data.codecs import Codec
+from throughline.plumbing.errors import UserError
+from throughline.settings import STRICT
+
+UNKNOWN_SHOWN = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Tabled(Codec):
+    """Symbols have the ids 1, 2, ... in the order of a table; `fit` makes one of the training split, sorted."""
+
+    symbols: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.symbols is not None and len(set(self.symbols)) < len(self.symbols):
+            raise ValueError("a symbol is there twice")
+
+    def fit(self, sequences: Sequence[Any]) -> Self:
+        return self if self.symbols is not None else replace(self, symbols=sorted(set().union(*sequences)))
+
+    @property
+    def size(self) -> int:
+        return len(self.symbols or []) + 1
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The id of each symbol."""
+        return {symbol: id for id, symbol in enumerate(self.symbols or [], start=1)}
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """The symbol of each id, the unknown one included."""
+        return [UNKNOWN_SHOWN, *(self.symbols or [])]
+
+    def known(self, raw: Sequence[str]) -> Sequence[str]:
+        """The symbols of a prompt, if there are any and all of them are known.
+
+        Raises:
+            UserError: there is none, or one is not in the table.
+        """
+        if not raw:
+            raise UserError("prompt: there is no symbol in it; give at least one")
+        unknown = sorted({symbol for symbol in raw if symbol not in self.ids})
+        if unknown:
+            shown = " ".join(map(repr, list(self.ids)[:100])) + (" ..." if len(self.ids) > 100 else "")
+            raise UserError(f"prompt: {', '.join(map(repr, unknown))} not in the vocabulary of this checkpoint: {shown}")
+        return raw
+
+    @property
+    def opening(self) -> str:
+        return "\n" if "\n" in self.ids else self.shown[1]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(self.stream(ids))
