@@ -95,3 +95,19 @@ def test_the_readme_prints_the_rooms() -> None:
     tree = readme[readme.index("src/throughline/") :]
     places = [tree.index(f"\n      {name}{'.py' if (PACKAGE / f'{name}.py').exists() else '/'} ") for name in ROOMS]
     assert places == sorted(places)
+
+
+BENCHMARKS = ["peers", "measurements", "page"]
+"""In the order of their story; the commands at the top may import all of them."""
+
+
+def test_the_rooms_of_the_benchmarks_import_one_way() -> None:
+    imports = 0
+    for number, name in enumerate(BENCHMARKS):
+        for file in (PROJECT / "benchmarks" / name).glob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                module = getattr(node, "module", None) or ""
+                if isinstance(node, ast.ImportFrom) and module.startswith("benchmarks"):
+                    imports += 1
+                    assert module.split(".")[1] in BENCHMARKS[: number + 1], (file, module)
+    assert imports > 20

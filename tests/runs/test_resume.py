@@ -11,6 +11,7 @@ import pytest
 from helpers import QUICK, REGIMES, column, corpus_of, fox, run, run_with_kills, weights_hash, without_times
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
+from throughline.runs import checkpoint
 from throughline.runs.folders import run_folder
 
 Alone = Callable[..., Path]
@@ -153,3 +154,20 @@ def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp
     assert run_folder("new", str(tmp_path), "none", overrides) == "new"
     assert run_folder("new", str(tmp_path), "auto", ["seed=3", "resume=auto"]) == "new"
     assert run_folder("new", str(tmp_path), f"{newest}/checkpoints/last.ckpt", overrides) == "new"
+
+
+@pytest.mark.parametrize("resume", ["auto", "must", "FILE"])
+def test_a_run_of_another_version_is_refused_by_name_and_left_as_it_is(
+    resume: str, corpus: Corpus, tmp_path: Path, alone: Alone
+) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    shutil.copytree(alone(*chosen), tmp_path, dirs_exist_ok=True)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    content = checkpoint.read(last)
+    checkpoint.write({**content, "throughline": {**content["throughline"], "format": 1}}, last)
+    before = last.read_bytes()
+    with pytest.raises(UserError) as error:
+        run(corpus, tmp_path, *chosen, f"resume={last if resume == 'FILE' else resume}")
+    line = f"{last}: written by another version of throughline, in format 1; this one reads 2; resume=none starts a new run"
+    assert str(error.value) == line
+    assert last.read_bytes() == before
