@@ -23,7 +23,7 @@ _SEAL = b"sha256:"
 _SEAL_LENGTH = len(_SEAL) + 64
 
 
-class OtherVersion(UserError):
+class OtherVersionError(UserError):
     """A checkpoint is whole, but of another version of throughline."""
 
 
@@ -56,7 +56,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU: tensors and plain types, nothing that can run.
 
     Raises:
-        OtherVersion: it is whole, but of another version.
+        OtherVersionError: it is whole, but of another version.
         UserError: there is no such file, it is damaged, or it is no checkpoint of throughline.
     """
     try:
@@ -76,7 +76,7 @@ def read(path: str | Path) -> dict[str, Any]:
             f"checkpoint={path}: not a checkpoint of throughline ({type(error).__name__}); give a .ckpt file of a run"
         ) from None
     if version != FORMAT:
-        raise OtherVersion(
+        raise OtherVersionError(
             f"checkpoint={path}: written by another version of throughline, in format {version}; this one reads {FORMAT}"
         )
     return dict(checkpoint)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import OtherVersion, read
+from throughline.runs.checkpoint import OtherVersionError, read
 from throughline.runs.record import Record
 
 
@@ -24,7 +24,9 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
         if path.exists() or resume not in ("auto", "must"):
             try:
                 checkpoint = read(path)
-            except OtherVersion as error:  # to start from the beginning would write over what the other version has trained
+            except (
+                OtherVersionError
+            ) as error:  # to start from the beginning would write over what the other version has trained
                 raise UserError(f"{str(error).removeprefix('checkpoint=')}; resume=none starts a new run") from None
             except UserError as error:
                 passed_over.append(str(error).removeprefix("checkpoint="))
