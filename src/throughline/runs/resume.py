@@ -24,9 +24,7 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
         if path.exists() or resume not in ("auto", "must"):
             try:
                 checkpoint = read(path)
-            except (
-                OtherVersionError
-            ) as error:  # to start from the beginning would write over what the other version has trained
+            except OtherVersionError as error:  # starting from the beginning would write over it
                 raise UserError(f"{str(error).removeprefix('checkpoint=')}; resume=none starts a new run") from None
             except UserError as error:
                 passed_over.append(str(error).removeprefix("checkpoint="))
