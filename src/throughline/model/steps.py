@@ -108,4 +108,4 @@ class AutogradToken(SingleToken):
 
     def reset_if_not_finite(self) -> None:
         if not all(s.isfinite().all() for s in self.state):
-            self._state = None
+            self._state = tuple(torch.zeros_like(s) for s in self.state)

@@ -142,6 +142,7 @@ def test_a_token_whose_state_is_not_finite_is_followed_by_one_from_zeros(cls: ty
         single.begin(tuple(torch.full_like(s, torch.nan) for s in state), np.random.default_rng(0))
         assert math.isnan(single.forward(1, 2))
         single.reset_if_not_finite()
+        assert all(not s.any() for s in single.state)
         assert math.isfinite(single.forward(1, 2))
 
 
