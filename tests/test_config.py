@@ -12,9 +12,11 @@ from throughline.commands.dashboard import Dashboard
 from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
 from throughline.commands.generate import Generate
-from throughline.config import Budget, Schedule
+from throughline.config import Budget, Schedule, all_readings
 from throughline.data.codecs.bytes import Bytes
+from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.dynamic import Dynamic
+from throughline.evaluation.readings.reset import Reset
 from throughline.plumbing.errors import UserError
 
 REQUIRED = {"text": {"path": "x"}, "shakespeare": {"path": "x"}, "events": {"path": "x.csv"}}
@@ -192,3 +194,25 @@ def test_every_wrong_value_gets_its_line() -> None:
 )
 def test_the_schedule_goes_by_the_share_of_the_budget(schedule: Schedule, factors: list[float]) -> None:
     assert [schedule.factor(spent) for spent in (0, 0.25, 0.5, 1)] == pytest.approx(factors)
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (
+            "+readings.again={_target_: throughline.evaluation.readings.dynamic.Dynamic}",
+            "readings: dynamic is there already",
+        ),
+    ],
+)
+def test_readings_that_cannot_be_told_apart_are_refused(override: str, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        _ = config("readings=dynamic", override).all_readings
+    assert len(config("readings=dynamic").all_readings) == 3
+
+
+def test_a_reading_that_is_derived_from_another_is_read_too() -> None:
+    class Halved(Carried):
+        suffix = "_halved"
+
+    assert [type(reading) for reading in all_readings({"mine": Halved()})] == [Carried, Reset, Halved]

@@ -1,5 +1,6 @@
 """What docs/extending.md shows works as it stands there, from a folder outside the package; anything else is refused."""
 
+import csv
 import json
 import os
 import re
@@ -16,7 +17,9 @@ from throughline.settings import target_class
 
 PAGE = PROJECT / "docs" / "extending.md"
 FILES = re.findall(r"^`(mine/\S+)`\n\n```\w+\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-CHOICES = ["-cd", "mine", "regime=varied", "model=elman16", "data=jsonl", "data.path=notes.jsonl"]
+DATA = ["data=jsonl", "data.path=notes.jsonl"]
+MINE = ["-cd", "mine", "model=elman16", "codec=small"]
+CHOICES = [*MINE, *DATA, "regime=varied", "readings=early"]
 SMALL = ["regime.rows=4", "regime.mean_steps=8", "logger=none", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
 
 
@@ -33,15 +36,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
-    (folder / "notes.jsonl").write_text('{"text": "the quick brown fox. "}\n' * 100)
+    (folder / "notes.jsonl").write_text('{"text": "The quick brown fox. "}\n' * 100)
     where = [f"output_root={folder}/out", "hydra.run.dir=out/run"]
     done = call(folder, "train.py", *CHOICES, *SMALL, *where, "trainer.devices=2")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return folder
 
 
-def test_the_page_shows_a_regime_a_core_and_a_source() -> None:
-    assert [name for name, _ in FILES if name.endswith(".py")] == ["mine/varied.py", "mine/elman.py", "mine/jsonl.py"]
+def test_the_page_shows_five_parts() -> None:
+    assert [name for name, _ in FILES if name.endswith(".py")] == [
+        "mine/varied.py",
+        "mine/elman.py",
+        "mine/jsonl.py",
+        "mine/small.py",
+        "mine/early.py",
+    ]
 
 
 def test_a_run_by_parts_of_ones_own(folder: Path) -> None:
@@ -50,6 +59,9 @@ def test_a_run_by_parts_of_ones_own(folder: Path) -> None:
     assert summary["data"]["source"] == "notes.jsonl"
     assert summary["tokens"] == summary["train_targets"] == 90 * 21 - 1
     assert summary["device/utilisation"] > 0
+    assert summary["val/nll_early"] > 0
+    with (folder / "out" / "run" / "metrics.csv").open(newline="") as file:
+        assert any(row["val/nll_early"] for row in csv.DictReader(file))  # on the way, too
 
 
 def test_it_resumes(folder: Path) -> None:
@@ -62,13 +74,13 @@ def test_it_resumes(folder: Path) -> None:
 
 def test_its_checkpoint_is_used_by_the_same_choice_and_refused_by_name_without(folder: Path) -> None:
     checkpoint = ["checkpoint=out/run/checkpoints/last.ckpt"]
-    mine = ["-cd", "mine", "model=elman16"]
+    mine = MINE
     one, other = (call(folder, "generate.py", *mine, *checkpoint, "length=20", f"seed={seed}") for seed in (1, 2))
     assert (one.returncode, one.stderr, len(one.stdout)) == (0, "", 22)
     assert one.stdout != other.stdout
-    measured = call(folder, "evaluate.py", *mine, "data=jsonl", "data.path=notes.jsonl", *checkpoint)
+    measured = call(folder, "evaluate.py", *mine, *DATA, "readings=early", *checkpoint)
     assert (measured.returncode, measured.stderr) == (0, "")
-    assert "val/nll_reset" in measured.stdout
+    assert "val/nll_early" in measured.stdout
     exported = call(folder, "export.py", *mine, *checkpoint, "output=exported")
     assert exported.stderr == "error: onnx: there is no graph for the core elman; give onnx=false\n"
     assert call(folder, "export.py", *mine, *checkpoint, "output=exported", "onnx=false").returncode == 0
@@ -77,7 +89,10 @@ def test_its_checkpoint_is_used_by_the_same_choice_and_refused_by_name_without(f
     for file in ("out/run/checkpoints/last.ckpt", "exported/model.safetensors"):
         refused = call(folder, "generate.py", f"checkpoint={file}")
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-        assert "core='elman': allowed are gru, lstm, or a class of your own" in refused.stderr
+        assert "name='small': allowed are bytes, characters, symbols, or a class of your own" in refused.stderr
+        refused = call(folder, "generate.py", *mine, "model.hidden_size=17", f"checkpoint={file}")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        assert "'hidden_size': 17" in refused.stderr
 
 
 ALLOWED = r"allowed are throughline.regimes.onestep.Onestep, .*; or a class in a module in "
@@ -104,6 +119,10 @@ ALLOWED = r"allowed are throughline.regimes.onestep.Onestep, .*; or a class in a
         ("unchecked.X", r"its fields are not checked; put @dataclass\(frozen=True, config=STRICT\) before it"),
         ("lacking.X", r"lacking.py: the class has to define plan$"),
         ("json.X", r"a module json is there already; give yours another name$"),
+        ("wave.X", r"a module wave is there already; give yours another name$"),
+        ("taken.Stateful", r"stateful is a class of throughline; give yours another name$"),
+        (["varied.Varied"], ALLOWED),
+        ({"a": 1}, ALLOWED),
     ],
 )
 def test_what_is_no_part_of_this_kind_is_refused(target: object, line: str, folder: Path) -> None:
@@ -115,6 +134,9 @@ def test_what_is_no_part_of_this_kind_is_refused(target: object, line: str, fold
     (mine / "lacking.py").write_text(
         f"from varied import *\n@dataclass(frozen=True, config=STRICT)\nclass X(Regime):\n{shape}"
     )
+    head = "from varied import *\n@dataclass(frozen=True, config=STRICT)\n"
+    (mine / "taken.py").write_text(f"{head}class Stateful(Regime):\n{shape}    plan = None\n")
+    (mine / "wave.py").write_text("")  # of the standard library, and not imported yet
     (mine / "json.py").write_text("raise SystemExit('a module of the user took the place of one of Python')")
     before = set(sys.modules)
     with pytest.raises(UserError, match=line) as error:
@@ -122,7 +144,7 @@ def test_what_is_no_part_of_this_kind_is_refused(target: object, line: str, fold
     assert str(error.value).startswith(f"regime._target_={target!r}: ")
     assert len(str(error.value).splitlines()) == 1
     new = {name for name in set(sys.modules) - before if not name.startswith("throughline")}
-    assert new <= {"varied", "unchecked", "lacking"}  # no module is imported that is not in the folder
+    assert new <= {"varied", "unchecked", "lacking", "taken"}  # no module is imported that is not in the folder
 
 
 def test_without_a_folder_nothing_of_ones_own_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

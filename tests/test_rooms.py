@@ -90,6 +90,28 @@ def test_what_an_import_of_rooms_does_not_bring(rooms: tuple[str, ...], kept_out
     assert brought & kept_out == set()
 
 
+@pytest.mark.parametrize(
+    ("rooms", "kept_out"),
+    [
+        (("data", "regimes"), {"torch", "lightning", "omegaconf", "hydra"}),
+        (("batches", "model", "evaluation"), {"lightning", "omegaconf", "hydra"}),
+        (("results",), {"lightning", "hydra", "wandb"}),
+    ],
+)
+def test_what_rooms_import_nowhere(rooms: tuple[str, ...], kept_out: set[str]) -> None:
+    """Not even inside a function."""
+    libraries = set()
+    for name in rooms:
+        for file in (PACKAGE / name).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.Import):
+                    libraries |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    libraries.add(str(node.module).split(".")[0])
+    assert {"numpy", "throughline"} <= libraries
+    assert libraries & kept_out == set()
+
+
 def test_the_readme_prints_the_rooms() -> None:
     readme = (PROJECT / "README.md").read_text()
     tree = readme[readme.index("src/throughline/") :]

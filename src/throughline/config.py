@@ -17,6 +17,7 @@ from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.reset import Reset
 from throughline.model.optimizers import Optimizer
 from throughline.model.settings import Head, Model
+from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
 from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability, plain
 
@@ -183,5 +184,16 @@ class Config:
 
 
 def all_readings(chosen: Mapping[str, Reading]) -> list[Reading]:
-    """`carried` and `reset`, by which every generator is measured, then the others that were chosen."""
-    return [Carried(), Reset(), *(reading for reading in chosen.values() if not isinstance(reading, Carried | Reset))]
+    """`carried` and `reset`, by which every generator is measured, then the others that were chosen.
+
+    Raises:
+        UserError: two have one name, or one learns while the network is trained.
+    """
+    readings = [Carried(), Reset(), *(reading for reading in chosen.values() if type(reading) not in (Carried, Reset))]
+    for place, reading in enumerate(readings):
+        others = readings[:place]
+        if reading.name == "train" or any((reading.name == o.name or reading.suffix == o.suffix) for o in others):
+            raise UserError(f"readings: {reading.name} is there already; give the class another name")
+        if reading.while_training and reading.learns:
+            raise UserError(f"readings: {reading.name} learns, so it cannot be read while the network is trained")
+    return readings

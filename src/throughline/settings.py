@@ -57,6 +57,8 @@ def from_plain(base: type[T], values: dict[str, Any], key: str = "name", where: 
     Raises:
         UserError: no class that is known here has that word, or a value is not allowed.
     """
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise UserError(f"{where.rstrip('.') or key}: not a group of keys")
     values = dict(values)
     name = values.pop(key, None)
     known = {word(cls): cls for cls in [*targets(base).values(), *_loaded(base)]}
@@ -97,6 +99,13 @@ def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), 
             return cls(**built)
         except ValidationError as error:
             lines = _lines(error, cls, where)
+    else:  # what was not built yet can be known to be wrong by its name
+        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        unknown = [key for key in values if key not in names]
+        lines += [
+            f"{where}{key} is no key of {where.rstrip('.') or 'the config'}: allowed are {', '.join(names)}"
+            for key in unknown
+        ]
     raise UserError("\n".join(lines))
 
 
@@ -112,6 +121,8 @@ def _field(name: str, of: Any, value: Any, folders: Sequence[Path]) -> Any:
     if get_origin(of) is dict:
         if not isinstance(value, dict):
             raise UserError(f"{name}={value!r}: give groups of keys by name")
+        if "_target_" in value:
+            raise UserError(f"{name}._target_: nest it under a name of its own: {name}.NAME._target_")
         return {key: _group(f"{name}.{key}", kinds[0], values, folders) for key, values in value.items()}
     return _group(name, kinds[0], value, folders)
 
@@ -133,7 +144,7 @@ def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> A
 def target_class(name: str, base: type[Any], target: Any, folders: Sequence[Path]) -> type[Any]:
     """The class that `_target_` names: one of this package, or one of a user's own module."""
     ours = targets(base)
-    if target in ours:
+    if isinstance(target, str) and target in ours:
         return ours[target]
     module_name, _, class_name = str(target).rpartition(".")
     module = _own_module(name, target, module_name, folders)
@@ -148,6 +159,8 @@ def target_class(name: str, base: type[Any], target: Any, folders: Sequence[Path
     if inspect.isabstract(cls):
         lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
         raise UserError(f"{name}._target_={target!r}: {module.__file__}: the class has to define {lacking}")
+    if word(cls) in map(word, ours.values()):
+        raise UserError(f"{name}._target_={target!r}: {word(cls)} is a class of throughline; give yours another name")
     if not is_pydantic_dataclass(cls) or "__pydantic_config__" not in vars(cls):
         raise UserError(
             f"{name}._target_={target!r}: its fields are not checked; put @dataclass(frozen=True, config=STRICT) before it, "
@@ -169,14 +182,15 @@ def _own_module(name: str, target: Any, module_name: str, folders: Sequence[Path
         if str(folder) not in sys.path:
             sys.path.append(str(folder))  # last, so that no file there takes the place of a library's module
         importlib.invalidate_caches()
+        first = importlib.util.find_spec(parts[0])
+        if first is None or folder.resolve() not in Path(str(first.origin)).resolve().parents:
+            raise UserError(f"{name}._target_={target!r}: a module {parts[0]} is there already; give yours another name")
         try:
             module = importlib.import_module(module_name)
         except Exception as error:  # whatever a user's module may raise
             raise UserError(
                 f"{name}._target_={target!r}: {file}: {type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
-        if folder.resolve() not in Path(str(module.__file__)).resolve().parents:
-            raise UserError(f"{name}._target_={target!r}: a module {module_name} is there already; give yours another name")
         return module
     return None
 

@@ -32,7 +32,7 @@ def rmsprop(lr: float, alpha: float, eps: float) -> list[float]:
 
 OPTIMIZERS: dict[type[Optimizer], tuple[Optimizer, list[float]]] = {
     Adam: (Adam(lr=0.1, betas=[0.8, 0.9]), adam(0.1, 0.8, 0.9)),
-    AdamW: (AdamW(lr=0.1, betas=[0.8, 0.9]), adam(0.1, 0.8, 0.9)),
+    AdamW: (AdamW(lr=0.1, weight_decay=0.0, betas=[0.8, 0.9]), adam(0.1, 0.8, 0.9)),
     SGD: (SGD(lr=0.1, momentum=0.5), [-0.1 * G1, -0.1 * (0.5 * G1 + G2)]),
     RMSprop: (RMSprop(lr=0.1, alpha=0.75, eps=1e-3), rmsprop(0.1, 0.75, 1e-3)),
 }

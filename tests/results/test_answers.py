@@ -39,7 +39,7 @@ def fake(regime: str, nlls: list[float], seconds: float = 60.0, updates: float =
         shape = settings.get("streams", settings.get("batch_size", 0)), settings.get("bptt", settings.get("steps", 0))
         positions = 6400 if regime == "windowed" else 100
         record = replace(RECORD, regime=regime, seed=seed, shape=shape, tokens=100, positions=positions, seconds=seconds)
-        given = {"regime._target_": f"throughline.regimes.{regime}.X", **flat}
+        given = {"regime": regime, **flat}
         runs.append(Run(Path(), given, [], "", record, figures, curve))
     return Member(regime + "".join(f" {value}" for value in settings.values()), runs)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import Payload, sealed
+from helpers import KINDS, Payload, saved, sealed
 from throughline.plumbing.errors import UserError
 from throughline.runs import checkpoint
 
@@ -95,3 +95,34 @@ def test_a_write_that_fails_anywhere_leaves_the_old_files(
     assert not (tmp_path / "last.ckpt.tmp").exists()
     checkpoint.write(example(2), last, previous)
     assert checkpoint.read(last)["throughline"]["x"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"throughline": {"format": 2}}, r"not a checkpoint of throughline \(KeyError\)"),
+        ({"state_dict": ...}, r"not a checkpoint of throughline \(KeyError\)"),
+        ({"state_dict": {"generator.x": 1}}, r"not a checkpoint of throughline \(AttributeError\)"),
+        ({"state_dict": {}}, "weights of no type; allowed are all float32 or all float64"),
+        ({"codec": None}, "codec: not a group of keys"),
+        ({"codec": {"name": "characters", 1: 2}}, "codec: not a group of keys"),
+        ({"model": {"core": "lstm", "hidden_size": 10**7}}, "not the weights that its description lists: "),
+        ({"model": {"core": "lstm", "hidden_size": 10**12}}, "its description lists sizes that no tensor can have"),
+        ({"head": {"name": "x\n"}}, "head.name='x\\\\n': allowed are categorical"),
+    ],
+)
+def test_a_sealed_file_that_holds_something_else_is_one_line(tmp_path: Path, change: dict[str, Any], line: str) -> None:
+    path = tmp_path / "last.ckpt"
+    saved(path, *KINDS["embedding"])
+    content = checkpoint.read(path)
+    inside = {key: value for key, value in change.items() if key in ("codec", "model", "head")}
+    content = {
+        **content,
+        "throughline": {**content["throughline"], **inside},
+        **{k: change[k] for k in change.keys() - inside},
+    }
+    checkpoint.write({key: value for key, value in content.items() if value is not ...}, path)
+    with pytest.raises(UserError, match=line) as error:
+        checkpoint.load_generator(path)
+    assert len(str(error.value).splitlines()) == 1
+    assert str(error.value).startswith(f"checkpoint={path}: ")

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from throughline.evaluation.readings.carried import Carried
-from throughline.evaluation.readings.dynamic import Dynamic
 from throughline.evaluation.readings.reset import Reset
 from throughline.plumbing.errors import UserError
 from throughline.runs.csv_log import CSVLogger
@@ -22,13 +21,13 @@ def test_rows_up_to_the_checkpoint_are_kept_and_a_torn_one_is_not(tmp_path: Path
         logger.log_metrics({"train/nll": 1 / step, "tokens": step * 8}, step)
     with path.open("a") as file:
         file.write("10,0.5")
-    CSVLogger(path, steps=10).log_metrics({"val/nll": 0.25}, 11)
+    CSVLogger(path, steps=10).log_metrics({"val/nll": 0.25, "tokens": 88}, 11)
     empty = "," * (len(COLUMNS) - 6)
     assert path.read_text().splitlines() == [
         HEADER,
         f"5,,40,,,0.2{empty}",
         f"10,,80,,,0.1{empty}",
-        f"11{',' * COLUMNS.index('val/nll')}0.25{',' * (len(COLUMNS) - 1 - COLUMNS.index('val/nll'))}",
+        f"11,,88{',' * (COLUMNS.index('val/nll') - 2)}0.25{',' * (len(COLUMNS) - 1 - COLUMNS.index('val/nll'))}",
     ]
 
 
@@ -56,7 +55,7 @@ def test_a_reading_that_is_read_on_the_way_has_columns_of_its_own(tmp_path: Path
     class Own(Reset):
         pass
 
-    assert CSVLogger(tmp_path / "metrics.csv", 0, [Carried(), Own(), Dynamic()]).columns == [
+    assert CSVLogger(tmp_path / "metrics.csv", 0, [Carried(), Own()]).columns == [
         *(*OF_TRAINING, *VALIDATION, "val/nll_own", "val/bpc_own", "val/ppl_own", "val/accuracy_own"),
     ]
 
@@ -76,3 +75,8 @@ def test_the_curve_of_any_rows_is_drawn(tmp_path: Path, rows: list[dict[str, flo
         logger.log_metrics({**row, "tokens": 8.0 * step, "seconds": 0.1 * step}, step)
     draw_curve(tmp_path / "metrics.csv", tmp_path / "curve.png", "a run")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_row_of_somebody_elses_callback_has_no_place_on_the_axes_and_is_left_out(tmp_path: Path) -> None:
+    CSVLogger(tmp_path / "metrics.csv").log_metrics({"my/metric": 1.0}, 33)
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [HEADER]

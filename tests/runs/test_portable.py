@@ -16,7 +16,7 @@ from throughline.runs import portable
 from throughline.runs.checkpoint import load_generator
 
 FOREIGN = "its .json file is not of throughline: "
-NOT_THOSE = "not the weights that its .json file describes: "
+NOT_THOSE = "not the weights that its description lists: "
 
 
 def refusal(path: Path) -> str:
@@ -119,8 +119,8 @@ def replaced(small: Path, weights: dict[str, torch.Tensor] | bytes) -> None:
         ({"model__input": "onehot"}, NOT_THOSE + "'core.weight_ih_l0' has the shape (24, 5) instead of (24, 9)"),
         ({"model__num_layers": 2}, NOT_THOSE + "'core.bias_hh_l1' has the shape None instead of (24,)"),
         ({"model__num_layers": 10**9}, "7 tensors are too few for 1000000000 layers"),
-        ({"model__hidden_size": 10**9}, "its .json file lists sizes that no tensor can have"),
-        ({"model__embedding_size": 10**30}, "its .json file lists sizes that no tensor can have"),
+        ({"model__hidden_size": 10**9}, "its description lists sizes that no tensor can have"),
+        ({"model__embedding_size": 10**30}, "its description lists sizes that no tensor can have"),
         ({"codec__symbols": list("abc")}, NOT_THOSE + "'head.bias' has the shape (9,) instead of (4,)"),
         ({"codec__symbols": []}, FOREIGN + "codec.symbols=[]: list should have at least 1 item"),
         ({"codec__symbols": [*"abcdefg", ""]}, FOREIGN + "codec.symbols.7='': string should"),

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from helpers import SMALL, column, config
 from throughline.data.corpus import Corpus
+from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import load_generator
 from throughline.training.run import Run, train
 
@@ -80,3 +81,20 @@ def test_a_run_is_what_is_needed_to_go_on_with(corpus: Corpus, tmp_path: Path) -
     again = trained(corpus, tmp_path, more=("resume=must",))  # finished: it is read, not trained
     assert again.record == run.record
     assert again.generate("the quick", 60, temperature=1e-6) == text
+
+
+def test_what_they_log_leaves_the_rows_of_a_run_as_they_are(corpus: Corpus, tmp_path: Path) -> None:
+    class Logs(Callback):
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+            pl_module.log("my/metric", 1.0)
+
+    trained(corpus, tmp_path, Logs())
+    (tmp_path / ".hydra").mkdir()
+    assert all(column(tmp_path, name) == sorted(column(tmp_path, name)) for name in ("step", "tokens", "seconds"))
+    assert len(column(tmp_path, "tokens")) == len(column(tmp_path, "step")) > 5
+
+
+def test_a_file_of_weights_only_is_no_run_to_resume(corpus: Corpus, tmp_path: Path) -> None:
+    trained(corpus, tmp_path, ModelCheckpoint(tmp_path / "kept", save_weights_only=True, filename="w"))
+    with pytest.raises(UserError, match=r"w.ckpt: holds weights only, from which no run can be resumed"):
+        trained(corpus, tmp_path, more=(f"resume={tmp_path / 'kept' / 'w.ckpt'}",))

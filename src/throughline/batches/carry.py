@@ -42,7 +42,9 @@ class Carry:
         """
         state = self._pending.pop(stage)
         if bad_batch:
-            sound = torch.stack([s.isfinite().flatten(2).all(dim=2).all(dim=0) for s in state]).all(dim=0)  # B
+            sound = torch.stack([s.isfinite().reshape(*s.shape[:2], -1).all(dim=2).all(dim=0) for s in state]).all(
+                dim=0
+            )  # B
             state = tuple(torch.where(_by_row(sound, s), s, 0.0) for s in state)
         self.committed[stage] = state
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
-from throughline.model.settings import Model
+from throughline.data.codecs import Codec
+from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.startup import large_imports
@@ -24,7 +25,9 @@ class Export:
     tolerance: Positive
     """By how much the graph's logits may differ from PyTorch's."""
     model: Model | None = None
-    """Needed only where the checkpoint's core is of a user's own module: the YAML that names it."""
+    codec: Codec | None = None
+    head: Head | None = None
+    """These three are needed only where they are of a user's own module: the choices of the training, again."""
 
 
 def export(settings: Export) -> None:
@@ -37,7 +40,7 @@ def export(settings: Export) -> None:
         from throughline.runs import portable
         from throughline.runs.checkpoint import load_generator
 
-    generator, codec = load_generator(settings.checkpoint)
+    generator, codec = load_generator(settings.checkpoint, settings.model, settings.codec, settings.head)
     weights, description = portable.pack(generator, codec)
     size = sum(parameter.numel() for parameter in generator.parameters())
     dtype = str(generator.dtype).removeprefix("torch.")

@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from throughline.model.settings import Model
+from throughline.data.codecs import Codec
+from throughline.model.settings import Head, Model
 from throughline.plumbing.startup import large_imports
 from throughline.settings import STRICT, Positive, PositiveInt
 
@@ -22,7 +23,9 @@ class Generate:
     top_p: Annotated[float, Field(gt=0, le=1)] | None
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     model: Model | None = None
-    """Needed only where the checkpoint's core is of a user's own module: the YAML that names it."""
+    codec: Codec | None = None
+    head: Head | None = None
+    """These three are needed only where they are of a user's own module: the choices of the training, again."""
 
 
 def generate(settings: Generate) -> None:
@@ -30,7 +33,7 @@ def generate(settings: Generate) -> None:
         from throughline.model import generation
         from throughline.runs.checkpoint import load_generator
 
-    generator, codec = load_generator(settings.checkpoint)
+    generator, codec = load_generator(settings.checkpoint, settings.model, settings.codec, settings.head)
     prompt = settings.prompt or codec.opening
     steps = generation.generate(
         generator,

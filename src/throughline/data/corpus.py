@@ -48,6 +48,8 @@ class Corpus:
             if size < 2:
                 raise UserError(f"{origin['source']}: too short: {size} tokens to {split} on, at least 2 are needed")
             splits[split] = Line.of(encoded)
+            if split == "train" and all((ids == UNKNOWN).all() for ids in encoded):
+                raise UserError(f"{origin['source']}: the codec {codec.name} knows no symbol of it; give codec.symbols=null")
         content = [line.steps.tobytes() for line in splits.values()]
         # With the length of the first, since the same steps may be split elsewhere.
         sha256 = hashlib.sha256(b"".join([str(len(content[0])).encode(), *content])).hexdigest()
@@ -64,5 +66,5 @@ class Corpus:
 
     @property
     def unknown(self) -> int:
-        """How many validation steps are symbols that do not occur in the training data."""
+        """How many validation steps are unknown to the codec: symbols that do not occur in the training data."""
         return int(np.count_nonzero(self.val.steps == UNKNOWN))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Adam as TorchAdam
     from torch.optim import Optimizer as TorchOptimizer
+
+Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,7 +34,7 @@ class Optimizer(ABC):
 class Adam(Optimizer):
     """Adam (Kingma 2015)."""
 
-    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] | None = None
+    betas: Betas = field(default_factory=lambda: [0.9, 0.999])
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch
@@ -39,13 +42,16 @@ class Adam(Optimizer):
         return self._built(torch.optim.Adam, parameters)
 
     def _built(self, cls: "type[TorchAdam]", parameters: "Iterable[Tensor]") -> "TorchOptimizer":
-        b1, b2 = self.betas or (0.9, 0.999)
+        b1, b2 = self.betas
         return cls(parameters, self.lr, (b1, b2), weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass(frozen=True, config=STRICT)
 class AdamW(Adam):
     """Adam whose weight decay does not go through the moments (Loshchilov 2019)."""
+
+    weight_decay: NonNegative = 0.01
+    betas: Betas = field(default_factory=lambda: [0.9, 0.99])
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch
@@ -57,6 +63,7 @@ class AdamW(Adam):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum."""
 
+    lr: Positive = 1.0
     momentum: Probability = 0.0
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":

@@ -36,6 +36,10 @@ def one_line_errors() -> Iterator[None]:
         _exit([str(error).splitlines()[0].rstrip(".") + "; `--cfg job` shows every key"])
     except (HydraException, OmegaConfBaseException) as error:
         _exit([" ".join(str(error).split())])
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        _exit(["a group of choices cannot be null or empty: give one of its names, as `--help` lists them"])
     except BrokenPipeError:  # the reader of our output, `head` for example, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)

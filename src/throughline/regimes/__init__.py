@@ -40,11 +40,6 @@ class Plan(ABC):
     @abstractmethod
     def __getitem__(self, k: int) -> Cut: ...
 
-    @property
-    def rows(self) -> int:
-        """B of every batch but perhaps the last."""
-        return len(self[0].start)
-
 
 class Regime(ABC):
     """Cuts a line into batches; the fields of a subclass are its settings.

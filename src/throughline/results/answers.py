@@ -16,7 +16,7 @@ FEW_UPDATES = 100
 
 
 BESIDES = (
-    *("model.", "head.", "codec.", "optimizer.", "schedule."),
+    *("model", "head", "codec", "optimizer", "schedule"),
     *("trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad"),
 )
 """Settings besides the regime that decide what is learned."""

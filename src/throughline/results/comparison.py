@@ -121,7 +121,7 @@ class Comparison:
 
     def differences(self) -> dict[str, list[str]]:
         """The settings in which members differ, with the value of each member."""
-        keys = sorted({key for member in self.members for key in member.settings} - {"regime._target_"})
+        keys = sorted({key for member in self.members for key in member.settings} - {"regime"})
         values = {key: [str(member.settings.get(key, "")) for member in self.members] for key in keys}
         return {key: row for key, row in values.items() if len(set(row)) > 1}
 
@@ -187,12 +187,14 @@ def _members(runs: list[Run]) -> list[Member]:
 
 
 def _label(member: Member, members: list[Member]) -> str:
-    """The regime, and what tells the member from others of the same one."""
+    """The regime, and the settings in which the member differs from others of the same one."""
     others = [other.settings for other in members if other.regime == member.regime]
     keys = {key for settings in others for key in settings}
-    differing = sorted(key for key in keys if len({str(settings.get(key)) for settings in others}) > 1)
-    differing_by = [f"{key.split('.')[-1]}={member.settings.get(key)}" for key in differing]
-    return printable(" ".join([member.regime, *differing_by]), most=60)
+    differing = {key for key in keys if len({str(settings.get(key)) for settings in others}) > 1}
+    # Where classes differ, their names say enough: the settings below them are not compared.
+    shown = sorted(key for key in differing if not any(key.startswith(f"{other}.") for other in differing))
+    parts = [f"{key.split('.')[-1]}={member.settings.get(key)}" for key in shown]
+    return printable(" ".join([member.regime, *parts]), most=60)
 
 
 def _budget(runs: list[Run]) -> str:

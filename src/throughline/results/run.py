@@ -43,7 +43,7 @@ class Run:
 
     @property
     def regime(self) -> str:
-        return self.record.regime if self.record else word(str(self.settings.get("regime._target_", "unknown")))
+        return self.record.regime if self.record else str(self.settings.get("regime", "unknown"))
 
     @property
     def finished(self) -> Record:
@@ -138,4 +138,7 @@ def printable(text: Any, most: int = 500) -> str:
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
         return {prefix.rstrip("."): node}
-    return {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+    flat = {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+    classes = {key for key in flat if key.endswith("._target_")}
+    # The class of a group is shown as its word, under the name of the group.
+    return {key.removesuffix("._target_"): word(str(v)) if key in classes else v for key, v in flat.items()}

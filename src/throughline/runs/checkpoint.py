@@ -19,6 +19,8 @@ FORMAT = 2
 """Of what a checkpoint holds under the key "throughline"."""
 
 
+PREFIX = "generator."
+"""Of the names of the weights among those of a learner."""
 _SEAL = b"sha256:"
 _SEAL_LENGTH = len(_SEAL) + 64
 
@@ -92,19 +94,43 @@ def describe(generator: Generator, codec: Codec) -> dict[str, Any]:
     }
 
 
-def load_generator(path: str | Path) -> tuple[Generator, Codec]:
-    """The generator that a checkpoint or an exported `.safetensors` file holds, with its codec."""
-    if Path(path).suffix == ".safetensors":
-        return portable.load(Path(path))
+def load_generator(
+    path: str | Path, model: Model | None = None, codec: Codec | None = None, head: Head | None = None
+) -> tuple[Generator, Codec]:
+    """The generator that a checkpoint or an exported `.safetensors` file holds, with its codec.
+
+    Args:
+        path: the file.
+        model, codec, head: what a command line has chosen, if it has; they must be those of the file.
+
+    Raises:
+        UserError: the file is damaged, of another kind, or holds something else than was chosen.
+    """
+    generator, own = portable.load(Path(path)) if Path(path).suffix == ".safetensors" else _load(path)
+    for name, chosen, there in (("model", model, generator.settings), ("head", head, generator.head_settings)):
+        if chosen is not None and chosen != there:
+            raise UserError(
+                f"{name}={plain(chosen)}: the checkpoint holds {plain(there)}; leave {name}= out, or give the same"
+            )
+    if codec is not None and type(codec) is not type(own):
+        raise UserError(f"codec={codec.name}: the checkpoint holds {own.name}; leave codec= out, or give the same")
+    return generator, own
+
+
+def _load(path: str | Path) -> tuple[Generator, Codec]:
     checkpoint = read(path)
-    about = checkpoint["throughline"]
     try:
-        codec: Codec = from_plain(Codec, about["codec"])  # type: ignore[type-abstract]
-        model, head = from_plain(Model, about["model"], "core"), from_plain(Head, about["head"])  # type: ignore[type-abstract]
+        about, state = checkpoint["throughline"], checkpoint["state_dict"]
+        codec: Codec = from_plain(Codec, about["codec"], where="codec.")  # type: ignore[type-abstract]
+        model = from_plain(Model, about["model"], "core", "model.")  # type: ignore[type-abstract]
+        head = from_plain(Head, about["head"], where="head.")  # type: ignore[type-abstract]
+        weights = {name.removeprefix(PREFIX): weight for name, weight in state.items() if name.startswith(PREFIX)}
+        if model.tie_weights:
+            weights.pop("head.weight", None)  # there under another name, too
+        return portable.built(model, head, codec.size, weights).eval(), codec
     except UserError as error:
-        raise UserError(f"checkpoint={path}: {error}") from None
-    generator = Generator(model, codec.size, head)
-    prefix = "generator."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    generator.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-    return generator.eval(), codec
+        raise UserError(f"checkpoint={path}: {str(error).splitlines()[0]}") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"checkpoint={path}: not a checkpoint of throughline ({type(error).__name__}); give a .ckpt file of a run"
+        ) from None

@@ -1,4 +1,4 @@
-"""`metrics.csv` as a Lightning logger."""
+"""A Lightning logger that writes `metrics.csv`."""
 
 import csv
 import io
@@ -29,8 +29,7 @@ class CSVLogger(Logger):
         """
         super().__init__()
         self.path = path
-        suffixes = [reading.suffix for reading in readings if reading.while_training]
-        self.columns = [*COLUMNS, *(f"{name}{suffix}" for suffix in suffixes for name in VALIDATION)]
+        self.columns = [*COLUMNS, *(f"{name}{reading.suffix}" for reading in readings for name in VALIDATION)]
         content = io.StringIO()
         table = csv.DictWriter(content, self.columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
@@ -51,7 +50,8 @@ class CSVLogger(Logger):
         return ""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._write({**metrics, "step": step})
+        if "tokens" in metrics:  # rows of other people's callbacks have no place on the axes
+            self._write({**metrics, "step": step})
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """The configuration lies beside the file, in `.hydra/config.yaml`."""

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from throughline.model.generator import Generator
 from throughline.model.heads.categorical import CategoricalHead
 from throughline.plumbing.errors import UserError
+from throughline.settings import word
 
 OPSET, IR = 18, 8
 """Of ONNX 1.13 (2022), so that older runtimes read the file, too."""
@@ -45,8 +46,10 @@ def build(generator: Generator, description: str) -> bytes:
         read = helper.make_node("Gather", ["reader.weight", "step"], ["x"])  # 1, B, E
     of_core = {name.removeprefix("core."): weight for name, weight in weights.items() if name.startswith("core.")}
     step = core.onnx_step(of_core, "x", core.state_names)
-    if step is None or not isinstance(generator.head, CategoricalHead):
+    if step is None:
         raise UserError(f"onnx: there is no graph for the core {core.name}; give onnx=false")
+    if type(generator.head) is not CategoricalHead:
+        raise UserError(f"onnx: there is no graph for the head {word(type(generator.head_settings))}; give onnx=false")
     head = "reader.weight" if settings.tie_weights else "head.weight"
     constants |= {**step.constants, head: weights[head], "head.bias": weights["head.bias"], "first": np.array([0])}
     nodes = [

@@ -46,8 +46,7 @@ class Description:
 
 def pack(generator: Generator, codec: Codec) -> tuple[bytes, str]:
     """The contents of both files, weights and description; the same model always gives the same bytes."""
-    # As parameters rather than as a state_dict, since a tied weight is one parameter under two names.
-    tensors = {name: parameter.detach().contiguous() for name, parameter in generator.named_parameters()}
+    tensors = {name: weight.contiguous() for name, weight in tensors_of(generator).items()}
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})  # which other readers of such files look for
     description = Description(
         format=FORMAT,
@@ -78,7 +77,7 @@ def load(path: Path) -> tuple[Generator, Codec]:
         codec: Codec = _settings(Codec, description.codec, "name", "codec.")  # type: ignore[type-abstract]
         model = _settings(Model, description.model, "core", "model.")  # type: ignore[type-abstract]
         head = _settings(Head, description.head, "name", "head.")  # type: ignore[type-abstract]
-        return _built(model, head, codec.size, weights).eval(), codec
+        return built(model, head, codec.size, weights).eval(), codec
     except OSError as error:
         raise UserError(
             f"checkpoint={path}: {error.filename}: {error.strerror}; give a .safetensors file of src/export.py, "
@@ -124,7 +123,15 @@ def _weights(content: bytes) -> dict[str, Tensor]:
         raise UserError(f"not a safetensors file ({type(error).__name__})") from None
 
 
-def _built(settings: Model, head: Head, vocab_size: int, weights: dict[str, Tensor]) -> Generator:
+def tensors_of(generator: Generator) -> dict[str, Tensor]:
+    """The weights by name; a tied one, which is there under two names, under the first."""
+    tensors: dict[str, Tensor] = generator.state_dict()
+    return {
+        name: tensor for name, tensor in tensors.items() if not (generator.settings.tie_weights and name == "head.weight")
+    }
+
+
+def built(settings: Model, head: Head, vocab_size: int, weights: dict[str, Tensor]) -> Generator:
     """A model of these sizes with these weights; whatever sizes are claimed, no memory is taken before the weights fit.
 
     Raises:
@@ -139,15 +146,15 @@ def _built(settings: Model, head: Head, vocab_size: int, weights: dict[str, Tens
         raise UserError(f"{len(weights)} tensors are too few for {settings.num_layers} layers")
     try:
         with torch.device("meta"):
-            parameters = dict(Generator(settings, vocab_size, head).named_parameters())
+            tensors = tensors_of(Generator(settings, vocab_size, head))
     except (RuntimeError, TypeError):
-        raise UserError("its .json file lists sizes that no tensor can have") from None
-    expected = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+        raise UserError("its description lists sizes that no tensor can have") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
             raise UserError(
-                "not the weights that its .json file describes: "
+                "not the weights that its description lists: "
                 f"{name!r} has the shape {found.get(name)} instead of {expected.get(name)}"
             )
     generator = Generator(settings, vocab_size, head).to(dtypes.pop())

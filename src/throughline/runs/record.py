@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, field, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 
 FORMAT = 2
-"""Of both files."""
+"""Of `summary.json` and `metrics.csv`."""
 
 AXES = ("step", "epoch", "tokens", "updates", "seconds")
 """Where a row of `metrics.csv` stands: batches, epochs, targets and updates trained on, and seconds of training."""
@@ -106,11 +105,6 @@ class Record:
         except ValidationError as error:
             first = error.errors()[0]
             raise UserError(f"unreadable: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-    @property
-    def finite(self) -> bool:
-        numbers = [self.tokens_per_second, self.peak_memory_bytes, self.seconds, *self.metrics.values()]
-        return all(map(math.isfinite, numbers))
 
 
 def metric_rows(path: Path) -> Iterator[dict[str, str]]:

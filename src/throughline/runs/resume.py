@@ -29,6 +29,8 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
             except UserError as error:
                 passed_over.append(str(error).removeprefix("checkpoint="))
                 continue
+            if "Spending" not in checkpoint.get("callbacks", {}):
+                raise UserError(f"{path}: holds weights only, from which no run can be resumed; give last.ckpt or best.ckpt")
             return path, checkpoint, "\n".join([*passed_over, f"resume: continuing from {path}"])
     if resume != "auto":
         raise UserError(

@@ -20,7 +20,10 @@ class WandbRows(WandbLogger):
     """Logs each row at its own step. Lightning's logger does not, and W&B takes no second row for a step that it has."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.experiment.log(metrics, step=step)
+        if "tokens" in metrics:
+            self.experiment.log(metrics, step=step)
+        else:  # of other people's callbacks, whose steps are counted otherwise: it goes with the next row
+            self.experiment.log(metrics, commit=False)
 
     def replay(self, metrics: Path) -> None:
         """Log what an earlier life of the run has left in `metrics.csv`, and drop what of it W&B kept here.

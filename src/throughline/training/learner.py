@@ -141,12 +141,13 @@ class Learner(QuickNotes, LightningModule):
             torch.cuda.manual_seed(seed)
 
     def on_validation_epoch_start(self) -> None:
+        self._read = [reading.begin(self.generator) for reading in self.readings]
         for meter in self.meters:
             meter.begin(self.device)  # here, because moving the module to its device sets the precision back
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         reading = self.readings[dataloader_idx]
-        scores, state = reading.score(self.generator, batch, self.carry.begin(reading.name, batch.reset))
+        scores, state = reading.score(self._read[dataloader_idx], batch, self.carry.begin(reading.name, batch.reset))
         self.carry.offer(reading.name, state)
         self.meters[dataloader_idx].update(scores, batch)
 
@@ -186,7 +187,9 @@ def between_updates(trainer: Trainer) -> bool:
 
 def _gathered(state: State) -> State:
     """The state of the rows of all processes, from that of each, in the precision that the weights are kept in."""
-    return tuple(gathered(s.to(torch.promote_types(s.dtype, torch.float32)), dim=1) for s in state)
+    return tuple(
+        gathered(s.to(torch.promote_types(s.dtype, torch.float32)) if s.is_floating_point() else s, dim=1) for s in state
+    )
 
 
 def _shared(state: State, rank: int, world_size: int) -> State:

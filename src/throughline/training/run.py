@@ -127,9 +127,11 @@ def runnable(config: Config) -> Config:
     """
     refuse_foreign_launcher()
     if config.regime.update_every_token:
+        if config.regime.shape[0] != 1:
+            raise UserError(f"regime {config.regime.name}: with an update per token, allowed is a batch of one row")
         config = _on_single_tokens(config)
     refuse_absent_device(config.trainer)
-    rows = config.regime.shape[0]
+    rows, _ = config.regime.shape
     if rows < config.trainer.devices:
         raise UserError(
             f"trainer.devices={config.trainer.devices}: regime {config.regime.name} has batches of {rows} rows here, "
@@ -203,7 +205,12 @@ def build_learner(config: Config, data: StreamDataModule) -> Learner:
     """A new generator with all that trains it."""
     prepare_process()
     seed_everything(config.seed, verbose=False)
-    generator = Generator(config.model, data.corpus.codec.size, config.head)
+    try:
+        generator = Generator(config.model, data.corpus.codec.size, config.head)
+    except TypeError as error:
+        if "abstract" not in str(error):
+            raise
+        raise UserError(f"{config.model.name}: {error}") from None  # of a user's own core or head
     if config.trainer.precision == "64-true":
         generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
     return (SingleTokenLearner if config.regime.update_every_token else Learner)(
@@ -219,7 +226,7 @@ def build_learner(config: Config, data: StreamDataModule) -> Learner:
 
 
 def open_loggers(config: Config, data: StreamDataModule, folder: Path, start: Start, console: Console) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder / "metrics.csv", start.batches, config.all_readings)]
+    loggers: list[Logger] = [CSVLogger(folder / "metrics.csv", start.batches, data.readings)]
     if config.logger.name == "wandb":
         rows = wandb_logger(config, folder, data.corpus.fingerprint, console)
         rows.replay(folder / "metrics.csv")

@@ -71,9 +71,10 @@ def updates(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
     For Adam and AdamW it is the function that `optimizer.step` calls in the end: looking up all the tensors before each
     call takes a tenth of the time of such an update.
     """
-    (group,), state = optimizer.param_groups, optimizer.state
+    group, state = optimizer.param_groups[0], optimizer.state
     parameters: list[Tensor] = group["params"]
-    if not isinstance(optimizer, torch.optim.Adam) or not all(parameter in state for parameter in parameters):
+    known = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and len(optimizer.param_groups) == 1
+    if not known or group["amsgrad"] or not all(parameter in state for parameter in parameters):
         return optimizer.step
     gradients = [parameter.grad for parameter in parameters]
     averages, squares, steps = ([state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step"))

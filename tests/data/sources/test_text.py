@@ -57,7 +57,7 @@ def test_a_given_vocabulary_is_used(tmp_path: Path) -> None:
     [
         (None, r"^data.path=\S+/data.txt: No such file or directory; give a readable file$"),
         (b"", r"^data.path=\S+/data.txt: the file is empty; give a file with text$"),
-        (b"ab\xffcd", r"^\S+/data.txt: byte 2 \(0xff\) is not UTF-8; give a text in UTF-8$"),
+        (b"ab\xffcd", r"^\S+/data.txt: byte 2 \(0xff\) is not UTF-8; give a text in UTF-8, or codec=bytes$"),
         (b"abcd", r"^\S+/data.txt: too short: 1 tokens to val on, at least 2 are needed$"),
     ],
 )

@@ -13,8 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from helpers import column, corpus_of, rows, run, run_with_kills, weights_hash
 from throughline.batches.carry import State
 from throughline.data.corpus import Corpus
+from throughline.model.cores.lstm import LSTMCore
 from throughline.model.generation import generate
 from throughline.model.generator import Generator
+from throughline.model.heads.categorical import CategoricalHead
 from throughline.model.settings import GRU, LSTM, Model
 from throughline.model.steps import AutogradToken, TorchStepper
 from throughline.settings import targets, word
@@ -213,3 +215,21 @@ def test_updates_after_single_tokens_are_those_of_batches_of_one(cls: type[Model
     ours, expected = (column(tmp_path / name, "val/nll") for name in ("ours", "expected"))
     assert ours == pytest.approx(expected, abs=1e-11)
     assert ours[0] != ours[-1]
+
+
+def test_what_is_written_by_hand_for_an_lstm_is_not_taken_for_a_subclass_of_it() -> None:
+    class Scaled(LSTMCore):
+        def forward(self, x: Any, state: Any = None) -> Any:
+            output, after = super().forward(x, state)
+            return 2 * output, after
+
+    class Cold(CategoricalHead):
+        def forward(self, output: Any) -> Any:
+            return 2 * super().forward(output)
+
+    for part, new in (("core", Scaled(5, 6, 2)), ("head", Cold(6, V))):
+        generator = built(LSTM)
+        setattr(generator, part, new.double())
+        _, state = generator(TOKENS[:1])
+        assert isinstance(generator.stepper(state, 3), TorchStepper)
+        assert isinstance(generator.single_token(), AutogradToken)

@@ -35,9 +35,10 @@ class Bytes(Codec):
     def prompt(self, text: str) -> np.ndarray:
         if not text:
             raise UserError("prompt: there is no symbol in it; give at least one")
-        return self.encode(
-            text.encode("utf-8", "surrogateescape")
-        )  # as Python has bytes of a command line that are no UTF-8
+        try:
+            return self.encode(text.encode())
+        except UnicodeEncodeError as error:
+            raise UserError(f"prompt: {text[error.start]!r} is no character; give a prompt in UTF-8") from None
 
     @property
     def opening(self) -> str:

@@ -71,5 +71,5 @@ def decode(content: bytes, path: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8; give a text in UTF-8"
+            f"{path}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8; give a text in UTF-8, or codec=bytes"
         ) from None

@@ -43,10 +43,13 @@ class Dynamic(Reading):
         return Adapting(generator)
 
     def score(self, generator: "Adapting", batch: "Batch", state: "State | None") -> "tuple[Scores, State]":
-        scores, state = super().score(generator.copy, batch, state)
-        generator.learn(scores.nll.sum() / batch.n_valid, self)
-        correct = scores.correct
-        return Scores(scores.nll.detach(), correct), tuple(s.detach() for s in state)
+        import torch
+
+        # cuDNN differentiates a recurrent network only in training mode, in which dropout would act.
+        with torch.backends.cudnn.flags(enabled=False):
+            scores, state = super().score(generator.copy, batch, state)
+            generator.learn(scores.nll.sum() / batch.n_valid, self)
+        return Scores(scores.nll.detach(), scores.correct), tuple(s.detach() for s in state)
 
 
 class Adapting:

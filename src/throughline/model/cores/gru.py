@@ -33,10 +33,12 @@ class GRUCore(nn.GRU, Core):
         weights = 3 * H * input_size + 3 * H * H * (2 * L - 1)
         return Operations(3 * 2 * weights, 2 * 3 * H * H * L)
 
-    def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep:
+    def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep | None:
         """One ONNX GRU per layer; its reset gate acts after the product, as PyTorch has it."""
         from onnx import helper
 
+        if type(self) is not GRUCore:
+            return None
         L = self.num_layers  # noqa: N806
         constants: dict[str, Any] = {}
         nodes = [helper.make_node("Split", [*state], [f"h{layer}" for layer in range(L)], axis=0, num_outputs=L)]

@@ -1,11 +1,11 @@
 """The LSTM, by PyTorch's fused kernels.
 
-Beside this file lie three ways to take an LSTM's single steps, written by hand because a step of a few rows is mostly calls
+Beside this file lie three ways to take single steps of an LSTM, written by hand because a step of a few rows is mostly calls
 in PyTorch: `lstm_stepper` (generation), `lstm_single_token` (training with an update per token), and `lstm_onnx`. Each is
 tested against this module; skip them at first reading.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from torch import Tensor, nn
 
@@ -28,6 +28,8 @@ class LSTMCore(nn.LSTM, Core):
     """
 
     state_names: ClassVar = ("h", "c")
+    by_hand: ClassVar = True
+    """What is written by hand computes this very class; a subclass that changes nothing in a step says so for itself."""
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, forget_bias: float = 0.0
@@ -51,15 +53,20 @@ class LSTMCore(nn.LSTM, Core):
         from throughline.model.cores.lstm_stepper import LSTMStepper
 
         table = reader.weight if isinstance(reader, nn.Embedding) else None
-        return LSTMStepper(self, table, head, state, rows) if isinstance(head, CategoricalHead) else None
+        return LSTMStepper(self, table, head, state, rows) if self._is_by_hand(head) else None
 
     def single_token(self, reader: nn.Module, head: Head, dropout: float) -> SingleToken | None:
         from throughline.model.cores.lstm_single_token import LSTMToken
 
         table = reader.weight if isinstance(reader, nn.Embedding) else None
-        return LSTMToken(self, table, head, dropout) if isinstance(head, CategoricalHead) else None
+        return LSTMToken(self, table, head, dropout) if self._is_by_hand(head) else None
 
-    def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep:
+    def _is_by_hand(self, head: Head) -> "TypeGuard[CategoricalHead]":
+        return "by_hand" in vars(type(self)) and type(head) is CategoricalHead
+
+    def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep | None:
+        if "by_hand" not in vars(type(self)):
+            return None
         from throughline.model.cores.lstm_onnx import onnx_step
 
         return onnx_step(weights, x, state, self.num_layers, self.hidden_size)

@@ -1,7 +1,7 @@
 """An LSTM over one-hot input that never multiplies by a one-hot row: such a row times a matrix is a row of the matrix."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ V 66: 80, 108, 43; 256: 55, 94, 48; 512: 37, 56, 44; 1024: 23, 39, 48; 4096: 7, 
 
 class OnehotLSTMCore(LSTMCore):
     """`LSTMCore` with the weights of one-hot input (T, B, V), which takes token ids (T, B) instead."""
+
+    by_hand: ClassVar = True
 
     weight_ih_l0: nn.Parameter
     weight_hh_l0: nn.Parameter
