@@ -24,7 +24,7 @@ def threads() -> Any:
 def run(text: Path, folder: Path, *overrides: str) -> dict[str, Any]:
     chosen = config("data=shakespeare", f"data.path={text}", "logger=none", "trainer.accelerator=cpu", *overrides)
     folder.mkdir()
-    return train(chosen, chosen.data.read(), folder)
+    return train(chosen, chosen.data.read(), folder).record.to_plain()
 
 
 def test_a_minute_reaches_the_loss_of_a_good_bare_loop(tinyshakespeare: Path, tmp_path: Path) -> None:
