@@ -16,7 +16,7 @@ from throughline.regimes.windowed import Windowed
 
 TEXT = "to be or not."
 PICTURED: dict[str, Regime] = {
-    "stateful": Stateful(streams=3, bptt=2),
+    "stateful": Stateful(streams=3, bptt=2, reset_probability=0.0),
     "onestep": Onestep(updates=1),
     "segments": Segments(steps=2, batch_size=3),
     "windowed": Windowed(steps=2, stride=1, batch_size=3),

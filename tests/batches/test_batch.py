@@ -38,7 +38,7 @@ def test_rows_are_read_padded_and_masked(pad_left: bool, inputs: list[list[int]]
 
 
 def test_batches_are_a_finite_sequence() -> None:
-    batches = Batches(Stateful(streams=1, bptt=2).plan(LINE, 0, 0), LINE)
+    batches = Batches(Stateful(streams=1, bptt=2, reset_probability=0.0).plan(LINE, 0, 0), LINE)
     assert len(batches) == 3
     assert batches[2].targets.tolist() == [[60]]
     assert [batch.targets.tolist() for batch in batches] == [[[20, 30]], [[40, 50]], [[60]]]
@@ -47,7 +47,7 @@ def test_batches_are_a_finite_sequence() -> None:
 
 
 def test_a_range_of_batches_is_a_sequence_of_its_own() -> None:
-    batches = Batches(Stateful(streams=1, bptt=2).plan(LINE, 0, 0), LINE, range(1, 3))
+    batches = Batches(Stateful(streams=1, bptt=2, reset_probability=0.0).plan(LINE, 0, 0), LINE, range(1, 3))
     assert len(batches) == 2
     assert batches[0].targets.tolist() == [[40, 50]]
     assert [batch.targets.tolist() for batch in batches] == [[[40, 50]], [[60]]]

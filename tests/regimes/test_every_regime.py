@@ -17,9 +17,10 @@ from throughline.regimes.windowed import Windowed
 from throughline.settings import targets
 
 sizes = st.integers(1, 9)
+resets = st.sampled_from([0.0, 0.5])
 REGIMES = {
-    Stateful: st.builds(Stateful, streams=sizes, bptt=sizes, rotate=st.booleans()),
-    Onestep: st.builds(Onestep, updates=sizes, rotate=st.booleans()),
+    Stateful: st.builds(Stateful, streams=sizes, bptt=sizes, rotate=st.booleans(), reset_probability=resets),
+    Onestep: st.builds(Onestep, updates=sizes, rotate=st.booleans(), reset_probability=resets),
     Windowed: st.integers(1, 9).flatmap(
         lambda steps: st.builds(
             Windowed, steps=st.just(steps), stride=st.integers(1, steps), batch_size=sizes, loss=st.just("last")
@@ -27,7 +28,7 @@ REGIMES = {
     ),
     Segments: st.builds(Segments, steps=sizes, batch_size=sizes),
     Padded: st.builds(Padded, batch_size=sizes, max_length=sizes, padding=st.sampled_from(["pre", "post"]), bucket=sizes),
-    ShuffledCarry: st.builds(ShuffledCarry, streams=sizes, bptt=sizes, rotate=st.booleans()),
+    ShuffledCarry: st.builds(ShuffledCarry, streams=sizes, bptt=sizes, rotate=st.booleans(), reset_probability=resets),
 }
 regimes = st.one_of(*REGIMES.values())
 in_order = st.one_of(*(strategy for regime, strategy in REGIMES.items() if regime is not ShuffledCarry))

@@ -18,7 +18,7 @@ def line(n: int) -> Line:
 
 
 def test_the_picture_in_the_docstring() -> None:
-    batches = Batches(Stateful(streams=3, bptt=2).plan(line(13), seed=0, epoch=0), line(13))
+    batches = Batches(Stateful(streams=3, bptt=2, reset_probability=0.0).plan(line(13), seed=0, epoch=0), line(13))
     assert len(batches) == 2
     assert letters(batches[0].inputs.tolist()) == ["ab", "ef", "ij"]
     assert letters(masked(batches[0])) == ["bc", "fg", "jk"]
@@ -29,19 +29,19 @@ def test_the_picture_in_the_docstring() -> None:
 
 
 def test_strips_of_unequal_length_are_padded_and_masked() -> None:
-    batches = Batches(Stateful(streams=3, bptt=3).plan(line(12), seed=0, epoch=0), line(12))  # 11 targets: 3, 4, 4
+    batches = Batches(Stateful(streams=3, bptt=3, reset_probability=0.0).plan(line(12), seed=0, epoch=0), line(12))  # 11 targets: 3, 4, 4
     assert [letters(masked(batches[k])) for k in range(2)] == [["bcd", "efg", "ijk"], [".", "h", "l"]]
     assert [batches[k].n_valid for k in range(2)] == [9, 2]
 
 
 def test_more_streams_than_targets() -> None:
-    batches = Batches(Stateful(streams=5, bptt=4).plan(line(4), seed=0, epoch=0), line(4))
+    batches = Batches(Stateful(streams=5, bptt=4, reset_probability=0.0).plan(line(4), seed=0, epoch=0), line(4))
     assert len(batches) == 1
     assert letters(masked(batches[0])) == [".", "b", ".", "c", "d"]
 
 
 def test_rotation_starts_from_zeros_where_the_line_ends() -> None:
-    regime, data = Stateful(streams=2, bptt=4, rotate=True), line(13)
+    regime, data = Stateful(streams=2, bptt=4, rotate=True, reset_probability=0.0), line(13)
     shifts = set()
     for epoch in range(40):
         plan = regime.plan(data, seed=0, epoch=epoch)
@@ -59,5 +59,24 @@ def test_rotation_starts_from_zeros_where_the_line_ends() -> None:
 
 @pytest.mark.parametrize("epoch", [0, 1, 5])
 def test_without_rotation_every_epoch_is_the_same(epoch: int) -> None:
-    plan, first = (Stateful(streams=2, bptt=3).plan(line(13), 0, e) for e in (epoch, 0))
+    plan, first = (Stateful(streams=2, bptt=3, reset_probability=0.0).plan(line(13), 0, e) for e in (epoch, 0))
     assert [plan[k].start.tolist() for k in range(2)] == [first[k].start.tolist() for k in range(2)] == [[0, 6], [3, 9]]
+
+
+def test_a_row_starts_from_zeros_with_the_probability_given_and_nothing_else_changes() -> None:
+    data, epochs = line(12_001), range(2)
+    carried = [Stateful(streams=4, bptt=3, reset_probability=0.0).plan(data, 5, epoch) for epoch in epochs]
+    dropped = [Stateful(streams=4, bptt=3, reset_probability=0.1).plan(data, 5, epoch) for epoch in epochs]
+    resets = []
+    for before, after in zip(carried, dropped, strict=True):
+        assert len(before) == len(after) == 1000
+        resets.append(np.array([after[k].reset for k in range(1000)]))
+        for k in range(1000):
+            np.testing.assert_array_equal(before[k].start, after[k].start)
+            np.testing.assert_array_equal(before[k].scored, after[k].scored)
+            assert (after[k].reset >= before[k].reset).all()
+    assert resets[0][0].all()
+    # 3,996 draws of probability 0.1 deviate from their mean by 0.0047; five times that is one case in two million.
+    assert all(abs(reset[1:].mean() - 0.1) < 0.024 for reset in resets)
+    assert all(abs(reset[1:, row].mean() - 0.1) < 0.048 for reset in resets for row in range(4))
+    assert (resets[0] != resets[1]).any()  # each epoch draws anew

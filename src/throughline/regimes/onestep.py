@@ -5,23 +5,22 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
-from throughline.regimes import Plan
-from throughline.regimes.stateful import Stateful
-from throughline.settings import STRICT, PositiveInt
+from throughline.regimes.stateful import Chunks, Stateful
+from throughline.settings import STRICT, PositiveInt, Probability
 
 
 @dataclass(frozen=True, config=STRICT)
 class Onestep(Stateful):
-    """`Stateful` at its smallest, which is what feeding one time step per batch with kept state amounts to.
-
-    `updates` of them, one after the other, are handed over as one batch, since handing over takes longer than an update.
-    """
+    """`Stateful` at its smallest, which is what feeding one time step per batch with kept state amounts to."""
 
     update_every_token: ClassVar[bool] = True
 
     streams: Literal[1] = 1
     bptt: Literal[1] = 1
     updates: PositiveInt = 256
+    """Steps that are handed over as one batch, because handing over takes longer than an update."""
+    reset_probability: Probability = 0.0
+    """0, because code that feeds one step per batch keeps its state; otherwise for a batch of `updates` steps."""
 
-    def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        return Stateful(self.streams, self.updates, self.rotate).plan(line, seed, epoch)
+    def chunks(self, line: Line, seed: int, epoch: int) -> Chunks:
+        return Stateful(self.streams, self.updates, self.rotate).chunks(line, seed, epoch)

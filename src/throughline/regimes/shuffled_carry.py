@@ -10,17 +10,21 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan
-from throughline.regimes.stateful import Stateful
+from throughline.regimes.stateful import Stateful, with_resets
 from throughline.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
 class ShuffledCarry(Stateful):
-    """The batches of `Stateful`, each of them whole, in an order of their own each epoch; only the first one resets."""
+    """The batches of `Stateful`, each of them whole, in an order of their own each epoch; only the first one resets.
+
+    Besides that one, rows start from zeros with `reset_probability`, as in `Stateful`.
+    """
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        ordered = super().plan(line, seed, epoch)
-        return Shuffled(ordered, np.random.default_rng((seed, epoch)).permutation(len(ordered)))
+        ordered = self.chunks(line, seed, epoch)
+        shuffled = Shuffled(ordered, np.random.default_rng((seed, epoch)).permutation(len(ordered)))
+        return with_resets(shuffled, self.reset_probability, seed, epoch)
 
 
 @plain_dataclass(frozen=True)

@@ -16,27 +16,32 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Regime
-from throughline.settings import STRICT, PositiveInt
+from throughline.settings import STRICT, PositiveInt, Probability
 
 
 @dataclass(frozen=True, config=STRICT)
 class Stateful(Regime):
-    """`streams` strips of the line, read side by side `bptt` steps at a time; gradients stop where a batch begins.
-
-    `rotate` shifts the strips along the line by a random distance each epoch, so that neither the strips nor the places
-    where gradients stop are the same twice; the line's end and its beginning then meet inside a stream, which starts from
-    zeros there. Without it every epoch is the same (Kocher 2019 and Press 2019 measured what shifting gains).
-    """
+    """`streams` strips of the line, read side by side `bptt` steps at a time; gradients stop where a batch begins."""
 
     streams: PositiveInt = 64
     bptt: PositiveInt = 32
     rotate: bool = False
+    """Shift the strips along the line by a random distance each epoch, so that neither the strips nor the places where
+    gradients stop are the same twice. The line's end and its beginning then meet inside a stream, which starts from zeros
+    there. Kocher 2019 and Press 2019 measured what this gains; take it for more than a few epochs."""
+    reset_probability: Probability = 0.02
+    """The probability that a row starts a batch from zeros, so that the network knows an empty state too (state dropout).
+    With 0 it sees one once per epoch, and may write noise when it generates without a prompt."""
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.streams, self.bptt
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        return with_resets(self.chunks(line, seed, epoch), self.reset_probability, seed, epoch)
+
+    def chunks(self, line: Line, seed: int, epoch: int) -> "Chunks":
+        """The batches in the order of the line, from zeros only where a stream begins."""
         shift = int(np.random.default_rng((seed, epoch)).integers(line.num_targets)) if self.rotate else 0
         edges = np.arange(self.streams + 1) * line.num_targets // self.streams
         start, length = shift + edges[:-1], np.diff(edges)
@@ -78,3 +83,26 @@ class Chunks(Plan):
             scored=np.maximum(end - np.maximum(self.warmup, first), 0),
             reset=(start == 0) | (k == 0),
         )
+
+
+def with_resets(plan: Plan, probability: float, seed: int, epoch: int) -> Plan:
+    """The plan with rows that start a batch from zeros, each with this probability."""
+    return RandomResets(plan, probability, seed, epoch) if probability else plan
+
+
+@plain_dataclass(frozen=True)
+class RandomResets(Plan):
+    """The batches of another plan, in which each row may start from zeros instead of the carried state."""
+
+    plan: Plan
+    probability: float
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, k: int) -> Cut:
+        cut = self.plan[k]
+        draws = np.random.default_rng((self.seed, self.epoch, k)).random(len(cut.reset))
+        return cut._replace(reset=cut.reset | (draws < self.probability))

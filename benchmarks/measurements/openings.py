@@ -1,0 +1,97 @@
+"""What a network writes from an empty state, by the probability of `regime.reset_probability`.
+
+    python -m benchmarks.measurements.openings [--seconds 8 40] [--seeds 5] [--probabilities 0 0.01 0.02 0.05] [--out FILE]
+
+Each run trains on tinyshakespeare for so many seconds and writes 40 passages of 64 characters without a prompt. A passage is
+noise when a better model, trained for `--judge` seconds with resets, gives it a perplexity over 20. A row of the CSV that
+comes out is one run.
+"""
+
+import argparse
+import csv
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.peers.shakespeare import path
+from throughline.config import Config
+from throughline.data.codecs import Codec
+from throughline.data.corpus import Corpus
+from throughline.model.generation import generate
+from throughline.model.generator import Generator
+from throughline.training.run import Run, train
+
+PASSAGES, LENGTH, PERPLEXITY_OF_NOISE = 40, 64, 20.0
+
+
+def perplexities(judge: Generator, passages: np.ndarray) -> np.ndarray:
+    """Of each passage (B, T) under another model, its first symbol given."""
+    steps = torch.from_numpy(passages)
+    with torch.inference_mode():
+        nll, _, _ = judge.score(steps[:, :-1], steps[:, 1:])
+    return np.exp(nll.mean(dim=1).numpy())
+
+
+def written(generator: Generator, codec: Codec, seed: int) -> np.ndarray:
+    """Passages (B, T) that begin as `generate.py` without a prompt does."""
+    opening = codec.prompt(codec.opening)
+    steps = list(generate(generator, opening, LENGTH, num_sequences=PASSAGES, temperature=0.8, seed=seed))
+    return np.concatenate([np.tile(opening, (PASSAGES, 1)), np.array(steps).T], axis=1).astype(np.int64)
+
+
+def trained(config: Config, corpus: Corpus, folder: Path) -> Run:
+    return train(config, corpus, folder, console=Console(quiet=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[8.0, 40.0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--probabilities", type=float, nargs="+", default=[0.0, 0.01, 0.02, 0.05, 0.1])
+    parser.add_argument("--judge", type=float, default=120.0)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    base = from_yaml("data=shakespeare", f"data.path={path()}", "logger=none", "trainer.accelerator=cpu")
+    corpus = base.data.read()
+    out = given.out.open("w", newline="") if given.out else sys.stdout
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["seconds", "reset_probability", "seed", "val/nll", "val/nll_reset", "first_16", "noise_passages"])
+    with tempfile.TemporaryDirectory() as root:
+        judge = trained(with_budget(base, given.judge, 0.05, seed=100), corpus, Path(root, "judge")).generator
+        for seconds in given.seconds:
+            for seed in range(1, given.seeds + 1):
+                for probability in given.probabilities:  # innermost, so that what else the machine does hits all alike
+                    folder = Path(root, f"{seconds}-{seed}-{probability}")
+                    run = trained(with_budget(base, seconds, probability, seed), corpus, folder)
+                    with (folder / "by_position.csv").open(newline="") as file:
+                        first = [float(row["nll"]) for row in csv.DictReader(file)][:16]
+                    noise = int((perplexities(judge, written(run.generator, run.codec, seed)) > PERPLEXITY_OF_NOISE).sum())
+                    metrics = run.record.metrics
+                    figures = metrics["val/nll"], metrics["val/nll_reset"], float(np.mean(first))
+                    rows.writerow([seconds, probability, seed, *(f"{figure:.4f}" for figure in figures), noise])
+                    out.flush()
+
+
+def with_budget(config: Config, seconds: float, reset_probability: float, seed: int) -> Config:
+    regime = replace(config.regime, reset_probability=reset_probability)  # type: ignore[call-arg]  # of `stateful`
+    return replace(config, regime=regime, budget=replace(config.budget, seconds=seconds), seed=seed)
+
+
+def from_yaml(*overrides: str) -> Config:
+    """The settings that `src/train.py` has for these overrides."""
+    from hydra import compose, initialize_config_dir
+
+    from benchmarks.peers.shakespeare import PROJECT
+    from throughline.commands.compose import load
+
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        return load(compose("train", overrides=list(overrides)), Config)
+
+
+if __name__ == "__main__":
+    main()
