@@ -21,6 +21,7 @@ the project's root: `python -m benchmarks.peers.bare`.
         losses              rows: the loss after a time, the time to a loss
         generation          a program: characters per second
         using               rows: starting, memory, generation
+        openings            a program: what a network writes from an empty state
         checks              a program: what the checks for finite numbers cost
     page/                   how the rows are written down
         kept                rows in files

@@ -1,19 +1,8 @@
-"""Measure a checkpoint: python src/evaluate.py checkpoint=outputs/.../last.ckpt data=stdlib."""
+"""Measure a checkpoint: python src/evaluate.py checkpoint=outputs/.../best.ckpt split=val."""
 
-import hydra
-from omegaconf import DictConfig
+from pathlib import Path
 
-from throughline.commands.compose import load
-from throughline.commands.evaluate import Evaluate, evaluate
-from throughline.plumbing.errors import one_line_errors
-
-
-@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@one_line_errors()
-def main(cfg: DictConfig) -> None:
-    evaluate(load(cfg, Evaluate))
-
+from throughline.commands.evaluate import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(Path(__file__).parents[1])

@@ -1,19 +1,8 @@
-"""Write a checkpoint as safetensors, JSON and ONNX: python src/export.py checkpoint=outputs/.../last.ckpt."""
+"""Write a checkpoint as safetensors, JSON and ONNX: python src/export.py checkpoint=outputs/.../best.ckpt."""
 
-import hydra
-from omegaconf import DictConfig
+from pathlib import Path
 
-from throughline.commands.compose import load
-from throughline.commands.export import Export, export
-from throughline.plumbing.errors import one_line_errors
-
-
-@hydra.main(version_base="1.3", config_path="../conf", config_name="export")
-@one_line_errors()
-def main(cfg: DictConfig) -> None:
-    export(load(cfg, Export))
-
+from throughline.commands.export import main
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main(Path(__file__).parents[1])

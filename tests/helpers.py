@@ -34,7 +34,7 @@ from throughline.model.generator import Generator
 from throughline.model.optimizers import SGD
 from throughline.model.settings import GRU, LSTM, Model
 from throughline.runs import checkpoint
-from throughline.runs.checkpoint import load_generator
+from throughline.runs.checkpoint import load_parts
 from throughline.training.commit import Commit
 from throughline.training.learner import Learner
 from throughline.training.run import train
@@ -166,7 +166,7 @@ def without_times(folder: Path) -> list[dict[str, str]]:
 
 
 def weights_hash(folder: Path) -> str:
-    model, _ = load_generator(folder / "checkpoints" / "last.ckpt")
+    model, *_ = load_parts(folder / "checkpoints" / "last.ckpt")
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
 
 
@@ -177,7 +177,7 @@ def resident_bytes(pid: int | str = "self") -> int:
 
 def nll_of_checkpoint(folder: Path, line: Line, reset_every: int) -> list[list[float]]:
     """By hand: the nll of every target of the line, a list for each piece that begins from zeros."""
-    model, _ = load_generator(folder / "checkpoints" / "last.ckpt")
+    model, *_ = load_parts(folder / "checkpoints" / "last.ckpt")
     tokens = torch.from_numpy(line.steps.astype(np.int64))
     pieces = [
         (tokens[i : i + reset_every], tokens[i + 1 : i + 1 + reset_every]) for i in range(0, line.num_targets, reset_every)

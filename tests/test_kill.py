@@ -143,6 +143,6 @@ def test_a_stopped_sweep_fails_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "resume: continuing from" in ended(start(tmp_path, *sweep))
     (folder,) = (tmp_path / "out" / "multirun").glob("*/*")
     summaries = {member.name: (member / "summary.json").read_bytes() for member in folder.iterdir() if member.is_dir()}
-    assert summaries.keys() == {"0-lstm256-stateful-s1", "1-lstm256-stateful-s2"}
+    assert summaries.keys() == {"0-lstm24-stateful4-s1", "1-lstm24-stateful4-s2"}
     assert ended(start(tmp_path, *sweep)).count("finished already") == 2
     assert summaries == {name: (folder / name / "summary.json").read_bytes() for name in summaries}

@@ -1,10 +1,9 @@
 """What a network writes from an empty state, by the probability of `regime.reset_probability`.
 
-    python -m benchmarks.measurements.openings [--seconds 8 40] [--seeds 5] [--probabilities 0 0.01 0.02 0.05] [--out FILE]
+    python -m benchmarks.measurements.openings [--tokens 1000000 4000000] [--seeds 5] [--probabilities 0 0.02] [--out FILE]
 
-Each run trains on tinyshakespeare for so many seconds and writes 40 passages of 64 characters without a prompt. A passage is
-noise when a better model, trained for `--judge` seconds with resets, gives it a perplexity over 20. A row of the CSV that
-comes out is one run.
+Each run trains on so many tokens of tinyshakespeare and writes 40 passages of 64 characters without a prompt. A passage is
+noise when a better model, trained on `--judge` tokens with resets, gives it a perplexity over 20. A row of the CSV is one run.
 """
 
 import argparse
@@ -24,6 +23,7 @@ from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.model.generation import generate
 from throughline.model.generator import Generator
+from throughline.regimes.stateful import Stateful
 from throughline.training.run import Run, train
 
 PASSAGES, LENGTH, PERPLEXITY_OF_NOISE = 40, 64, 20.0
@@ -34,7 +34,7 @@ def perplexities(judge: Generator, passages: np.ndarray) -> np.ndarray:
     steps = torch.from_numpy(passages)
     with torch.inference_mode():
         nll, _, _ = judge.score(steps[:, :-1], steps[:, 1:])
-    return np.exp(nll.mean(dim=1).numpy())
+    return np.asarray(nll.mean(dim=1).exp())
 
 
 def written(generator: Generator, codec: Codec, seed: int) -> np.ndarray:
@@ -50,36 +50,37 @@ def trained(config: Config, corpus: Corpus, folder: Path) -> Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, nargs="+", default=[8.0, 40.0])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1_000_000, 4_000_000])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--probabilities", type=float, nargs="+", default=[0.0, 0.01, 0.02, 0.05, 0.1])
-    parser.add_argument("--judge", type=float, default=120.0)
+    parser.add_argument("--probabilities", type=float, nargs="+", default=[0.0, 0.01, 0.02, 0.05])
+    parser.add_argument("--judge", type=int, default=8_000_000)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     base = from_yaml("data=shakespeare", f"data.path={path()}", "logger=none", "trainer.accelerator=cpu")
     corpus = base.data.read()
     out = given.out.open("w", newline="") if given.out else sys.stdout
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["seconds", "reset_probability", "seed", "val/nll", "val/nll_reset", "first_16", "noise_passages"])
+    rows.writerow(["tokens", "reset_probability", "seed", "val/nll", "val/nll_reset", "first_16", "noise_passages"])
     with tempfile.TemporaryDirectory() as root:
         judge = trained(with_budget(base, given.judge, 0.05, seed=100), corpus, Path(root, "judge")).generator
-        for seconds in given.seconds:
+        for tokens in given.tokens:
             for seed in range(1, given.seeds + 1):
-                for probability in given.probabilities:  # innermost, so that what else the machine does hits all alike
-                    folder = Path(root, f"{seconds}-{seed}-{probability}")
-                    run = trained(with_budget(base, seconds, probability, seed), corpus, folder)
+                for probability in given.probabilities:
+                    folder = Path(root, f"{tokens}-{seed}-{probability}")
+                    run = trained(with_budget(base, tokens, probability, seed), corpus, folder)
                     with (folder / "by_position.csv").open(newline="") as file:
                         first = [float(row["nll"]) for row in csv.DictReader(file)][:16]
                     noise = int((perplexities(judge, written(run.generator, run.codec, seed)) > PERPLEXITY_OF_NOISE).sum())
                     metrics = run.record.metrics
                     figures = metrics["val/nll"], metrics["val/nll_reset"], float(np.mean(first))
-                    rows.writerow([seconds, probability, seed, *(f"{figure:.4f}" for figure in figures), noise])
+                    rows.writerow([tokens, probability, seed, *(f"{figure:.4f}" for figure in figures), noise])
                     out.flush()
 
 
-def with_budget(config: Config, seconds: float, reset_probability: float, seed: int) -> Config:
-    regime = replace(config.regime, reset_probability=reset_probability)  # type: ignore[call-arg]  # of `stateful`
-    return replace(config, regime=regime, budget=replace(config.budget, seconds=seconds), seed=seed)
+def with_budget(config: Config, tokens: int, reset_probability: float, seed: int) -> Config:
+    assert isinstance(config.regime, Stateful)
+    regime = replace(config.regime, reset_probability=reset_probability)
+    return replace(config, regime=regime, budget=replace(config.budget, tokens=tokens), seed=seed)
 
 
 def from_yaml(*overrides: str) -> Config:

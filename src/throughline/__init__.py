@@ -1,5 +1,12 @@
 """LSTM sequence generators, trained on sequences far longer than one batch, without losing the thread.
 
+    import throughline as tl
+
+    run = tl.train(tl.Config(data=tl.Text("my.txt"), budget=tl.Budget(seconds=60)))
+    print(run.generate("Once ", 500))
+
+Importing this imports nothing else: each name below brings its module when it is first used.
+
 The rooms in the order of the story, each importing only from those before it: `plumbing`, `settings`, `data`, `regimes`,
 `batches`, `model`, `evaluation`, `config`, `runs`, `training`, `results`, `commands`.
 
@@ -19,4 +26,88 @@ Shape letters, used at line ends throughout: B rows, T steps, V vocabulary, E fe
 L layers, H hidden size, N steps of a line, S sequences, K batches. Gates lie in PyTorch's order i, f, g, o.
 """
 
-__version__ = "0.2.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from throughline.config import Budget as Budget
+    from throughline.config import Config as Config
+    from throughline.config import Logger as Logger
+    from throughline.config import Numerics as Numerics
+    from throughline.config import Sampling as Sampling
+    from throughline.config import Schedule as Schedule
+    from throughline.config import Trainer as Trainer
+    from throughline.data.codecs.bytes import Bytes as Bytes
+    from throughline.data.codecs.characters import Characters as Characters
+    from throughline.data.codecs.symbols import Symbols as Symbols
+    from throughline.data.corpus import Corpus as Corpus
+    from throughline.data.sources.events import Events as Events
+    from throughline.data.sources.stdlib import StandardLibrary as StandardLibrary
+    from throughline.data.sources.text import Text as Text
+    from throughline.evaluation.protocol import Evaluation as Evaluation
+    from throughline.evaluation.readings.carried import Carried as Carried
+    from throughline.evaluation.readings.dynamic import Dynamic as Dynamic
+    from throughline.evaluation.readings.reset import Reset as Reset
+    from throughline.model.optimizers import SGD as SGD
+    from throughline.model.optimizers import Adam as Adam
+    from throughline.model.optimizers import AdamW as AdamW
+    from throughline.model.optimizers import RMSprop as RMSprop
+    from throughline.model.settings import GRU as GRU
+    from throughline.model.settings import LSTM as LSTM
+    from throughline.plumbing.errors import UserError as UserError
+    from throughline.regimes.onestep import Onestep as Onestep
+    from throughline.regimes.padded import Padded as Padded
+    from throughline.regimes.segments import Segments as Segments
+    from throughline.regimes.shuffled_carry import ShuffledCarry as ShuffledCarry
+    from throughline.regimes.stateful import Stateful as Stateful
+    from throughline.regimes.windowed import Windowed as Windowed
+    from throughline.runs.trained import Trained as Trained
+    from throughline.runs.trained import load as load
+    from throughline.training.run import Run as Run
+    from throughline.training.run import train as train
+
+    generate, evaluate = Trained.generate, Trained.evaluate
+
+__version__ = "0.3.0"
+
+_HOMES = {
+    "config": ("Budget", "Config", "Logger", "Numerics", "Sampling", "Schedule", "Trainer"),
+    "data.codecs.bytes": ("Bytes",),
+    "data.codecs.characters": ("Characters",),
+    "data.codecs.symbols": ("Symbols",),
+    "data.corpus": ("Corpus",),
+    "data.sources.events": ("Events",),
+    "data.sources.stdlib": ("StandardLibrary",),
+    "data.sources.text": ("Text",),
+    "evaluation.protocol": ("Evaluation",),
+    "evaluation.readings.carried": ("Carried",),
+    "evaluation.readings.dynamic": ("Dynamic",),
+    "evaluation.readings.reset": ("Reset",),
+    "model.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
+    "model.settings": ("GRU", "LSTM"),
+    "plumbing.errors": ("UserError",),
+    "regimes.onestep": ("Onestep",),
+    "regimes.padded": ("Padded",),
+    "regimes.segments": ("Segments",),
+    "regimes.shuffled_carry": ("ShuffledCarry",),
+    "regimes.stateful": ("Stateful",),
+    "regimes.windowed": ("Windowed",),
+    "runs.trained": ("Trained", "evaluate", "generate", "load"),
+    "training.run": ("Run", "train"),
+}
+"""The public names by the modules that they come from."""
+
+__all__ = ["__version__", *sorted(name for names in _HOMES.values() for name in names)]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"throughline.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

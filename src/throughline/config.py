@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, field, fields, is_dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -11,15 +11,17 @@ from pydantic.dataclasses import dataclass
 from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
+from throughline.data.sources.stdlib import StandardLibrary
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.reset import Reset
-from throughline.model.optimizers import Optimizer
-from throughline.model.settings import Head, Model
+from throughline.model.optimizers import AdamW, Optimizer
+from throughline.model.settings import LSTM, Categorical, Head, Model
 from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
-from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability, plain
+from throughline.regimes.stateful import Stateful
+from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability, defaults, plain, word
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
@@ -28,9 +30,10 @@ Precision = Literal["32-true", "64-true", "bf16-mixed"]
 class Schedule:
     """The learning rate as a factor of `optimizer.lr`, over the share of the budget that is spent."""
 
-    name: Literal["constant", "cosine"]
-    warmup: Probability = 0.0
-    """The share of the budget over which the rate rises from 0."""
+    name: Literal["constant", "cosine"] = "cosine"
+    """`constant` where a run should be continued with a larger budget later: a cosine has ended by then."""
+    warmup: Probability = 0.02
+    """The share of the budget over which the rate rises from 0. Raise it when the loss jumps in the first updates."""
     floor: Fraction = 0.0
     """The factor at the end of a cosine."""
 
@@ -46,14 +49,14 @@ class Schedule:
 
 @dataclass(frozen=True, config=STRICT)
 class Budget:
-    """When a run ends: at whichever of these comes first."""
+    """When a run ends: at whichever of these comes first. Without any, and without `trainer.max_epochs`, after 5 epochs."""
 
     DEFAULT_EPOCHS: ClassVar[int] = 5
 
     tokens: PositiveInt | None = None
-    """Targets trained on."""
+    """Targets to train on. Take it where a run has to be repeatable: it does not depend on the clock."""
     seconds: Positive | None = None
-    """Of training; validation and checkpoints are not counted."""
+    """Seconds of training; validation and checkpoints are not counted. Take it to compare settings at equal time."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -61,21 +64,27 @@ class Trainer:
     """How the Lightning Trainer runs, under its own names where it has them."""
 
     max_epochs: PositiveInt | None = None
-    """None: as many as the budget allows, or 5 where there is no budget either."""
+    """Passes over the training data. None: as many as the budget allows, or 5 where there is no budget either."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    """`auto` takes a GPU if PyTorch can use one. A network this small on few streams may be faster on the CPU."""
     devices: PositiveInt = 1
-    """Processes, each with its share of the rows of every batch."""
+    """Processes, each with its share of the rows of every batch. Take one per GPU."""
     precision: Precision | Literal["auto"] = "auto"
-    """auto: bf16-mixed on a CPU that multiplies it faster, else 32-true."""
+    """`auto`: bf16-mixed on a CPU that multiplies it faster, else 32-true. 64-true is for checks."""
     gradient_clip_val: Positive | None = 1.0
+    """The largest norm that the gradient may have. Lower it when single batches throw the loss up."""
     accumulate_grad_batches: PositiveInt = 1
+    """Batches whose gradients are averaged for one update. Raise it when more streams do not fit the memory."""
     val_check_interval: PositiveInt | None = None
-    """In batches. None: at the end of each epoch and of the run."""
+    """Batches between validations. None: at the end of each epoch and of the run. Set it when an epoch takes hours."""
     val_checks: PositiveInt | None = None
-    """Validations over the whole budget: check k of n comes when (k / n)^2 of it is spent."""
+    """Validations over the whole budget: check k of n comes when (k / n)^2 of it is spent, so that a curve is even."""
     checkpoint_seconds: Positive = 300.0
+    """The time between checkpoints, at most: what a crash may cost."""
     log_every_n_steps: PositiveInt = 50
+    """Batches per row of `metrics.csv`."""
     num_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read batches. Reading is one slice of an array, so more than 0 rarely helps."""
 
     def __post_init__(self) -> None:
         if self.val_check_interval is not None and self.val_check_interval % self.accumulate_grad_batches:
@@ -93,22 +102,28 @@ class Trainer:
 
 @dataclass(frozen=True, config=STRICT)
 class Numerics:
-    """What happens when a loss or a gradient is not finite: the run stops, or skips up to `max_skipped` such batches."""
+    """What happens when a loss or a gradient is not finite."""
 
     on_bad_batch: Literal["stop", "skip"] = "stop"
+    """`skip` leaves the batch out and continues. Take it for long runs on data that you cannot clean."""
     max_skipped: PositiveInt = 10
+    """How many batches may be skipped before the run stops after all."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Logger:
-    """Where metrics go besides `metrics.csv`."""
+    """Where metrics go in addition to `metrics.csv`."""
 
     name: Literal["wandb", "none"] = "wandb"
+    """`wandb` logs online where a key is configured and the server answers, else offline."""
     project: str = "throughline"
+    """Of W&B."""
     group: str | None = None
+    """Of W&B: runs of one experiment."""
     tags: list[str] = field(default_factory=list)
+    """Of W&B, in addition to the model and the regime."""
     init_timeout: Positive = 6.0
-    """Seconds to wait for the server."""
+    """Seconds to wait for the server. Raise it behind a slow connection."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -116,36 +131,64 @@ class Sampling:
     """The passage generated when a run ends."""
 
     length: PositiveInt = 500
+    """In symbols."""
     temperature: Positive = 0.8
+    """Below 1 the likelier symbols are preferred; 1 draws from the distribution as it is."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
-    """All settings of a training run."""
+    """All settings of a training run; `Config()` is what `python src/train.py` runs."""
 
-    data: Source
-    codec: Codec | None
-    """None: the one that the source chooses."""
-    model: Model
-    head: Head
-    regime: Regime
-    optimizer: Optimizer
-    schedule: Schedule
-    budget: Budget
-    trainer: Trainer
-    numerics: Numerics
-    evaluation: Evaluation
-    readings: dict[str, Reading]
-    """Besides `carried` and `reset`, which every run is measured by."""
-    logger: Logger
-    sampling: Sampling
-    output_root: str
-    resume: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Source = StandardLibrary()  # these are frozen
+    """What is read: `Text`, `Events`, `StandardLibrary`."""
+    codec: Codec | None = None
+    """What a step is. None: the codec that suits the source."""
+    model: Model = LSTM()
+    """The core and its sizes."""
+    head: Head = Categorical()
+    """What is predicted."""
+    regime: Regime = Stateful()
+    """How the data are cut into batches."""
+    optimizer: Optimizer = AdamW()
+    """PyTorch's, with its own arguments."""
+    schedule: Schedule = Schedule()
+    budget: Budget = Budget()
+    trainer: Trainer = Trainer()
+    numerics: Numerics = Numerics()
+    evaluation: Evaluation = Evaluation()
+    readings: dict[str, Reading] = field(default_factory=dict)
+    """Ways to measure, in addition to `carried` and `reset`, by which every run is measured."""
+    logger: Logger = Logger()
+    sampling: Sampling = Sampling()
+    output_root: str = "outputs"
+    """The folder that gets a folder for each run."""
+    resume: str = "none"
+    """`auto`: continue the latest unfinished run of the same command, if there is one. `must`: the same, but refuse to start
+    from the beginning. Or a .ckpt file of a run, which is continued in a new folder."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Of the weights, the dropout, the order of the data, and the passage at the end."""
 
     @property
     def name(self) -> str:
-        return f"{self.model.name}-{self.regime.name}-s{self.seed}"
+        return f"{self.model.name}-{self.regime.label}-s{self.seed}"
+
+    def differences(self) -> dict[str, Any]:
+        """The settings that are not as by default, by dotted names; for a class chosen instead of the default, its word."""
+        found: dict[str, Any] = {}
+        for f in fields(self):
+            value, default = getattr(self, f.name), getattr(Config(), f.name)
+            if f.name in ("output_root", "resume") or value == default:
+                continue
+            if not is_dataclass(value) or isinstance(value, type):
+                more = [key for key in value if key not in ("carried", "reset")] if isinstance(value, dict) else value
+                found |= {f.name: more} if more else {}
+                continue
+            if type(value) is not type(default):
+                found[f.name] = word(type(value))
+            usual = defaults(type(value))
+            found |= {f"{f.name}.{key}": v for key, v in asdict(value).items() if usual[key] != v}
+        return found
 
     @property
     def max_epochs(self) -> int | None:

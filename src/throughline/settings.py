@@ -15,7 +15,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -109,22 +109,40 @@ def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), 
     raise UserError("\n".join(lines))
 
 
+def defaults(cls: type[Any]) -> dict[str, Any]:
+    """The defaults of the fields of a settings class as plain values, "???" where there is none.
+
+    Fields that `_target_` chooses are left out: a file of their group has them.
+    """
+    values: dict[str, Any] = {}
+    for f in fields(cls):
+        if any(map(inspect.isabstract, kinds(f.type))):
+            continue
+        value = f.default_factory() if f.default_factory is not MISSING else f.default
+        values[f.name] = "???" if value is MISSING else asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]
+    return values
+
+
+def kinds(of: Any) -> list[type[Any]]:
+    """The settings classes in the type of a field, abstract or not."""
+    types = (*get_args(of), of)
+    return [kind for kind in types if inspect.isclass(kind) and (is_dataclass(kind) or inspect.isabstract(kind))]
+
+
 def _field(name: str, of: Any, value: Any, folders: Sequence[Path]) -> Any:
     """The value of a field: a group where its type is a settings class, several by name where it is a dict of one."""
     if value is None and type(None) in get_args(of):
         return None
-    kinds = [
-        kind for kind in (*get_args(of), of) if inspect.isclass(kind) and (is_dataclass(kind) or inspect.isabstract(kind))
-    ]
-    if not kinds:
+    found = kinds(of)
+    if not found:
         return value
     if get_origin(of) is dict:
         if not isinstance(value, dict):
             raise UserError(f"{name}={value!r}: give groups of keys by name")
         if "_target_" in value:
             raise UserError(f"{name}._target_: nest it under a name of its own: {name}.NAME._target_")
-        return {key: _group(f"{name}.{key}", kinds[0], values, folders) for key, values in value.items()}
-    return _group(name, kinds[0], value, folders)
+        return {key: _group(f"{name}.{key}", found[0], values, folders) for key, values in value.items()}
+    return _group(name, found[0], value, folders)
 
 
 def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> Any:

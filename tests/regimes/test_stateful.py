@@ -29,7 +29,9 @@ def test_the_picture_in_the_docstring() -> None:
 
 
 def test_strips_of_unequal_length_are_padded_and_masked() -> None:
-    batches = Batches(Stateful(streams=3, bptt=3, reset_probability=0.0).plan(line(12), seed=0, epoch=0), line(12))  # 11 targets: 3, 4, 4
+    batches = Batches(
+        Stateful(streams=3, bptt=3, reset_probability=0.0).plan(line(12), seed=0, epoch=0), line(12)
+    )  # 11 targets: 3, 4, 4
     assert [letters(masked(batches[k])) for k in range(2)] == [["bcd", "efg", "ijk"], [".", "h", "l"]]
     assert [batches[k].n_valid for k in range(2)] == [9, 2]
 

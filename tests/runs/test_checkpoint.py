@@ -123,6 +123,6 @@ def test_a_sealed_file_that_holds_something_else_is_one_line(tmp_path: Path, cha
     }
     checkpoint.write({key: value for key, value in content.items() if value is not ...}, path)
     with pytest.raises(UserError, match=line) as error:
-        checkpoint.load_generator(path)
+        checkpoint.load_parts(path)
     assert len(str(error.value).splitlines()) == 1
     assert str(error.value).startswith(f"checkpoint={path}: ")

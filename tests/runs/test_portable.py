@@ -13,7 +13,7 @@ from helpers import KINDS, Payload, asked, saved, sealed
 from throughline.commands.export import export
 from throughline.plumbing.errors import UserError
 from throughline.runs import portable
-from throughline.runs.checkpoint import load_generator
+from throughline.runs.checkpoint import load_parts
 
 FOREIGN = "its .json file is not of throughline: "
 NOT_THOSE = "not the weights that its description lists: "
@@ -22,7 +22,7 @@ NOT_THOSE = "not the weights that its description lists: "
 def refusal(path: Path) -> str:
     """The one line with which a file is refused, without the name that it begins with."""
     with pytest.raises(UserError) as error:
-        load_generator(path)
+        load_parts(path)
     line, start = str(error.value), f"checkpoint={path}: "
     assert line.startswith(start)
     assert len(line.splitlines()) == 1
@@ -43,8 +43,8 @@ def test_what_comes_back_is_the_same_bit_for_bit(tmp_path: Path, kind: str, dtyp
     settings, codec = KINDS[kind]
     saved(tmp_path / "last.ckpt", settings, codec, dtype)
     export(asked(tmp_path / "last.ckpt", onnx=False))
-    original, _ = load_generator(tmp_path / "last.ckpt")
-    model, read = load_generator(tmp_path / "model.safetensors")
+    original, *_ = load_parts(tmp_path / "last.ckpt")
+    model, read, _ = load_parts(tmp_path / "model.safetensors")
     assert (model.settings, read, model.training) == (settings, codec, False)
     assert model.head.weight.dtype == dtype
     assert (model.head.weight is getattr(model.reader, "weight", None)) == settings.tie_weights
@@ -192,14 +192,14 @@ def test_weights_that_do_not_fit_are_refused_though_their_checksum_is_right(smal
         replaced(small, other)
         assert refusal(small).startswith(line)
     replaced(small, weights)
-    load_generator(small)
+    load_parts(small)
 
 
 def test_files_that_would_run_code_are_refused_and_do_not(small: Path) -> None:
     owned = small.parent / "owned"
     payload = pickle.dumps(Payload(owned))
     (small.parent / "model.onnx").write_bytes(payload)  # beside the weights, where nothing reads it
-    load_generator(small)
+    load_parts(small)
     sealed({"throughline": Payload(owned)}, small.parent / "evil.ckpt")
     for content in (payload, (small.parent / "evil.ckpt").read_bytes()):
         replaced(small, content)

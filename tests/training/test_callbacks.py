@@ -11,7 +11,7 @@ import torch
 from helpers import QUICK, column, rows, run
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import load_generator
+from throughline.runs.checkpoint import load_parts
 from throughline.training.commit import Commit
 from throughline.training.learner import Learner
 
@@ -101,7 +101,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(
         f"epoch 2, batch 5: the loss of row 2 is not finite; the last good checkpoint is {last}; "
         "numerics.on_bad_batch=skip would pass over such batches"
     )
-    assert all(p.isfinite().all() for p in load_generator(last)[0].parameters())
+    assert all(p.isfinite().all() for p in load_parts(last)[0].parameters())
 
 
 def test_a_bad_batch_can_be_skipped_at_the_cost_of_that_batch(

@@ -16,7 +16,7 @@ from throughline.evaluation.measure import measure
 from throughline.evaluation.readings.carried import Carried
 from throughline.model.generator import Generator
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import load_generator
+from throughline.runs.checkpoint import load_parts
 from throughline.training import machine
 
 
@@ -53,7 +53,7 @@ def test_a_run_leaves_what_it_promises(finished: tuple[Path, dict[str, Any], Cor
 
 def test_the_reported_figures_are_those_of_the_last_checkpoint(finished: tuple[Path, dict[str, Any], Corpus]) -> None:
     folder, summary, corpus = finished
-    model, vocab = load_generator(folder / "checkpoints" / "last.ckpt")
+    model, vocab, _ = load_parts(folder / "checkpoints" / "last.ckpt")
     assert vocab.symbols == corpus.codec.symbols
     tokens = torch.from_numpy(corpus.val.steps.astype(np.int64))
     with torch.no_grad():
@@ -64,7 +64,7 @@ def test_the_reported_figures_are_those_of_the_last_checkpoint(finished: tuple[P
 
 def test_the_best_checkpoint_is_that_of_the_lowest_loss(finished: tuple[Path, dict[str, Any], Corpus]) -> None:
     folder, _, corpus = finished
-    model, _ = load_generator(folder / "checkpoints" / "best.ckpt")
+    model, *_ = load_parts(folder / "checkpoints" / "best.ckpt")
     figures = measure(model, corpus.val, [Carried()])
     assert figures["val/nll"] == pytest.approx(min(column(folder, "val/nll")), abs=2e-2)  # while training in bfloat16
     assert min(column(folder, "val/nll")) < column(folder, "val/nll")[-1]  # the last is not the best, so this can fail
@@ -113,7 +113,7 @@ def test_training_figures_are_means_over_tokens(corpus: Corpus, tmp_path: Path) 
         "schedule=constant",
     )
     run(corpus, tmp_path, *frozen, "regime.streams=1", "regime.bptt=1000", "trainer.log_every_n_steps=99")
-    model, _ = load_generator(tmp_path / "checkpoints" / "last.ckpt")
+    model, *_ = load_parts(tmp_path / "checkpoints" / "last.ckpt")
     tokens = torch.from_numpy(corpus.train.steps.astype(np.int64))
     with torch.no_grad():
         nll = F.cross_entropy(model(tokens[None, :-1])[0][0], tokens[1:]).item()
@@ -142,7 +142,7 @@ def test_the_same_seed_gives_the_same_weights(corpus: Corpus, tmp_path: Path) ->
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / name).mkdir()
         run(corpus, tmp_path / name, f"seed={seed}", "trainer.max_epochs=2", "model.dropout=0.3", "regime.rotate=true")
-        weights.append(load_generator(tmp_path / name / "checkpoints" / "last.ckpt")[0].head.weight)
+        weights.append(load_parts(tmp_path / name / "checkpoints" / "last.ckpt")[0].head.weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 

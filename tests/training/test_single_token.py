@@ -20,7 +20,7 @@ from throughline.runs import checkpoint
 from throughline.training.single_token import updates
 
 EXACT = ("trainer.precision=64-true", "schedule=constant", "regime.rotate=true", "trainer.max_epochs=2")
-BY_TOKEN = ("regime=stateful", "regime.streams=1", "regime.bptt=1")
+BY_TOKEN = ("regime=stateful", "regime.streams=1", "regime.bptt=1", "regime.reset_probability=0")
 
 
 def ending(folder: Path, *overrides: str) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from helpers import SMALL, column, config
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import load_generator
+from throughline.runs.checkpoint import load_parts
 from throughline.training.run import Run, train
 
 CHOSEN = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=6", "trainer.val_check_interval=10", "schedule=constant")
@@ -45,7 +45,7 @@ def test_early_stopping_ends_a_run_which_then_is_a_finished_one(corpus: Corpus, 
     assert len(column(tmp_path, "val/nll")) == 3
     assert run.record.steps == 30
     assert (tmp_path / "summary.json").exists()
-    assert load_generator(tmp_path / "checkpoints" / "last.ckpt")[0].vocab_size == corpus.codec.size
+    assert load_parts(tmp_path / "checkpoints" / "last.ckpt")[0].vocab_size == corpus.codec.size
 
 
 def test_model_checkpoint_saves_files_that_can_be_used(corpus: Corpus, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_model_checkpoint_saves_files_that_can_be_used(corpus: Corpus, tmp_path:
     assert run.record.updates == run.record.steps == max(updates)
     assert sorted(steps) == sorted(min(10 * (place + 1), run.record.steps) for place in places)
     for file in kept:
-        assert load_generator(file)[1] == corpus.codec
+        assert load_parts(file)[1] == corpus.codec
 
 
 def test_they_act_in_each_of_two_processes(corpus: Corpus, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from throughline.commands.compose import launch
 from throughline.config import Logger
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.startup import large_imports, quieten
@@ -16,10 +17,11 @@ from throughline.settings import STRICT
 @dataclass(frozen=True, config=STRICT)
 class Compare:
     runs: str | Annotated[list[str], Field(min_length=1)]
-    out: str | None
+    """Folders of runs, or of sweeps."""
+    out: str | None = None
     """None: the folder `comparison` in the first of those of the runs."""
-    logger: Logger
-    output_root: str
+    logger: Logger = Logger()  # frozen
+    output_root: str = "outputs"
 
     @property
     def folders(self) -> list[str]:
@@ -55,3 +57,8 @@ def compare(settings: Compare) -> None:
         logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
         log_comparison(logger, settings.output_root, folder, page.tidy(comparison), pictures, console)
     console.print(f"the comparison lies in {folder / 'report.html'}")
+
+
+def main(root: Path | None = None) -> None:
+    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    launch("compare", Compare, compare, root)

@@ -1,26 +1,151 @@
-"""What lies between Hydra and the commands: paths that its YAML asks for, and a composed config read into settings."""
+"""Between Hydra and the commands: YAML files that list differences only, and a composed config read into settings."""
 
+import contextlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import hydra
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from throughline.plumbing.errors import UserError
+from throughline.config import Config
+from throughline.plumbing.errors import UserError, one_line_errors
 from throughline.runs.folders import run_folder, sweep_folder
-from throughline.settings import checked
+from throughline.settings import checked, defaults, kinds, target_class
 
 T = TypeVar("T")
 
-# Where the checkout lies, so that outputs do too, from whatever folder a script is called.
-OmegaConf.register_new_resolver("project", lambda path: str(Path(__file__).parents[3] / path), replace=True)
+PACKAGE = Path(__file__).parents[1]
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
+"""The YAML files: in an installed package within it, in a checkout at its top."""
+
+
+def run_name(*, _root_: DictConfig) -> str:
+    """The name of a run, and in a sweep the values that the sweep changes, as folders are called by it."""
+    cfg, hydra_cfg = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), _root_.hydra
+    try:
+        config = load(cfg, Config, [Path(s.path) for s in hydra_cfg.runtime.config_sources if s.provider == "command-line"])
+    except (UserError, OmegaConfBaseException):  # it is said later, when the run begins
+        return f"{hydra_cfg.runtime.choices.model}-{hydra_cfg.runtime.choices.regime}"
+    if hydra_cfg.mode != RunMode.MULTIRUN:
+        return config.name
+    swept = {
+        *map(str, hydra_cfg.sweeper.params or {}),
+        *(o.key_or_group for o in _overrides(sys.argv[1:]) if o.is_sweep_override()),
+    }
+    in_the_name = {"model", "regime", "regime.streams", "model.hidden_size", "model.num_layers", "seed"}
+    members = [o for o in _overrides(hydra_cfg.overrides.task) if o.key_or_group in swept - in_the_name]
+    pairs = [f"{o.key_or_group.rpartition('.')[2]}={o.get_value_element_as_str()}" for o in members]
+    # No sign that a shell or a file system takes for its own.
+    values = ["".join(c if c.isalnum() or c in "=._+-" else "_" for c in pair)[:40] for pair in pairs]
+    return "-".join([f"{config.model.name}-{config.regime.label}", *values, f"s{config.seed}"])
+
+
+def _overrides(arguments: Iterable[str]) -> list[Override]:
+    """Those of the arguments that Hydra takes for overrides."""
+    parser, found = OverridesParser.create(), []
+    for argument in arguments:
+        with contextlib.suppress(HydraException):
+            if "=" in argument:
+                found.append(parser.parse_override(argument))
+    return found
+
+
+OmegaConf.register_new_resolver("project", lambda path: str(Path.cwd() / path), replace=True)
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 # Cached: Hydra resolves this once per sweep and once per member, and a member's overrides no longer identify the sweep.
 OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
 
 
-def load(cfg: DictConfig, cls: type[T]) -> T:
-    """Check a composed Hydra config and build its settings.
+class Differences(FileConfigSource):
+    """Reads YAML files that name a settings class by `_target_`: where they are silent, the class speaks.
+
+    So a default stands in one place, and every key can be set on the command line.
+    """
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        result = super().load_config(config_path)
+        group, _, _ = config_path.rpartition("/")
+        node = result.config
+        if isinstance(node, DictConfig):
+            if group == "":
+                self._fill(node, _command_settings(node.get("_target_")))
+            elif (bases := _bases().get(group)) is not None:
+                for part in (node, *(value for _, value in node.items_ex(resolve=False) if isinstance(value, DictConfig))):
+                    if "_target_" in part:
+                        self._fill(part, self._class(group, bases, part["_target_"]))
+        return result
+
+    def _class(self, group: str, base: type[Any], target: Any) -> type[Any] | None:
+        try:
+            return target_class(group, base, target, [Path(self.path).absolute()] if self.provider == "command-line" else [])
+        except UserError:  # it is raised again, where the settings are built
+            return None
+
+    @staticmethod
+    def _fill(node: DictConfig, cls: type[Any] | None) -> None:
+        if cls is not None:
+            for key, value in defaults(cls).items():
+                if key not in node:
+                    node[key] = value
+
+
+# Hydra has no public way to read the files of a folder differently. Noticed by `test_a_file_is_silent_about_defaults`.
+Plugins.instance()
+SourcesRegistry.instance().types["file"] = Differences
+
+
+def _bases() -> dict[str, type[Any]]:
+    """The abstract class of each group whose files name one of its subclasses."""
+    found = {f.name: kind for f in fields(Config) for kind in kinds(f.type) if inspect.isabstract(kind)}
+    return found
+
+
+def _command_settings(target: Any) -> type[Any] | None:
+    """The settings class that the file of a command names."""
+    module, _, name = str(target).rpartition(".")
+    if not module.startswith("throughline."):
+        return None
+    return getattr(importlib.import_module(module), name, None)
+
+
+def launch(name: str, cls: type[T], run: Callable[[T], object], root: Path | None) -> None:
+    """Run a command by the settings that its command line composes; what is wrong is said in one line.
+
+    Args:
+        name: of the command, as its file in `conf/` is called.
+        cls: its settings.
+        run: is given them.
+        root: the folder in which `outputs/` lies; None is the current one.
+    """
+    composed(name, one_line_errors()(lambda cfg: run(load(cfg, cls))), root)
+
+
+def composed(name: str, run: Callable[[DictConfig], object], root: Path | None) -> None:
+    """Let Hydra compose the files of `conf/` and the command line, and run."""
+    root = (root or Path.cwd()).absolute()
+    OmegaConf.register_new_resolver("project", lambda path: str(root / path), replace=True)
+    with one_line_errors():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)()
+
+
+def load(cfg: DictConfig, cls: type[T], folders: Sequence[Path] | None = None) -> T:
+    """Check a composed Hydra config and build its settings; `folders` are where a user's own modules lie, if it is known.
 
     Raises:
         UserError: one line for each key that is wrong: the key, its value, and what is allowed.
@@ -28,9 +153,10 @@ def load(cfg: DictConfig, cls: type[T]) -> T:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError("\n".join(f"{key} is required: give it as {key}=..." for key in missing))
+    own = own_folders() if folders is None else folders
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
-    return checked(cls, {str(key): value for key, value in values.items()}, own_folders())
+    return checked(cls, {str(key): value for key, value in values.items() if key != "_target_"}, own)
 
 
 def own_folders() -> list[Path]:

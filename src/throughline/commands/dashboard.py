@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from throughline.commands.compose import launch
 from throughline.config import Logger
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
@@ -15,10 +16,10 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Dashboard:
-    entity: str | None
+    entity: str | None = None
     """None: the one that the key of W&B belongs to."""
-    logger: Logger
-    out: str
+    logger: Logger = Logger()  # frozen
+    out: str = "outputs/workspace.json"
 
 
 def dashboard(settings: Dashboard) -> None:
@@ -95,3 +96,8 @@ def workspace(entity: str, project: str) -> Any:
             ],
         ),
     )
+
+
+def main(root: Path | None = None) -> None:
+    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    launch("dashboard", Dashboard, dashboard, root)

@@ -1,13 +1,21 @@
-"""`src/evaluate.py`: the exact metrics of a checkpoint on the validation split of the configured data."""
+"""`src/evaluate.py`: the exact metrics of a checkpoint on a split of its own data, or of others."""
+
+from dataclasses import field
+from pathlib import Path
+from typing import Literal
 
 from pydantic.dataclasses import dataclass
+from rich.console import Console
 
+from throughline.commands.compose import launch
 from throughline.config import all_readings
 from throughline.data.codecs import Codec
+from throughline.data.corpus import num_unknown
 from throughline.data.sources import Source
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.model.settings import Head, Model
+from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
 from throughline.settings import STRICT
 
@@ -15,10 +23,14 @@ from throughline.settings import STRICT
 @dataclass(frozen=True, config=STRICT)
 class Evaluate:
     checkpoint: str
-    data: Source
-    evaluation: Evaluation
-    readings: dict[str, Reading]
-    """Besides `carried` and `reset`."""
+    """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
+    split: Literal["train", "val", "test", "all"] = "val"
+    """The part of the data that is scored; `all` is the whole file."""
+    data: Source | None = None
+    """None: the data of the run."""
+    evaluation: Evaluation = Evaluation()  # frozen
+    readings: dict[str, Reading] = field(default_factory=dict)
+    """In addition to `carried` and `reset`."""
     model: Model | None = None
     codec: Codec | None = None
     head: Head | None = None
@@ -26,13 +38,29 @@ class Evaluate:
 
 
 def evaluate(settings: Evaluate) -> None:
+    all_readings(settings.readings)  # refused before anything is read
+    console = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    print(f"checkpoint: {settings.checkpoint}", flush=True)
     with large_imports():
-        from throughline.evaluation.measure import best_device, measure
-        from throughline.runs.checkpoint import load_generator
+        from throughline.runs.trained import load as load_trained
 
-    generator, codec = load_generator(settings.checkpoint, settings.model, settings.codec, settings.head)
-    corpus = settings.data.read(codec)
-    print(f"{corpus.fingerprint['source']}: {corpus.val.num_targets:,} targets, {corpus.unknown:,} of them unknown symbols")
-    readings = all_readings(settings.readings)
-    for key, value in measure(generator, corpus.val, readings, settings.evaluation, best_device()).items():
+    trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
+    with progress("reading data", console):
+        corpus = trained.corpus(settings.data)
+        line = corpus.line(settings.split)
+    print(
+        f"{corpus.fingerprint['source']}: split {settings.split}, {line.num_targets:,} targets, "
+        f"{num_unknown(line):,} of them unknown symbols",
+        flush=True,
+    )
+    with progress("evaluating", console) as work:
+        metrics = trained.evaluate(
+            corpus, settings.split, list(settings.readings.values()), settings.evaluation, work.advance
+        )
+    for key, value in metrics.items():
         print(f"{key} {value:.6f}")
+
+
+def main(root: Path | None = None) -> None:
+    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    launch("evaluate", Evaluate, evaluate, root)

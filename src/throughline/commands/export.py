@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
+from throughline.commands.compose import launch
 from throughline.data.codecs import Codec
 from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, config=STRICT)
 class Export:
     checkpoint: str
-    output: str | None
+    output: str | None = None
     """None: the folder of the checkpoint."""
-    onnx: bool
-    tolerance: Positive
+    onnx: bool = True
+    """Whether to write `model.onnx` too, for runtimes without PyTorch."""
+    tolerance: Positive = 1e-4
     """By how much the graph's logits may differ from PyTorch's."""
     model: Model | None = None
     codec: Codec | None = None
@@ -38,9 +40,9 @@ def export(settings: Export) -> None:
     """
     with large_imports():
         from throughline.runs import portable
-        from throughline.runs.checkpoint import load_generator
+        from throughline.runs.checkpoint import load_parts
 
-    generator, codec = load_generator(settings.checkpoint, settings.model, settings.codec, settings.head)
+    generator, codec, _ = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
     weights, description = portable.pack(generator, codec)
     size = sum(parameter.numel() for parameter in generator.parameters())
     dtype = str(generator.dtype).removeprefix("torch.")
@@ -74,3 +76,8 @@ def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[
     if not difference <= tolerance:  # nor when it is nan
         raise UserError(f"onnx: {measured}, more than tolerance={tolerance}; no file was written")
     return graph, f"one step in float32, {measured}"
+
+
+def main(root: Path | None = None) -> None:
+    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    launch("export", Export, export, root)

@@ -1,12 +1,18 @@
 """`src/generate.py`: what a checkpoint generates, one sequence symbol by symbol, several one after the other."""
 
-from typing import Annotated
+import secrets
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated, TextIO
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from throughline.commands.compose import launch
 from throughline.data.codecs import Codec
 from throughline.model.settings import Head, Model
+from throughline.plumbing.errors import UserError, verbatim
 from throughline.plumbing.startup import large_imports
 from throughline.settings import STRICT, Positive, PositiveInt
 
@@ -14,14 +20,23 @@ from throughline.settings import STRICT, Positive, PositiveInt
 @dataclass(frozen=True, config=STRICT)
 class Generate:
     checkpoint: str
-    prompt: Annotated[str, Field(min_length=1)] | None
+    """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
+    prompt: Annotated[str, Field(min_length=1)] | None = None
     """None: a sequence begins after a line break, or the first symbol."""
-    length: PositiveInt
-    num_sequences: PositiveInt
-    temperature: Positive
-    top_k: PositiveInt | None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    length: PositiveInt = 500
+    """Symbols in addition to the prompt."""
+    num_sequences: PositiveInt = 1
+    """Texts; with several, a line `--- 1` stands before the first, and so on."""
+    temperature: Positive = 0.8
+    """Below 1 the likelier symbols are preferred; 1 draws from the distribution as it is."""
+    top_k: PositiveInt | None = None
+    """Draw among so many of the likeliest symbols only."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Draw among the fewest likeliest symbols whose probabilities reach p (Holtzman 2020)."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """None: another text each time. The seed that was drawn is printed on stderr, and repeats the text."""
+    output: str | None = None
+    """A file to write to, instead of the terminal."""
     model: Model | None = None
     codec: Codec | None = None
     head: Head | None = None
@@ -29,12 +44,18 @@ class Generate:
 
 
 def generate(settings: Generate) -> None:
+    """Write what the checkpoint generates.
+
+    Raises:
+        UserError: the prompt holds a symbol that the codec does not know, or the file cannot be written.
+    """
     with large_imports():
         from throughline.model import generation
-        from throughline.runs.checkpoint import load_generator
+        from throughline.runs.checkpoint import load_parts
 
-    generator, codec = load_generator(settings.checkpoint, settings.model, settings.codec, settings.head)
+    generator, codec, _ = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
     prompt = settings.prompt or codec.opening
+    seed = secrets.randbits(32) if settings.seed is None else settings.seed
     steps = generation.generate(
         generator,
         codec.prompt(prompt),
@@ -43,13 +64,31 @@ def generate(settings: Generate) -> None:
         temperature=settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
-        seed=settings.seed,
+        seed=seed,
     )
-    if settings.num_sequences == 1:
-        print(prompt, end="", flush=True)
-        for piece in codec.stream(token for (token,) in steps):
-            print(piece, end="", flush=True)
-        print()
-    else:
-        for number, sequence in enumerate(zip(*steps, strict=True), start=1):
-            print(f"--- {number}\n{prompt}{''.join(codec.stream(sequence))}")
+    if settings.seed is None:
+        print(f"seed={seed}", file=sys.stderr, flush=True)
+    with _opened(settings.output) as out:
+        if settings.num_sequences == 1:
+            print(prompt, end="", flush=True, file=out)
+            for piece in codec.stream(token for (token,) in steps):
+                print(piece, end="", flush=True, file=out)
+            print(file=out)
+        else:
+            for number, sequence in enumerate(zip(*steps, strict=True), start=1):
+                print(f"--- {number}\n{prompt}{''.join(codec.stream(sequence))}", file=out)
+
+
+def _opened(output: str | None) -> AbstractContextManager[TextIO]:
+    if output is None:
+        return nullcontext(sys.stdout)
+    try:
+        return Path(output).open("w", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"output={output}: {error.strerror}; give a file that can be written") from None
+
+
+def main(root: Path | None = None) -> None:
+    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    sys.argv = verbatim(sys.argv, "prompt")
+    launch("generate", Generate, generate, root)

@@ -18,7 +18,7 @@ class Corpus:
 
     Attributes:
         codec: fitted.
-        splits: "train" and "val".
+        splits: "train", "val" and, where there is one, "test".
         fingerprint: plain values: where the data come from, the size of the vocabulary, and hashes.
     """
 
@@ -28,13 +28,18 @@ class Corpus:
 
     @classmethod
     def of(
-        cls, codec: Codec, train: Sequence[Raw], val: Sequence[Raw], origin: Mapping[str, Any] = {"source": "memory"}
+        cls,
+        codec: Codec,
+        train: Sequence[Raw],
+        val: Sequence[Raw],
+        origin: Mapping[str, Any] = {"source": "memory"},
+        test: Sequence[Raw] | None = None,
     ) -> "Corpus":
         """Encode raw sequences; a codec that is not fitted yet is fitted to `train` alone.
 
         Args:
             codec: of the kind of sequences that these are.
-            train, val: the sequences of each split.
+            train, val, test: the sequences of each split; a test split is not needed.
             origin: where they come from: at least a "source", which messages name.
 
         Raises:
@@ -42,7 +47,9 @@ class Corpus:
         """
         codec = codec.fit(train)
         splits = {}
-        for split, sequences in (("train", train), ("val", val)):
+        for split, sequences in (("train", train), ("val", val), ("test", test)):
+            if sequences is None:
+                continue
             encoded = [codec.encode(sequence) for sequence in sequences]
             size = sum(map(len, encoded))
             if size < 2:
@@ -51,8 +58,9 @@ class Corpus:
             if split == "train" and all((ids == UNKNOWN).all() for ids in encoded):
                 raise UserError(f"{origin['source']}: the codec {codec.name} knows no symbol of it; give codec.symbols=null")
         content = [line.steps.tobytes() for line in splits.values()]
-        # With the length of the first, since the same steps may be split elsewhere.
-        sha256 = hashlib.sha256(b"".join([str(len(content[0])).encode(), *content])).hexdigest()
+        # With the lengths of all but the last, because the same steps may be split elsewhere.
+        lengths = " ".join(str(len(part)) for part in content[:-1])
+        sha256 = hashlib.sha256(b"".join([lengths.encode(), *content])).hexdigest()
         symbols = hashlib.sha256(repr(codec.to_plain()).encode()).hexdigest()
         return cls(codec, splits, {**origin, "vocab": codec.size, "vocab_sha256": symbols, "tokens_sha256": sha256})
 
@@ -64,7 +72,25 @@ class Corpus:
     def val(self) -> Line:
         return self.splits["val"]
 
+    def line(self, split: str) -> Line:
+        """The line of a split, or with "all" those of all splits, end to end.
+
+        Raises:
+            UserError: there is no such split.
+        """
+        if split == "all":
+            return Line.end_to_end(list(self.splits.values()))
+        if split not in self.splits:
+            hint = "; data.test_fraction or data.test_path makes a test split" if split == "test" else ""
+            raise UserError(f"split={split}: the data have {', '.join(self.splits)}, or give all{hint}")
+        return self.splits[split]
+
     @property
     def unknown(self) -> int:
         """How many validation steps are unknown to the codec: symbols that do not occur in the training data."""
-        return int(np.count_nonzero(self.val.steps == UNKNOWN))
+        return num_unknown(self.val)
+
+
+def num_unknown(line: Line) -> int:
+    """How many steps of a line are unknown to its codec."""
+    return int(np.count_nonzero(line.steps == UNKNOWN))

@@ -35,3 +35,11 @@ class Line:
         The only place where steps are gathered.
         """
         return self.steps.take(start[:, None] + np.arange(length), mode="clip")
+
+    @classmethod
+    def end_to_end(cls, lines: "Sequence[Line]") -> "Line":
+        """Several lines as one."""
+        first = np.cumsum([0, *(len(line.steps) for line in lines)])
+        ends = [start + np.append(line.ends[:-1], len(line.steps)) for line, start in zip(lines, first, strict=False)]
+        steps = np.concatenate([line.steps for line in lines])
+        return cls(steps, np.unique(np.minimum(np.concatenate(ends), len(steps) - 1)))

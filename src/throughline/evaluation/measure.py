@@ -1,18 +1,20 @@
 """Measures a generator on a line: what readings say of it, as sums over all scored targets."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from throughline.batches.batch import Batch, Batches
+from throughline.batches.batch import Batches
 from throughline.batches.carry import Carry
 from throughline.data.line import Line
+from throughline.evaluation.handover import carried_totals
 from throughline.evaluation.protocol import Evaluation
-from throughline.evaluation.readings import Reading, Scores
+from throughline.evaluation.readings import Reading
 from throughline.model.generator import Generator
 from throughline.model.heads import Head
 
@@ -25,15 +27,16 @@ class Meter(Metric):
     Args:
         head: gives the mean nll in other units.
         suffix: of the names of the metrics.
+        split: stands before them.
     """
 
     nll: Tensor
     targets: Tensor
     correct: Tensor
 
-    def __init__(self, head: Head, suffix: str) -> None:
+    def __init__(self, head: Head, suffix: str, split: str = "val") -> None:
         super().__init__()
-        self.units, self.suffix = head.metrics, suffix
+        self.units, self.suffix, self.split = head.metrics, suffix, split
         for name in ("nll", "targets", "correct"):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
 
@@ -44,15 +47,14 @@ class Meter(Metric):
         self.reset()
         self.knows_correct = True
 
-    def update(self, scores: Scores, batch: Batch) -> None:
-        if not batch.n_valid:  # a batch may be warm-up only
-            return
-        self.nll += scores.nll.sum()
-        self.targets += batch.scored.sum()
-        if scores.correct is None:
+    def update(self, nll: Tensor | float, targets: Tensor | int, correct: Tensor | int | None) -> None:
+        """Count sums over targets; where a head has no likeliest step, `correct` is None."""
+        self.nll += nll
+        self.targets += targets
+        if correct is None:
             self.knows_correct = False
         else:
-            self.correct += scores.correct.sum()
+            self.correct += correct
 
     def compute(self) -> dict[str, float]:
         """The metrics by name, `val/nll` first."""
@@ -60,7 +62,7 @@ class Meter(Metric):
         metrics = {"nll": nll, **self.units(nll)}
         if self.knows_correct:
             metrics["accuracy"] = float(self.correct) / targets
-        return {f"val/{name}{self.suffix}": value for name, value in metrics.items()}
+        return {f"{self.split}/{name}{self.suffix}": value for name, value in metrics.items()}
 
 
 class ByPosition:
@@ -94,6 +96,9 @@ def measure(
     evaluation: Evaluation = Evaluation(),  # noqa: B008  # frozen
     device: torch.device | None = None,
     by_position: ByPosition | None = None,
+    *,
+    split: str = "val",
+    advance: Callable[[int, int], None] = lambda done, more: None,
 ) -> dict[str, float]:
     """The exact metrics of a generator on a line, in the precision of its weights.
 
@@ -101,25 +106,36 @@ def measure(
         generator: is moved to the device, and otherwise left as it is.
         line: the split.
         readings: how it is read.
-        evaluation: what the readings have in common.
+        evaluation: settings that the readings have in common.
         device: where; None is where the generator is.
         by_position: is given the scores of the reading `reset`.
+        split: the name of the split, which the names of the metrics begin with.
+        advance: is called with numbers of targets: those that were read just now, and those that are still to be read
+            beside all that it was called with before.
     """
-    device = device or next(generator.parameters()).device
+    device, readings = device or next(generator.parameters()).device, list(readings)
     was_training = generator.training
     generator.to(device).eval()
+    advance(0, len(readings) * line.num_targets)
     metrics: dict[str, float] = {}
     for reading in readings:
-        meter, carry = Meter(generator.head, reading.suffix), Carry()
+        meter = Meter(generator.head, reading.suffix, split)
         meter.begin(device)
         with torch.inference_mode(not reading.learns):
             read = reading.begin(generator)
+            if reading.one_row:
+                totals = carried_totals(partial(reading.score, read), line, evaluation, device, advance)
+                meter.update(totals.nll, line.num_targets, totals.correct)
+                metrics |= meter.compute()
+                continue
+            carry = Carry()
             for batch in Batches(reading.plan(line, evaluation, exact=True), line):
                 batch = batch.to(device)
                 scores, state = reading.score(read, batch, carry.begin(reading.name, batch.reset))
                 carry.offer(reading.name, state)
                 carry.commit(reading.name)
-                meter.update(scores, batch)
+                meter.update(*scores.sums(batch))
+                advance(batch.n_valid, 0)
                 if by_position is not None and reading.name == "reset":
                     by_position.add(scores.nll, batch.scored)
         metrics |= meter.compute()

@@ -22,8 +22,10 @@ class Evaluation:
     reset_every: PositiveInt = 256
     """`val/nll_reset` starts from zeros every so many targets."""
     streams: PositiveInt = 64
-    """While training, `val/nll` is read in at most so many rows at once; at the end of a run in one."""
+    """`val/nll` is read in at most so many rows at once. Lower it where memory is short."""
     warmup: Annotated[int, Field(ge=0)] = 256
-    """Each of those rows first reads so many targets unscored."""
+    """Each of those rows first reads so many targets unscored. Validations on the way rely on it; at the end of a run the
+    hand-over between rows is checked, so that the figure is that of one row."""
     tokens: PositiveInt | None = None
-    """While training, read so many targets only, spread over the split; None is all of them."""
+    """In validations on the way, read so many targets only, spread over the split; None is all of them. Set it where
+    validation takes long."""

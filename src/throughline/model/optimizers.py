@@ -23,7 +23,9 @@ class Optimizer(ABC):
     """The settings of an optimizer; `lr` is multiplied by the schedule's factor."""
 
     lr: Positive = 0.01
+    """The learning rate at its highest. Lower it for larger networks and smaller batches."""
     weight_decay: NonNegative = 0.0
+    """How strongly weights are pulled towards zero."""
 
     @abstractmethod
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
@@ -35,6 +37,7 @@ class Adam(Optimizer):
     """Adam (Kingma 2015)."""
 
     betas: Betas = field(default_factory=lambda: [0.9, 0.999])
+    """How long gradients and their squares are averaged."""
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch
@@ -65,6 +68,7 @@ class SGD(Optimizer):
 
     lr: Positive = 1.0
     momentum: Probability = 0.0
+    """How long gradients are averaged."""
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch
@@ -74,10 +78,11 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, config=STRICT)
 class RMSprop(Optimizer):
-    """RMSprop; its YAML has the settings of char-rnn (Karpathy 2015)."""
+    """RMSprop, with the settings of char-rnn (Karpathy 2015)."""
 
     lr: Positive = 0.002
     alpha: Probability = 0.95
+    """How long squares of gradients are averaged; char-rnn calls it the decay rate."""
     eps: Positive = 1e-8
     momentum: Probability = 0.0
 

@@ -23,9 +23,12 @@ def large_imports() -> Iterator[None]:
             gc.freeze()
 
 
+QUIET_LOGGERS = ("lightning.pytorch", "lightning.fabric")
+
+
 def quieten() -> None:
     """Silence the messages that libraries print on every run; each has its reason."""
-    for name in ("lightning.pytorch", "lightning.fabric"):  # which devices were found, which tips there are
+    for name in QUIET_LOGGERS:  # which devices were found, which tips there are
         logging.getLogger(name).setLevel(logging.ERROR)
     # torch 2.13 deprecates a class that lightning 2.6 still calls
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -55,6 +55,11 @@ class Regime(ABC):
         return word(type(self))
 
     @property
+    def label(self) -> str:
+        """The name in folders, on the screen and in reports, with what tells regimes of one name apart."""
+        return self.name
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """The most rows and steps that one update learns from, as reports show them."""

@@ -21,9 +21,13 @@ class Padded(Regime):
     """
 
     batch_size: PositiveInt = 32
+    """Sequences per batch."""
     max_length: PositiveInt = 256
+    """Longer sequences are read in pieces of this length."""
     padding: Literal["pre", "post"] = "post"
+    """Where padding stands."""
     bucket: PositiveInt = 32
+    """So many batches' worth of sequences are sorted by length together. Raise it where much is padding."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -15,7 +15,9 @@ class Segments(Regime):
     """The line cut every `steps` targets, `batch_size` pieces at a time in a random order, with loss on all steps."""
 
     steps: PositiveInt = 32
+    """Targets per piece: as far as the network sees back."""
     batch_size: PositiveInt = 64
+    """Pieces per batch."""
 
     @property
     def shape(self) -> tuple[int, int]:

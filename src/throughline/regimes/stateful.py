@@ -24,7 +24,9 @@ class Stateful(Regime):
     """`streams` strips of the line, read side by side `bptt` steps at a time; gradients stop where a batch begins."""
 
     streams: PositiveInt = 64
+    """Rows of a batch. More fill a GPU, but make fewer updates of the same data; start from 64, or 512 on a GPU."""
     bptt: PositiveInt = 32
+    """Steps of a batch, as far as a gradient travels. Raise it where what matters lies further back."""
     rotate: bool = False
     """Shift the strips along the line by a random distance each epoch, so that neither the strips nor the places where
     gradients stop are the same twice. The line's end and its beginning then meet inside a stream, which starts from zeros
@@ -32,6 +34,10 @@ class Stateful(Regime):
     reset_probability: Probability = 0.02
     """The probability that a row starts a batch from zeros, so that the network knows an empty state too (state dropout).
     With 0 it sees one once per epoch, and may write noise when it generates without a prompt."""
+
+    @property
+    def label(self) -> str:
+        return self.name if self.streams == type(self).streams else f"{self.name}{self.streams}"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -29,9 +29,13 @@ class Windowed(Regime):
     """
 
     steps: PositiveInt = 64
+    """Inputs per window: as far as the network sees back."""
     stride: PositiveInt = 1
+    """The distance between windows. The work per epoch falls with it."""
     batch_size: PositiveInt = 64
+    """Windows per batch."""
     loss: Literal["last", "all"] = "last"
+    """`last` scores the last `stride` targets of a window, so every target once; `all` scores all of them."""
 
     def __post_init__(self) -> None:
         if self.stride > self.steps:

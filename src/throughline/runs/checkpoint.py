@@ -13,7 +13,7 @@ from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.runs import portable
-from throughline.settings import from_plain, plain
+from throughline.settings import plain
 
 FORMAT = 2
 """Of what a checkpoint holds under the key "throughline"."""
@@ -85,19 +85,16 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def describe(generator: Generator, codec: Codec) -> dict[str, Any]:
-    """The plain values from which `load_generator` builds the same generator."""
-    return {
-        "format": FORMAT,
-        "model": plain(generator.settings, "core"),
-        "head": plain(generator.head_settings),
-        "codec": codec.to_plain(),
-    }
+    """The plain values from which `load_parts` builds the same generator."""
+    return {"format": FORMAT, **portable.parts_as_plain(generator, codec)}
 
 
-def load_generator(
+def load_parts(
     path: str | Path, model: Model | None = None, codec: Codec | None = None, head: Head | None = None
-) -> tuple[Generator, Codec]:
-    """The generator that a checkpoint or an exported `.safetensors` file holds, with its codec.
+) -> tuple[Generator, Codec, dict[str, Any]]:
+    """The generator that a checkpoint or an exported `.safetensors` file holds, its codec, and what it says of its data.
+
+    An exported file says nothing of them.
 
     Args:
         path: the file.
@@ -106,7 +103,7 @@ def load_generator(
     Raises:
         UserError: the file is damaged, of another kind, or holds something else than was chosen.
     """
-    generator, own = portable.load(Path(path)) if Path(path).suffix == ".safetensors" else _load(path)
+    generator, own, data = (*portable.load(Path(path)), {}) if Path(path).suffix == ".safetensors" else _load(path)
     for name, chosen, there in (("model", model, generator.settings), ("head", head, generator.head_settings)):
         if chosen is not None and chosen != there:
             raise UserError(
@@ -114,20 +111,18 @@ def load_generator(
             )
     if codec is not None and type(codec) is not type(own):
         raise UserError(f"codec={codec.name}: the checkpoint holds {own.name}; leave codec= out, or give the same")
-    return generator, own
+    return generator, own, data
 
 
-def _load(path: str | Path) -> tuple[Generator, Codec]:
+def _load(path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:
     checkpoint = read(path)
     try:
         about, state = checkpoint["throughline"], checkpoint["state_dict"]
-        codec: Codec = from_plain(Codec, about["codec"], where="codec.")  # type: ignore[type-abstract]
-        model = from_plain(Model, about["model"], "core", "model.")  # type: ignore[type-abstract]
-        head = from_plain(Head, about["head"], where="head.")  # type: ignore[type-abstract]
+        codec, model, head = portable.parts_from_plain(about["codec"], about["model"], about["head"])
         weights = {name.removeprefix(PREFIX): weight for name, weight in state.items() if name.startswith(PREFIX)}
         if model.tie_weights:
             weights.pop("head.weight", None)  # there under another name, too
-        return portable.built(model, head, codec.size, weights).eval(), codec
+        return portable.built(model, head, codec.size, weights).eval(), codec, dict(about.get("data") or {})
     except UserError as error:
         raise UserError(f"checkpoint={path}: {str(error).splitlines()[0]}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -24,6 +24,21 @@ def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> st
     return new
 
 
+def finished_folder(root: str, overrides: Sequence[str]) -> Path | None:
+    """The folder of the latest finished run of the same command."""
+    asked = _apart_from_resume(overrides)
+    for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
+        if _command(file) == asked and (file.parent.parent / "summary.json").exists():
+            return file.parent.parent
+    return None
+
+
+def shown(path: Path) -> str:
+    """The path as a person types it: from the current folder where it lies below that."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
     """The folder of a sweep: with `auto` that of the latest sweep by the same command, whose members resume, else `new`."""
     if resume != "auto":

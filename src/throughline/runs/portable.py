@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -51,9 +51,7 @@ def pack(generator: Generator, codec: Codec) -> tuple[bytes, str]:
     description = Description(
         format=FORMAT,
         throughline=__version__,
-        model=plain(generator.settings, "core"),
-        head=plain(generator.head_settings),
-        codec=codec.to_plain(),
+        **parts_as_plain(generator, codec),
         sha256=hashlib.sha256(weights).hexdigest(),
         seal="",
     )
@@ -74,9 +72,10 @@ def load(path: Path) -> tuple[Generator, Codec]:
                 raise UserError(f"damaged, or not the file that {beside.name} describes: its checksum is another")
             file.seek(0)
             weights = _weights(file.read())
-        codec: Codec = _settings(Codec, description.codec, "name", "codec.")  # type: ignore[type-abstract]
-        model = _settings(Model, description.model, "core", "model.")  # type: ignore[type-abstract]
-        head = _settings(Head, description.head, "name", "head.")  # type: ignore[type-abstract]
+        try:
+            codec, model, head = parts_from_plain(description.codec, description.model, description.head)
+        except UserError as error:
+            raise UserError(f"its .json file is not of throughline: {str(error).splitlines()[0]}") from None
         return built(model, head, codec.size, weights).eval(), codec
     except OSError as error:
         raise UserError(
@@ -87,14 +86,26 @@ def load(path: Path) -> tuple[Generator, Codec]:
         raise UserError(f"checkpoint={path}: {error}") from None
 
 
-T = TypeVar("T")
+def parts_as_plain(generator: Generator, codec: Codec) -> dict[str, dict[str, Any]]:
+    """The settings of a model and its codec as plain values, for any kind of file."""
+    return {
+        "model": plain(generator.settings, "core"),
+        "head": plain(generator.head_settings),
+        "codec": codec.to_plain(),
+    }
 
 
-def _settings(base: type[T], values: dict[str, Any], key: str, where: str) -> T:
-    try:
-        return from_plain(base, values, key, where)
-    except UserError as error:
-        raise UserError(f"its .json file is not of throughline: {str(error).splitlines()[0]}") from None
+def parts_from_plain(codec: dict[str, Any], model: dict[str, Any], head: dict[str, Any]) -> tuple[Codec, Model, Head]:
+    """The settings that `parts_as_plain` gave.
+
+    Raises:
+        UserError: no class is known by one of the names, or a value is not allowed.
+    """
+    return (
+        from_plain(Codec, codec, where="codec."),  # type: ignore[type-abstract]
+        from_plain(Model, model, "core", "model."),  # type: ignore[type-abstract]
+        from_plain(Head, head, where="head."),  # type: ignore[type-abstract]
+    )
 
 
 def _description(text: bytes) -> Description:

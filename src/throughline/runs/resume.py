@@ -51,8 +51,14 @@ def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> Record 
     return record if record.limits == limits else None
 
 
-def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
+def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, origin: str | None = None) -> None:
     """Refuse to continue another run than the one that was saved.
+
+    Args:
+        saved: the identity in the checkpoint.
+        mine: that of this run.
+        path: of the checkpoint.
+        origin: where the data of the saved run came from.
 
     Raises:
         UserError: a line for each field that differs, with both values.
@@ -60,5 +66,9 @@ def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path) -> N
     differing = [key for key in sorted({*saved, *mine}) if saved.get(key) != mine.get(key)]
     if differing:
         raise UserError(
-            "\n".join(f"resume: {key} is {mine.get(key)!r} here and {saved.get(key)!r} in {path}" for key in differing)
+            "\n".join(
+                f"resume: {key} is {mine.get(key)!r} here and {saved.get(key)!r} in {path}"
+                + (f", which was trained on {origin}" if origin and key == "data.tokens_sha256" else "")
+                for key in differing
+            )
         )

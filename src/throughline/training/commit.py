@@ -31,4 +31,5 @@ class Commit(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         assert isinstance(pl_module, Learner)
-        pl_module.carry.commit(pl_module.readings[dataloader_idx].name)
+        if not pl_module.ends:
+            pl_module.carry.commit(pl_module.readings[dataloader_idx].name)

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.tree import Tree
 
 from throughline.config import Config
 from throughline.model.generator import Generator
+from throughline.plumbing.progress import QUIET_SECONDS
+from throughline.runs.folders import shown
 from throughline.runs.record import Record
 from throughline.training.datamodule import StreamDataModule, datamodule_of
 from throughline.training.learner import Learner
@@ -27,27 +27,20 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, cons
     corpus = data.corpus
     fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
     size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
-    console.print(_tree(config.to_plain(), config.name))
+    different = " ".join(f"{key}={value}" for key, value in config.differences().items())
+    limits = ", ".join(f"{value:,g} {key.removeprefix('max_')}" for key, value in config.limits.items() if value is not None)
     console.print(
+        f"settings: {different or 'all'} {'and otherwise ' if different else ''}by default (`--cfg job` prints all); "
+        f"ends after {limits}\n"
         f"data: {fingerprint['source']}{size}; "
         f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
         f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
-        f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.name}; "
+        f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.label}; "
         f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
-
-
-def _tree(node: dict[str, Any], label: str) -> Tree:
-    tree = Tree(label)
-    for key, value in node.items():
-        if isinstance(value, dict):
-            tree.children.append(_tree(value, key))
-        else:
-            tree.add(escape(f"{key}: {value!r}" if isinstance(value, str) else f"{key}: {value}"))
-    return tree
 
 
 class Display(Callback):
@@ -63,7 +56,7 @@ class Display(Callback):
         self.spending = spending
         self.metric_log = metric_log
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[figures]}"),
             console=console,
@@ -75,30 +68,58 @@ class Display(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar.start()
-        self._task = self.bar.add_task("", total=1.0, epoch=1, figures="")
+        self._training = self.bar.add_task("epoch 1", total=1.0, figures="")
+        self._validation = self.bar.add_task("validation", total=1.0, figures="", visible=False)
+        assert isinstance(pl_module, Learner)
+        pl_module.advance = self._advance
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def _due(self) -> bool:
+        """Whether the bar is old enough to be drawn again."""
         now = time.perf_counter()
         if self.bar.disable or now - self._shown_at < self.REFRESH_SECONDS:
-            return
+            return False
         self._shown_at = now
+        return True
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if not self._due():
+            return
         spent, seconds, nll = self.spending.spent(trainer), self.spending.seconds, self.metric_log.nll
         parts = [] if nll is None else [f"nll {nll:.3f}"]
         parts.append(f"{self.spending.tokens / seconds:,.0f} tokens/s")
         if spent > 0:
             left = seconds / spent - seconds
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
-        self.bar.update(self._task, completed=spent, epoch=datamodule_of(trainer).epoch + 1, figures="  ".join(parts))
+        epoch = f"epoch {datamodule_of(trainer).epoch + 1}"
+        self.bar.update(self._training, completed=spent, description=epoch, figures="  ".join(parts))
         self.bar.refresh()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated, self._to_validate, self._validating_since = 0, 0, time.perf_counter()
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
+        if not pl_module.ends:  # that one says by itself how far it is
+            batches = sum(int(number) for number in trainer.num_val_batches)
+            self._advance(1, batches - self._to_validate)
+
+    def _advance(self, done: int, more: int) -> None:
+        """So much of a validation is done, and so much more turned out to be needed."""
+        self._validated += done
+        self._to_validate += more
+        if time.perf_counter() - self._validating_since > QUIET_SECONDS and self._due():
+            self.bar.update(self._validation, completed=self._validated / self._to_validate, visible=True)
+            self.bar.refresh()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
+        self.bar.update(self._validation, visible=False)
         metrics = pl_module.metrics
         bits = f" ({metrics['val/bpc']:.3f} bpc)" if "val/bpc" in metrics else ""
         accuracy = f", accuracy {metrics['val/accuracy']:.1%}" if "val/accuracy" in metrics else ""
         self.console.print(
             f"epoch {math.ceil(datamodule_of(trainer).epochs)}: train nll {self.metric_log.nll or math.nan:.4f}, "
-            f"val nll {metrics['val/nll']:.4f}{bits}, from zeros {metrics['val/nll_reset']:.4f}{accuracy}; "
+            f"val nll {metrics['val/nll']:.4f}{bits}, with resets {metrics['val/nll_reset']:.4f}{accuracy}; "
             f"{self.spending.tokens:,} tokens in {self.spending.seconds:.1f} s, "
             f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s",
             highlight=False,
@@ -119,9 +140,10 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
     carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
     others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
     console.print(
-        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", one carried pass; "
-        f"from zeros every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", the state carried; "
+        f"with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
+        + (f"\ntest nll {metrics['test/nll']:.4f} nats, by best.ckpt" if "test/nll" in metrics else "")
         + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
         f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in all, "
         f"{record.peak_memory_bytes / 2**20:,.0f} MiB at most",
@@ -132,4 +154,4 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
     console.rule("generated")
     console.print(passage, highlight=False, markup=False, soft_wrap=True)
     console.rule()
-    console.print(f"everything lies in {folder}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"everything lies in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)

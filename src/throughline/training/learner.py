@@ -1,7 +1,7 @@
 """One training step for every regime: state in, loss, state out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from throughline.batches.batch import Batch, rows_of_rank
 from throughline.batches.carry import Carry, State
 from throughline.data.codecs import Codec
-from throughline.evaluation.measure import Meter
+from throughline.evaluation.measure import ByPosition, Meter, measure
 from throughline.evaluation.readings import Reading
 from throughline.model.generator import Generator
 from throughline.model.optimizers import Optimizer
@@ -31,7 +31,8 @@ class Learner(QuickNotes, LightningModule):
         optimizer: its settings.
         readings: by which it is validated.
         seed: of dropout, which is a function of (seed, epoch, batch), so a resumed run draws the same.
-        identity: what a run that resumes a checkpoint must have in common with it, saved beside the weights.
+        identity: values that a run must have in common with a checkpoint to resume it, saved beside the weights.
+        data: where the data came from, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
         accumulate_grad_batches: how many batches' gradients are averaged for an update.
 
@@ -42,6 +43,9 @@ class Learner(QuickNotes, LightningModule):
         nll_sum_of_batch: the sum of that over all processes.
         grad_norm: of its gradients, before they were clipped.
         metrics: of the last validation.
+        ends: whether the last validation is the one that ends the run.
+        by_position: of the validation that ends a run, which is exact; None before.
+        advance: is called with the targets that this one reads (see `throughline.evaluation.measure.measure`).
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Learner(QuickNotes, LightningModule):
         readings: Sequence[Reading],
         seed: int = 0,
         identity: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
     ) -> None:
@@ -63,6 +68,7 @@ class Learner(QuickNotes, LightningModule):
         self.readings = readings
         self.seed = seed
         self.identity = identity or {}
+        self.data = dict(data or {})
         self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.updates = 0
@@ -71,6 +77,9 @@ class Learner(QuickNotes, LightningModule):
         self.carry = Carry()
         self.meters: Any = torch.nn.ModuleList(Meter(generator.head, reading.suffix) for reading in readings)
         self.metrics: dict[str, float] = {}
+        self.ends = False
+        self.by_position: ByPosition | None = None
+        self.advance: Callable[[int, int], None] = lambda done, more: None
 
     def rows_with_gradient(self, batch: Batch) -> int:
         """How many chains of steps there are through which gradients flow: one per row."""
@@ -140,21 +149,32 @@ class Learner(QuickNotes, LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
+    def on_validation_start(self) -> None:
+        # The validation that ends a run is exact, so that nothing is read twice. Several processes share the work of
+        # validation instead, and the first of them measures afterwards.
+        self.ends = bool(self.trainer.should_stop) and self.trainer.world_size == 1
+
     def on_validation_epoch_start(self) -> None:
         self._read = [reading.begin(self.generator) for reading in self.readings]
         for meter in self.meters:
             meter.begin(self.device)  # here, because moving the module to its device sets the precision back
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if self.ends:
+            return
         reading = self.readings[dataloader_idx]
         scores, state = reading.score(self._read[dataloader_idx], batch, self.carry.begin(reading.name, batch.reset))
         self.carry.offer(reading.name, state)
-        self.meters[dataloader_idx].update(scores, batch)
+        self.meters[dataloader_idx].update(*scores.sums(batch))
 
     def on_validation_epoch_end(self) -> None:
-        self.metrics = {}
-        for meter in self.meters:
-            self.metrics |= meter.compute()
+        if self.ends:
+            data = datamodule_of(self.trainer)
+            self.by_position = ByPosition(data.evaluation.reset_every)
+            settings = data.evaluation, self.device, self.by_position
+            self.metrics = measure(self.generator, data.corpus.val, self.readings, *settings, advance=self.advance)
+        else:
+            self.metrics = {key: value for meter in self.meters for key, value in meter.compute().items()}
         # For callbacks of other people, in float32; our own logger gets them as they are.
         self.log_dict(self.metrics, logger=False, sync_dist=True)
 
@@ -166,6 +186,7 @@ class Learner(QuickNotes, LightningModule):
             **describe(self.generator, self.codec),
             "carry": {stage: _gathered(state) for stage, state in self.carry.committed.items() if stage == "train"},
             "identity": self.identity,
+            "data": self.data,
             "updates": self.updates,
         }
         # Our own callbacks and the data module know where training is; Lightning's counts of batches in an epoch would be

@@ -3,20 +3,65 @@
 import contextlib
 import ctypes
 import gc
+import logging
+import os
 import platform
+import random
 import resource
-from collections.abc import Callable
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 
 from throughline.config import Precision, Trainer
 from throughline.plumbing.errors import UserError
-from throughline.plumbing.startup import quieten
+from throughline.plumbing.startup import QUIET_LOGGERS, quieten
+from throughline.training.signals import Signals
 
 CPUINFO = Path("/proc/cpuinfo")
 """Where Linux lists what the processor can do."""
+
+
+@contextlib.contextmanager
+def process_as_before() -> Iterator[None]:
+    """Leave the process as it was, whatever training sets in it: a notebook goes on to other work.
+
+    Of `keep_freed_memory` nothing can be taken back; it costs memory at most.
+    """
+    levels = {name: logging.getLogger(name).level for name in (*QUIET_LOGGERS, "lightning.pytorch.utilities.rank_zero")}
+    handlers = {number: signal.getsignal(number) for number in Signals.EXIT_STATUS}
+    variables = {key: os.environ.get(key) for key in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    threads, denormals, matmul = torch.get_num_threads(), flushes_denormals(), torch.get_float32_matmul_precision()
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python sets no handler
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(denormals)
+        torch.set_float32_matmul_precision(matmul)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for key, value in variables.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+        for number, handler in handlers.items():
+            if in_main_thread and handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+def flushes_denormals() -> bool:
+    """Whether PyTorch takes denormal numbers for zero in this thread."""
+    return bool((torch.tensor(1e-39) * 1.0).item() == 0.0)
 
 
 def prepare_process() -> None:

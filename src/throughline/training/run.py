@@ -5,9 +5,9 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -17,17 +17,18 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 
 from throughline.config import Config, Precision
-from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import ByPosition, measure
 from throughline.model.generation import generate
 from throughline.model.generator import Generator
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import load_generator
+from throughline.plumbing.progress import progress
+from throughline.runs.checkpoint import load_parts
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
 from throughline.runs.record import Record
 from throughline.runs.resume import check_identity, checkpoint_to_resume, finished_run
+from throughline.runs.trained import Trained, about_data
 from throughline.runs.wandb_log import log_ending, wandb_logger
 from throughline.training.bad_batches import BadBatches
 from throughline.training.commit import Commit
@@ -39,6 +40,7 @@ from throughline.training.machine import (
     peak_memory_bytes,
     precision,
     prepare_process,
+    process_as_before,
     refuse_absent_device,
 )
 from throughline.training.metric_log import MetricLog
@@ -51,50 +53,34 @@ from throughline.training.validation_times import ValidationTimes
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run.
+class Run(Trained):
+    """A finished run: the trained generator, and where everything lies.
 
     Attributes:
-        generator: trained, on the CPU and in evaluation mode.
-        codec: of its steps.
-        record: what `summary.json` holds.
-        folder: where everything lies.
+        record: the contents of `summary.json`.
+        folder: of the run.
     """
 
-    generator: Generator
-    codec: Codec
-    record: Record
-    folder: Path
-
-    def generate(
-        self,
-        prompt: str,
-        length: int,
-        *,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> str:
-        """The prompt and `length` further symbols; for the arguments see `throughline.model.generation.generate`.
-
-        Raises:
-            UserError: the prompt holds a symbol that the codec does not know.
-        """
-        options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
-        steps = generate(self.generator, self.codec.prompt(prompt), length, **options)
-        return prompt + "".join(self.codec.stream(token for (token,) in steps))
+    record: Record = field(kw_only=True)
+    folder: Path = field(kw_only=True)
 
 
 def train(
-    config: Config, corpus: Corpus, folder: Path, *, callbacks: Sequence[Callback] = (), console: Console | None = None
+    config: Config = Config(),  # noqa: B008  # frozen
+    corpus: Corpus | None = None,
+    folder: str | Path | None = None,
+    *,
+    callbacks: Sequence[Callback] = (),
+    console: Console | None = None,
 ) -> Run:
     """Train as configured, and leave metrics, checkpoints, a passage and a curve in `folder`.
 
+    Signal handlers, warnings, log levels, seeds, threads and the handling of denormals are afterwards as before.
+
     Args:
         config: the settings.
-        corpus: what `config.data` reads, or any other.
-        folder: of this run alone.
+        corpus: the data; None is what `config.data` reads.
+        folder: of this run alone; None is a new one under `config.output_root`.
         callbacks: Lightning callbacks beside the project's own; `trainer.callback_metrics` holds the last validation.
         console: where a person reads.
 
@@ -103,13 +89,17 @@ def train(
     """
     clock, console = time.perf_counter(), console or Console()
     config = runnable(config)
-    with alone_in(folder):
+    folder = new_folder(config) if folder is None else Path(folder)
+    if corpus is None:
+        with progress("reading data", console):
+            corpus = config.data.read(config.codec)
+    with alone_in(folder), process_as_before():
         data = StreamDataModule(
             corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
         )
         start = find_start(config, data, folder, console)
         if start.finished is not None:
-            return Run(*load_generator(folder / "checkpoints" / "last.ckpt"), start.finished, folder)
+            return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
         begin_peak_memory()
         with spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks):
             learner = build_learner(config, data)
@@ -117,6 +107,17 @@ def train(
             loggers = open_loggers(config, data, folder, start, console)
             fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
         return conclude(fitted, config, folder, loggers, clock, console)
+
+
+def new_folder(config: Config) -> Path:
+    """A folder for a run that is given none.
+
+    Raises:
+        UserError: the run should resume, and nothing says where.
+    """
+    if config.resume in ("auto", "must"):
+        raise UserError(f"resume={config.resume}: give the folder of the run, for example train(config, folder=run.folder)")
+    return Path(config.output_root, f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-{config.name}")
 
 
 def runnable(config: Config) -> Config:
@@ -194,7 +195,8 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
     if checkpoint is None:
         (folder / "summary.json").unlink(missing_ok=True)  # of a run that had this folder before
         return Start()
-    check_identity(saved["throughline"]["identity"], config.identity(data.corpus), checkpoint)
+    about = saved["throughline"]
+    check_identity(about["identity"], config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
         console.print("finished already", highlight=False)
@@ -220,6 +222,7 @@ def build_learner(config: Config, data: StreamDataModule) -> Learner:
         data.readings,
         config.seed,
         config.identity(data.corpus),
+        about_data(config.data, data.corpus),
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
     )
@@ -305,8 +308,18 @@ def train_silently(
 def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger], clock: float, console: Console) -> Run:
     """Measure the trained generator, and leave what a run leaves; `summary.json` comes last."""
     generator, corpus, device = fitted.learner.generator, fitted.data.corpus, fitted.trainer.strategy.root_device
-    by_position = ByPosition(config.evaluation.reset_every)
-    metrics = measure(generator, corpus.val, config.all_readings, config.evaluation, device, by_position)
+    evaluation, later = config.evaluation, [reading for reading in config.all_readings if not reading.while_training]
+    metrics, by_position = fitted.learner.metrics, fitted.learner.by_position
+    if by_position is None:  # several processes, or a run that was resumed when all was done
+        by_position, later, metrics = ByPosition(evaluation.reset_every), config.all_readings, {}
+    with progress("evaluating", console) as work:
+        metrics = metrics | measure(generator, corpus.val, later, evaluation, device, by_position, advance=work.advance)
+    if "test" in corpus.splits:  # by the checkpoint that was chosen on the validation split
+        best, *_ = load_parts(folder / "checkpoints" / "best.ckpt")
+        with progress("testing best.ckpt", console) as work:
+            metrics |= measure(
+                best, corpus.line("test"), config.all_readings, config.evaluation, device, split="test", advance=work.advance
+            )
     by_position.write(folder / "by_position.csv")
     record = _record(fitted, config, {**metrics, "val/unknown": corpus.unknown}, clock)
     passage = _passage(generator.cpu().eval(), corpus, config)
@@ -317,7 +330,7 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
             log_ending(logger, record, passage, folder / "curve.png")
     record.write(folder)
     show(record, passage, folder, console)
-    return Run(generator, corpus.codec, record, folder)
+    return Run(generator, corpus.codec, fitted.learner.data, record=record, folder=folder)
 
 
 def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: float) -> Record:
@@ -354,7 +367,8 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
 
 
 def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
-    """What the generator writes after the first symbol of the training line."""
-    first, settings = corpus.train.steps[:1], config.sampling
-    steps = generate(generator, first, settings.length, temperature=settings.temperature, seed=config.seed)
-    return corpus.codec.decode([int(first[0]), *(row[0] for row in steps)])
+    """A text that the generator writes by itself, as `generate.py` does without a prompt."""
+    codec, settings = corpus.codec, config.sampling
+    opening = codec.prompt(codec.opening)
+    steps = generate(generator, opening, settings.length, temperature=settings.temperature, seed=config.seed)
+    return codec.decode([*opening.tolist(), *(row[0] for row in steps)])

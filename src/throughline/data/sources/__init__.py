@@ -4,12 +4,13 @@ A new source is one file here, one YAML in `conf/data`, one line in `tests/data/
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
-from throughline.settings import word
+from throughline.settings import plain, word
 
 
 class Source(ABC):
@@ -49,3 +50,9 @@ class Source(ABC):
             allowed = ", ".join(default.name for default in self.codecs.values())
             raise UserError(f"codec={codec.name}: {self.name} has no {codec.reads}; allowed are auto, {allowed}")
         return codec
+
+    def located(self) -> dict[str, Any]:
+        """The settings as plain values, with paths that hold from any folder."""
+        values = plain(self)
+        paths = {key: value for key, value in values.items() if key.endswith("path") and isinstance(value, str)}
+        return {**values, **{key: str(Path(path).absolute()) for key, path in paths.items()}}

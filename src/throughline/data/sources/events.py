@@ -4,10 +4,9 @@ import csv
 import hashlib
 import io
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
@@ -15,78 +14,81 @@ from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
 from throughline.data.sources.text import decode, read_bytes
+from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class Events(Source):
-    """One sequence of events in order, its last `val_fraction` validated on.
+class Events(Splits, Source):
+    """One sequence of events in order.
 
     A `.npy` file holds an array (samples, features) of one-hot rows; feature i becomes the symbol "i".
-    A `.csv` file has a header line; `column` names the one with the symbols (default: the only column).
+    A `.csv` file has a header line; `column` names the one with the symbols.
     """
 
     codecs: ClassVar = {"symbols": Symbols()}
 
     path: str
     column: str | None = None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Of a .csv file. None: the only column."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
         content = read_bytes(self.path, "data.path")
-        suffix = Path(self.path).suffix.lower()
-        if suffix == ".npy":
-            symbols = self._from_one_hot(content)
-        elif suffix == ".csv":
-            symbols = self._from_csv(content)
-        else:
-            raise UserError(f"data.path={self.path}: unknown ending {suffix!r}; allowed are .npy and .csv")
-        cut = int(len(symbols) * (1 - self.val_fraction))
+        parts = self.divided(
+            self._symbols(content, self.path), lambda path, key: self._symbols(read_bytes(path, key), path, key)
+        )
         origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return Corpus.of(codec, [symbols[:cut]], [symbols[cut:]], origin)
+        return Corpus.of(codec, origin=origin, **{split: [part] for split, part in parts.items()})
 
-    def _from_one_hot(self, content: bytes) -> list[str]:
+    def _symbols(self, content: bytes, path: str, key: str = "data.path") -> list[str]:
+        suffix = Path(path).suffix.lower()
+        if suffix == ".npy":
+            return self._from_one_hot(content, f"{key}={path}")
+        if suffix == ".csv":
+            return self._from_csv(content, path, f"{key}={path}")
+        raise UserError(f"{key}={path}: unknown ending {suffix!r}; allowed are .npy and .csv")
+
+    def _from_one_hot(self, content: bytes, where: str) -> list[str]:
         try:
             rows = np.load(io.BytesIO(content), allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise UserError(f"data.path={self.path}: not an array that can be read safely: {error}") from None
+            raise UserError(f"{where}: not an array that can be read safely: {error}") from None
         if not isinstance(rows, np.ndarray):
-            raise UserError(f"data.path={self.path}: several arrays in one file; give a .npy file of one")
+            raise UserError(f"{where}: several arrays in one file; give a .npy file of one")
         if rows.ndim != 2 or rows.dtype.kind not in "biuf":
             raise UserError(
-                f"data.path={self.path}: an array of {rows.dtype} with shape {rows.shape}; "
+                f"{where}: an array of {rows.dtype} with shape {rows.shape}; "
                 "allowed are numbers in the shape (samples, features)"
             )
         wrong = np.flatnonzero(((rows != 0) & (rows != 1)).any(axis=1) | ((rows == 1).sum(axis=1) != 1))
         if len(wrong):
             raise UserError(
-                f"data.path={self.path}: row {wrong[0]} is not one-hot ({len(wrong)} of {len(rows)} rows are not); "
+                f"{where}: row {wrong[0]} is not one-hot ({len(wrong)} of {len(rows)} rows are not); "
                 "each row must hold a single 1 and otherwise 0"
             )
         return [str(i) for i in rows.argmax(axis=1)]
 
-    def _from_csv(self, content: bytes) -> list[str]:
-        text = decode(content, self.path).removeprefix("\N{BYTE ORDER MARK}")  # which spreadsheets write
+    def _from_csv(self, content: bytes, path: str, where: str) -> list[str]:
+        text = decode(content, path).removeprefix("\N{BYTE ORDER MARK}")  # which spreadsheets write
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         try:
-            return self._column(reader)
+            return self._column(reader, path, where)
         except csv.Error as error:
-            raise UserError(f"data.path={self.path}: line {reader.line_num + 1}: not CSV: {error}") from None
+            raise UserError(f"{where}: line {reader.line_num + 1}: not CSV: {error}") from None
 
-    def _column(self, reader: "csv.DictReader[str]") -> list[str]:
+    def _column(self, reader: "csv.DictReader[str]", path: str, where: str) -> list[str]:
         columns = list(reader.fieldnames or [])
         column = self.column if self.column is not None or len(columns) != 1 else columns[0]
         if column not in columns:
-            raise UserError(f"data.column={column}: {self.path} has the columns {', '.join(columns)}; name one of them")
+            raise UserError(f"data.column={column}: {path} has the columns {', '.join(columns)}; name one of them")
         symbols = []
         for row in reader:
             symbol = (row[column] or "").strip()
             if not symbol or len(symbol.split()) > 1:
                 raise UserError(
-                    f"data.path={self.path}: line {reader.line_num}: {column}={symbol!r}; "
-                    "a symbol must not be empty or hold white space"
+                    f"{where}: line {reader.line_num}: {column}={symbol!r}; a symbol must not be empty or hold white space"
                 )
             symbols.append(symbol)
         return symbols

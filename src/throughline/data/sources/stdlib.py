@@ -13,6 +13,8 @@ from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
+from throughline.data.sources.text import as_read, read_bytes
+from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, PositiveInt
 
@@ -21,15 +23,16 @@ LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "i
 
 
 @dataclass(frozen=True, config=STRICT)
-class StandardLibrary(Source):
-    """The files of the standard library, modules before packages and each by name, up to `max_bytes`; a file is a sequence.
+class StandardLibrary(Splits, Source):
+    """The files of the standard library, modules before packages and each by name; a file is a sequence.
 
-    Every tenth file is validated on. Bytes that are not UTF-8 leave a file out.
+    A split of 0.1 holds every tenth file. Bytes that are not UTF-8 leave a file out.
     """
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
     max_bytes: PositiveInt = 4_000_000
+    """So much of it is read."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
@@ -53,7 +56,7 @@ class StandardLibrary(Source):
                 f"data.max_bytes={self.max_bytes}: only {len(files)} files of {root} fit, 10 are needed to set one aside; "
                 "give more bytes, or train on a file with data=text data.path=FILE"
             )
-        train = [file for i, file in enumerate(files) if i % 10 != 9]
+        parts = self.dealt(files, lambda path, key: [as_read(read_bytes(path, key), codec, path)])
         origin = {
             "source": f"standard library of Python {platform.python_version()}",
             "python": platform.python_version(),
@@ -61,7 +64,7 @@ class StandardLibrary(Source):
             "bytes": size,
             "sha256": digest.hexdigest(),
         }
-        return Corpus.of(codec, train, files[9::10], origin)
+        return Corpus.of(codec, origin=origin, **parts)
 
 
 def _files(root: Path) -> list[Path]:

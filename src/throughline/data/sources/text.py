@@ -12,36 +12,32 @@ from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
+from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class Text(Source):
-    """A text file, or two: the last `val_fraction` of the first one (or all of `val_path`) is validated on.
-
-    `separator`, where given, ends a sequence (a blank line, "\\n\\n", ends a tune or a speech) and belongs to it.
-    The text is UTF-8, unless it is read as bytes.
-    """
+class Text(Splits, Source):
+    """A text file in UTF-8, or with `codec=bytes` any file."""
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
     path: str
-    val_path: str | None = None
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     separator: Annotated[str, Field(min_length=1)] | None = None
+    """Text that ends a sequence and belongs to it: a blank line, "\\n\\n", for speeches or tunes. None: the text is one
+    sequence. It matters to the regime `padded` alone."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
         content = read_bytes(self.path, "data.path")
-        text = as_read(content, codec, self.path)
-        if self.val_path is None:
-            cut = int(len(text) * (1 - self.val_fraction))
-            train, val = text[:cut], text[cut:]
-        else:
-            train, val = text, as_read(read_bytes(self.val_path, "data.val_path"), codec, self.val_path)
+
+        def another(path: str, key: str) -> str | bytes:
+            return as_read(read_bytes(path, key), codec, path)
+
+        parts = self.divided(as_read(content, codec, self.path), another)
         origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return Corpus.of(codec, self._sequences(train), self._sequences(val), origin)
+        return Corpus.of(codec, origin=origin, **{split: self._sequences(part) for split, part in parts.items()})
 
     def _sequences(self, text: Any) -> list[Any]:
         if self.separator is None:

@@ -30,16 +30,23 @@ class Scores(NamedTuple):
     nll: "Tensor"
     correct: "Tensor | None"
 
+    def sums(self, batch: "Batch") -> "tuple[Tensor, Tensor, Tensor | None]":
+        """The nll, how many targets are scored, and how many likeliest steps are the target."""
+        return self.nll.sum(), batch.scored.sum(), None if self.correct is None else self.correct.sum()
+
 
 class Reading(ABC):
     """One way to read a split; the fields of a subclass are its settings.
 
     Attributes:
         while_training: whether validations on the way read so, too; otherwise only the end of a run and `evaluate.py` do.
+        one_row: whether it is one pass with the state carried and nothing else, which may be read in many rows at once
+            whose states are handed over (`throughline.evaluation.handover`).
         learns: whether `score` needs gradients, and so no inference mode.
     """
 
     while_training: ClassVar[bool] = True
+    one_row: ClassVar[bool] = False
     learns: ClassVar[bool] = False
 
     @property

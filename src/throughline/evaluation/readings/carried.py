@@ -1,5 +1,7 @@
 """The state carried through the whole split: what a generator that keeps its state pays per token."""
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic.dataclasses import dataclass
 
@@ -14,6 +16,8 @@ from throughline.settings import STRICT
 @dataclass(frozen=True, config=STRICT)
 class Carried(Reading):
     """`val/nll`: one carried pass, in one row when exact, otherwise in several that each first read `warmup` targets."""
+
+    one_row: ClassVar[bool] = True
 
     @property
     def suffix(self) -> str:

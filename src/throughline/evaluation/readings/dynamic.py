@@ -32,9 +32,13 @@ class Dynamic(Reading):
     learns: ClassVar[bool] = True
 
     lr: NonNegative = 0.1
+    """The learning rate of plain SGD; 0 is the same as `carried`."""
     decay: Fraction = 0.001
+    """The share of the way back to the trained weights, per step."""
     bptt: PositiveInt = 32
+    """Targets per step."""
     gradient_clip_val: Positive = 1.0
+    """The largest norm that a gradient may have."""
 
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
         return carried_plan(line, 1, 0, tokens_per_batch=self.bptt)

@@ -1,0 +1,229 @@
+"""One carried pass, read in many rows at once and still exact.
+
+The line is cut into R strips of equal length, one per row, and every row but the first reads a warm-up from zeros before
+its strip. The result is that of one row if each strip begins in the state in which the strip before it ends:
+
+    row 0   |---- strip 0 ----|            begins from zeros, as the pass does
+    row 1              ~~~~~~~|---- strip 1 ----|      ~ warm-up
+                              ^ the hand-over: is the state after the warm-up the one that row 0 ends in?
+
+Where a memory fades, most hand-overs agree after the warm-up. The strips for which they do not are read again, all at once,
+each from the end of the strip before it, and only as far as the state still differs from that of the first reading: from
+there on everything is the same. Where a memory does not fade, that does not help, and the rest is read in one row.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from throughline.batches.batch import Batch, read
+from throughline.batches.carry import State
+from throughline.data.line import Line
+from throughline.evaluation.protocol import TOKENS_PER_BATCH, Evaluation
+from throughline.evaluation.readings import Scores
+from throughline.regimes import Cut
+
+PASSES = 3
+"""How often strips are read again side by side, at most."""
+
+Score = Callable[[Batch, "State | None"], tuple[Scores, State]]
+
+
+class Totals(NamedTuple):
+    """Sums over all targets of a line.
+
+    Attributes:
+        nll: in nats.
+        correct: how many likeliest steps are the target; None where a head has none.
+        read_again: how many targets were read more than once, the warm-up not counted.
+        in_one_row: how many of these were read in one row.
+    """
+
+    nll: float
+    correct: int | None
+    read_again: int = 0
+    in_one_row: int = 0
+
+
+def carried_totals(
+    score: Score, line: Line, evaluation: Evaluation, device: torch.device, advance: Callable[[int, int], None]
+) -> Totals:
+    """Score every target of the line as one carried pass does.
+
+    Args:
+        score: reads a batch from a state; None is zeros.
+        line: the split.
+        evaluation: gives the number of rows and the warm-up.
+        device: where.
+        advance: is called with targets that were read, and targets that are still to be read besides all of the line.
+    """
+    strips = Strips(score, line, evaluation, device, advance)
+    strips.read_all()
+    pending, again = strips.handed_over_wrongly(), 0
+    for _ in range(PASSES):
+        before = len(pending)
+        if not before:
+            break
+        pending, targets = strips.read_again(pending)
+        again += targets
+        if len(pending) > before // 2:  # the memory does not fade: further passes would cost more than they save
+            break
+    alone = strips.read_in_one_row(pending)
+    strips.read_tail()
+    nll, correct = strips.nll.sum().item(), strips.correct
+    return Totals(nll, None if correct is None else int(correct.sum()), again + alone, alone)
+
+
+class Strips:
+    """The strips of a line, with their nll by block and their states.
+
+    Attributes:
+        edges: (R + 1,) where the strips begin, and where the last one ends; the line's last targets are the tail.
+        bounds: (K + 1,) columns at which the blocks of every strip begin and end.
+        nll, correct: (K + 1, R) sums by block; the last row holds the tail.
+        marks: the states (L, R, ...) after some of the blocks: the 1st, 2nd, 4th, 8th, ... and the last.
+    """
+
+    def __init__(
+        self, score: Score, line: Line, evaluation: Evaluation, device: torch.device, advance: Callable[[int, int], None]
+    ) -> None:
+        self.score, self.line, self.device, self.advance = score, line, device, advance
+        self.warmup = evaluation.warmup
+        rows = max(1, min(evaluation.streams, line.num_targets // (4 * max(1, self.warmup))))
+        self.edges = np.arange(rows + 1) * (line.num_targets // rows)
+        self.bounds = np.unique([*range(0, self.edges[1], max(1, TOKENS_PER_BATCH // rows)), self.edges[1]])
+        self.nll = torch.zeros(len(self.bounds), rows, dtype=torch.float64)
+        self.correct: Tensor | None = torch.zeros(len(self.bounds), rows, dtype=torch.int64)
+        last = len(self.bounds) - 2
+        self.marks: dict[int, State] = dict.fromkeys([*(2**power - 1 for power in range(last.bit_length())), last], ())
+
+    @property
+    def ends(self) -> State:
+        """The states after the strips."""
+        return self.marks[len(self.bounds) - 2]
+
+    def read_all(self) -> None:
+        """Read every strip: the first from zeros, the others from a warm-up."""
+        state: State | None = None
+        if len(self.edges) > 2:
+            warm = self._block(self.edges[1:-1] - self.warmup, self.warmup, None)[1] if self.warmup else None
+            state = warm and tuple(torch.cat([torch.zeros_like(s[:, :1]), s], dim=1) for s in warm)
+        self.begins = state
+        for k in range(len(self.bounds) - 1):
+            state = self._read(k, slice(None), state)
+            if k in self.marks:
+                self.marks[k] = state
+            self.advance(len(self.edges[:-1]) * int(self.bounds[k + 1] - self.bounds[k]), 0)
+
+    def handed_over_wrongly(self) -> np.ndarray:
+        """The strips that did not begin in the state in which the one before ended."""
+        rows = np.arange(1, len(self.edges) - 1)
+        if self.begins is not None and len(rows):
+            rows = rows[~alike(part(self.begins, rows), part(self.ends, rows - 1))]
+        return rows
+
+    def read_again(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Read strips once more, each from the end of the one before.
+
+        Returns:
+            The strips that still do not begin where the one before ends, and how many targets were read.
+        """
+        state, targets = part(self.ends, rows - 1), 0
+        for k in range(len(self.bounds) - 1):
+            state = self._read(k, rows, state)
+            targets += len(rows) * int(self.bounds[k + 1] - self.bounds[k])
+            if k in self.marks:
+                same = alike(state, part(self.marks[k], rows))
+                rows, state = rows[~same], part(state, np.flatnonzero(~same))
+                self.marks[k] = with_part(self.marks[k], rows, state)
+                if not len(rows):
+                    break
+        return rows[rows < len(self.edges) - 2] + 1, targets
+
+    def read_in_one_row(self, pending: np.ndarray) -> int:
+        """Read strips in order, from the first of `pending` on, as far as states still change.
+
+        Returns:
+            How many targets were read.
+        """
+        waiting, length, targets = set(pending.tolist()), int(self.edges[1]), 0
+        for row in range(min(waiting, default=0), len(self.edges) - 1 if waiting else 0):
+            if row not in waiting:
+                continue
+            self.advance(0, length)
+            state = part(self.ends, np.array([row - 1]))
+            self.nll[:, row] = 0.0
+            if self.correct is not None:
+                self.correct[:, row] = 0
+            for first in range(0, length, TOKENS_PER_BATCH):
+                steps = min(TOKENS_PER_BATCH, length - first)
+                scores, state = self._block(self.edges[[row]] + first, steps, state)
+                self._add(0, row, scores)
+                self.advance(steps, 0)
+            targets += length
+            if not alike(state, part(self.ends, np.array([row]))).all():
+                waiting.add(row + 1)
+            last = len(self.bounds) - 2
+            self.marks[last] = with_part(self.ends, np.array([row]), state)
+        return targets
+
+    def read_tail(self) -> None:
+        """Read what the strips leave at the end of the line: fewer targets than there are strips."""
+        first = int(self.edges[-1])
+        steps = self.line.num_targets - first
+        if steps:
+            scores, _ = self._block(np.array([first]), steps, part(self.ends, np.array([-1])))
+            self._add(-1, 0, scores)
+            self.advance(steps, 0)
+
+    def _read(self, k: int, rows: "np.ndarray | slice", state: State | None) -> State:
+        """Read block k of some strips, in place of what was known of it."""
+        first, last = int(self.bounds[k]), int(self.bounds[k + 1])
+        scores, state = self._block(self.edges[:-1][rows] + first, last - first, state)
+        self.nll[k, rows] = 0.0
+        if self.correct is not None:
+            self.correct[k, rows] = 0
+        self._add(k, rows, scores)
+        return state
+
+    def _block(self, start: np.ndarray, steps: int, state: State | None) -> tuple[Scores, State]:
+        full = np.full(len(start), steps)
+        cut = Cut(start, full, full, np.zeros(len(start), bool))
+        return self.score(read(cut, self.line).to(self.device), state)
+
+    def _add(self, k: int, rows: "np.ndarray | slice | int", scores: Scores) -> None:
+        self.nll[k, rows] += _by_row(scores.nll.double() if scores.nll.device.type != "mps" else scores.nll, rows)
+        if scores.correct is None:
+            self.correct = None
+        elif self.correct is not None:
+            self.correct[k, rows] += _by_row(scores.correct, rows)
+
+
+def _by_row(values: Tensor, rows: "np.ndarray | slice | int") -> Tensor:
+    sums = values.sum(dim=1).cpu()
+    return sums[0] if isinstance(rows, int) else sums
+
+
+def part(state: State, rows: np.ndarray) -> State:
+    """Some rows of a state."""
+    return tuple(s[:, rows] for s in state)
+
+
+def with_part(state: State, rows: np.ndarray, new: State) -> State:
+    """A state with some of its rows replaced."""
+    state = tuple(s.clone() for s in state)
+    for s, n in zip(state, new, strict=True):
+        s[:, rows] = n
+    return state
+
+
+def alike(first: State, second: State) -> np.ndarray:
+    """By row (B,), whether two states differ by rounding alone; a nan is like nothing."""
+    same = np.ones(first[0].shape[1], dtype=bool)
+    for a, b in zip(first, second, strict=True):
+        limit = 100 * torch.finfo(b.dtype).eps * b.abs().clamp(min=1.0)
+        same &= ((a - b).abs() <= limit).transpose(0, 1).flatten(1).all(dim=1).cpu().numpy()
+    return same

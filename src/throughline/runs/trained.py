@@ -1,0 +1,160 @@
+"""A trained generator in use: what a checkpoint, an exported file, or a run that has just ended gives."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from throughline.config import all_readings
+from throughline.data.codecs import Codec
+from throughline.data.corpus import Corpus
+from throughline.data.sources import Source
+from throughline.evaluation.measure import best_device, measure
+from throughline.evaluation.protocol import Evaluation
+from throughline.evaluation.readings import Reading
+from throughline.model import generation
+from throughline.model.generator import Generator
+from throughline.model.settings import Head, Model
+from throughline.plumbing.errors import UserError
+from throughline.runs.checkpoint import load_parts
+from throughline.settings import from_plain
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained generator.
+
+    Attributes:
+        generator: a `torch.nn.Module` on the CPU, in evaluation mode.
+        codec: turns text into its steps, and steps into text.
+        data: where its data came from, as plain values; empty for an exported file.
+    """
+
+    generator: Generator
+    codec: Codec
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def generate(
+        self,
+        prompt: str | None = None,
+        length: int = 500,
+        *,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """The prompt and `length` further symbols; for the arguments see `throughline.model.generation.generate`.
+
+        Args:
+            prompt: None is a line break, or the first symbol of a vocabulary without one.
+            seed: None draws another text each time.
+
+        Raises:
+            UserError: the prompt holds a symbol that the codec does not know.
+        """
+        options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        options["seed"] = secrets.randbits(32) if seed is None else seed
+        prompt = self.codec.opening if prompt is None else prompt
+        steps = generation.generate(self.generator, self.codec.prompt(prompt), length, **options)
+        return prompt + "".join(self.codec.stream(token for (token,) in steps))
+
+    def probabilities(self, prompt: str) -> dict[str, float]:
+        """The probability of each symbol to come next after the prompt, the likeliest first; the prompt begins from zeros.
+
+        Raises:
+            UserError: the prompt holds a symbol that the codec does not know.
+        """
+        with torch.inference_mode():
+            predicted, _ = self.generator(torch.from_numpy(self.codec.prompt(prompt).astype(np.int64))[None])
+        shares = predicted[0, -1].double().softmax(dim=0).tolist()
+        return {self.codec.decode([id]): shares[id] for id in np.argsort(shares)[::-1].tolist() if id}
+
+    def score(self, text: str) -> list[float]:
+        """The negative log-likelihood of each symbol but the first, in nats, given all those before it.
+
+        Raises:
+            UserError: the text holds a symbol that the codec does not know.
+        """
+        steps = torch.from_numpy(self.codec.prompt(text).astype(np.int64))[None]
+        with torch.inference_mode():
+            nll, _, _ = self.generator.score(steps[:, :-1], steps[:, 1:])
+        return [float(value) for value in nll[0]]
+
+    def evaluate(
+        self,
+        data: Source | Corpus | None = None,
+        split: str = "val",
+        readings: Sequence[Reading] = (),
+        evaluation: Evaluation = Evaluation(),  # noqa: B008  # frozen
+        advance: Callable[[int, int], None] = lambda done, more: None,
+    ) -> dict[str, float]:
+        """The exact metrics on a split of some data.
+
+        Args:
+            data: None is the data of the run.
+            split: "train", "val", "test", or "all".
+            readings: beside `carried` and `reset`.
+            evaluation: settings that readings have in common.
+            advance: see `throughline.evaluation.measure.measure`.
+
+        Raises:
+            UserError: there are no such data, or they have no such split.
+        """
+        corpus = data if isinstance(data, Corpus) else self.corpus(data)
+        chosen = all_readings({reading.name: reading for reading in readings})
+        line, device = corpus.line(split), best_device()
+        try:
+            return measure(self.generator, line, chosen, evaluation, device, split=split, advance=advance)
+        finally:
+            self.generator.cpu()
+
+    def corpus(self, data: Source | None = None) -> Corpus:
+        """Read data by the codec of this generator; None are those of the run, which must be as they were.
+
+        Raises:
+            UserError: they cannot be read, or have changed.
+        """
+        if data is not None:
+            return data.read(self.codec)
+        if not self.data:
+            raise UserError(
+                "data: the file does not say on what it was trained; give data=..., for example data=text data.path=FILE"
+            )
+        try:
+            source: Source = from_plain(Source, self.data["source"], where="data.")  # type: ignore[type-abstract]
+            corpus = source.read(self.codec)
+        except UserError as error:
+            raise UserError(f"the data of the run: {str(error).splitlines()[0]}; or give data=...") from None
+        if corpus.fingerprint["tokens_sha256"] != self.data["tokens_sha256"]:
+            raise UserError(
+                f"data: {corpus.fingerprint['source']} is not what it was when the run was trained; "
+                "give data=... to measure on what is there now"
+            )
+        return corpus
+
+
+def load(path: str | Path, model: Model | None = None, codec: Codec | None = None, head: Head | None = None) -> Trained:
+    """The generator of a checkpoint (`.ckpt`) or an exported file (`.safetensors`).
+
+    Args:
+        path: the file.
+        model, codec, head: needed only where they are of a user's own class: the choices of the training, again.
+
+    Raises:
+        UserError: the file is damaged, of another kind, or holds something else than was chosen.
+    """
+    return Trained(*load_parts(path, model, codec, head))
+
+
+def about_data(source: Source, corpus: Corpus) -> dict[str, Any]:
+    """What a checkpoint says of the data that it was trained on."""
+    origin, sha256 = corpus.fingerprint["source"], corpus.fingerprint["tokens_sha256"]
+    return {"source": source.located(), "origin": origin, "tokens_sha256": sha256}
+
+
+generate, evaluate = Trained.generate, Trained.evaluate

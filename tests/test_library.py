@@ -1,0 +1,182 @@
+"""`import throughline` as in a notebook: the examples of docs/library.md run, and the process is afterwards as before."""
+
+import logging
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import throughline as tl
+from helpers import PROJECT, fox
+from throughline.training.machine import flushes_denormals
+
+PAGE = PROJECT / "docs" / "library.md"
+EXAMPLES = re.findall(r"^```python\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+SMALL = tl.Config(
+    model=tl.LSTM(hidden_size=8, embedding_size=4, dropout=0.1),
+    regime=tl.Stateful(streams=4, bptt=8),
+    budget=tl.Budget(tokens=400),
+    logger=tl.Logger("none"),
+    sampling=tl.Sampling(length=20),
+)
+
+
+def test_the_examples_of_the_page(tmp_path: Path) -> None:
+    """As one script in a process of its own, each example of at most ten lines."""
+    assert len(EXAMPLES) == 6
+    assert all(len(example.splitlines()) <= 10 for example in EXAMPLES)
+    (tmp_path / "my.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200)
+    quick = "\n".join(EXAMPLES).replace("seconds=20", "tokens=3000").replace("seconds=30", "tokens=6000")
+    assert "tokens=6000" in quick
+    done = subprocess.run([sys.executable, "-c", quick], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "test nll" in done.stdout
+    assert "resume: continuing from" in done.stdout
+    assert re.search(r"^'\w' 0\.\d{3}$", done.stdout, re.MULTILINE)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["outputs"]
+
+
+def test_the_import_is_lazy_and_every_public_name_is_there() -> None:
+    code = "import sys; before = set(sys.modules); import throughline; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT / "src")
+    assert {name for name in done.stdout.split() if name.split(".")[0] not in sys.stdlib_module_names} == {"throughline"}
+    assert len(tl.__all__) > 30
+    assert all(getattr(tl, name) is not None for name in tl.__all__)
+    assert set(tl.__all__) <= set(dir(tl))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = tl.nothing
+
+
+def surroundings() -> dict[str, Any]:
+    """All that a run could change in a process, and that other work in it may rely on."""
+    return {
+        "signals": {number: signal.getsignal(number) for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}},
+        "warnings": list(warnings.filters),
+        "levels": {
+            name: logger.level
+            for name, logger in logging.root.manager.loggerDict.items()
+            if isinstance(logger, logging.Logger) and name.startswith("lightning")
+        },
+        "root": (logging.root.level, list(logging.root.handlers)),
+        "torch seed": torch.random.get_rng_state().tolist(),
+        "numpy seed": str(np.random.get_state()),
+        "python seed": random.getstate(),
+        "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "denormals": flushes_denormals(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
+        "default dtype": torch.get_default_dtype(),
+        "grad": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+        "environment": {key: value for key, value in os.environ.items() if key != "PYTEST_CURRENT_TEST"},
+        "hooks": (sys.excepthook, sys.stdout, sys.stderr),
+        "folder": Path.cwd(),
+    }
+
+
+@pytest.mark.parametrize("regime", [tl.Stateful(streams=4, bptt=8), tl.Onestep(updates=8)])
+def test_after_training_the_process_is_as_before(tmp_path: Path, regime: Any) -> None:
+    tl.train(SMALL, fox(), tmp_path / "warm")  # libraries are imported, and their loggers are there
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    torch.set_flush_denormal(False)
+    torch.manual_seed(5)
+    before = surroundings()
+    assert before["denormals"] is False
+    tl.train(replace(SMALL, regime=regime), fox(), tmp_path / "run")
+    assert surroundings() == before
+    with pytest.raises(tl.UserError):
+        tl.train(replace(SMALL, optimizer=tl.AdamW(lr=1e38)), fox(), tmp_path / "fails")
+    assert surroundings() == before
+
+
+def test_a_run_generates_scores_and_says_what_comes_next(tmp_path: Path) -> None:
+    corpus = fox()
+    run = tl.train(replace(SMALL, budget=tl.Budget(tokens=4000)), corpus, tmp_path / "run")
+    loaded = tl.load(run.folder / "checkpoints" / "last.ckpt")
+    text = run.generate("the ", 30, seed=3)
+    assert text == loaded.generate("the ", 30, seed=3) == tl.generate(loaded, "the ", 30, seed=3)
+    assert (text[:4], len(text)) == ("the ", 34)
+    assert len({run.generate("the ", 30) for _ in range(5)}) > 1  # another text each time
+    steps = torch.from_numpy(run.codec.prompt("the quick").astype(np.int64))[None]
+    with torch.no_grad():
+        logits, _ = run.generator(steps)
+    expected = logits[0, -1].softmax(dim=0)
+    chances = run.probabilities("the quick")
+    assert chances[" "] == pytest.approx(float(expected[run.codec.prompt(" ")[0]]), abs=1e-6)
+    assert list(chances.values()) == sorted(chances.values(), reverse=True)
+    assert sum(chances.values()) == pytest.approx(1 - float(expected[0]), abs=1e-6)  # all but the unknown symbol
+    nll = F.cross_entropy(logits[0, :-1], steps[0, 1:], reduction="none").tolist()
+    assert run.score("the quick") == pytest.approx(nll, abs=1e-5)
+    with pytest.raises(tl.UserError, match="prompt: 'Q' not in the vocabulary"):
+        run.probabilities("Q")
+
+
+def test_a_model_is_evaluated_on_its_own_data_on_others_and_on_whole_files(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    file.write_text("the quick brown fox. " * 60)
+    other.write_text("the brown quick dog! " * 20)
+    config = replace(SMALL, data=tl.Text(str(file), test_fraction=0.2))
+    run = tl.train(config, folder=tmp_path / "run")
+    loaded = tl.load(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert loaded.evaluate()["val/nll"] == pytest.approx(run.record.metrics["val/nll"], abs=1e-6)
+    best = tl.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    assert best.evaluate(split="test")["test/nll"] == pytest.approx(run.record.metrics["test/nll"], abs=1e-6)
+    whole = loaded.evaluate(tl.Text(str(other)), split="all")
+    steps = torch.from_numpy(run.codec.encode(other.read_text()).astype(np.int64))[None]
+    with torch.no_grad():
+        nll, _, _ = run.generator.score(steps[:, :-1], steps[:, 1:])
+    assert whole["all/nll"] == pytest.approx(float(nll.mean()), abs=1e-5)
+    file.write_text("the quick brown fox? " * 60)
+    with pytest.raises(tl.UserError, match=r"^data: .*a.txt is not what it was when the run was trained; give data="):
+        loaded.evaluate()
+    file.unlink()
+    with pytest.raises(tl.UserError, match=r"^the data of the run: data.path=.*a.txt: No such file.*; or give data="):
+        loaded.evaluate()
+
+
+def test_the_test_split_is_scored_by_the_best_checkpoint_not_the_last(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("the quick brown fox. " * 60 + "the lazy dog sleeps! " * 12)
+    # Validation text of another kind: the network gets worse at it while it learns the training text by heart.
+    config = replace(
+        SMALL,
+        data=tl.Text(str(file), val_fraction=0.1, test_fraction=0.08),
+        model=tl.LSTM(hidden_size=32, embedding_size=8),
+        budget=tl.Budget(),
+        trainer=tl.Trainer(max_epochs=12),
+        optimizer=tl.AdamW(lr=0.05),
+    )
+    run = tl.train(config, folder=tmp_path / "run")
+    scored = {
+        name: tl.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt").evaluate(split="test")["test/nll"]
+        for name in ("best", "last")
+    }
+    assert scored["best"] != pytest.approx(scored["last"], rel=1e-3)
+    assert run.record.metrics["test/nll"] == pytest.approx(scored["best"], abs=1e-6)
+
+
+def test_resuming_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(tl.UserError, match=r"^resume=auto: give the folder of the run"):
+        tl.train(replace(SMALL, resume="auto", output_root=str(tmp_path)), fox())
+
+
+def test_the_wheel_would_hold_every_package_and_every_setting() -> None:
+    setup = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    source = PROJECT / "src"
+    there = {".".join(file.parent.relative_to(source).parts) for file in (source / "throughline").rglob("__init__.py")}
+    assert set(setup["tool"]["setuptools"]["packages"]) == there | {"throughline.conf"}
+    assert setup["tool"]["setuptools"]["package-dir"]["throughline.conf"] == "conf"
+    commands = {file.stem for file in source.glob("*.py")}
+    assert {name.removeprefix("throughline-") for name in setup["project"]["scripts"]} == commands
