@@ -1,8 +1,8 @@
-# `make train` and `make test` need nothing but Python 3.11 or newer; the first of them sets up .venv.
+# `make train` and `make test` need only Python 3.11 or newer. The first one that runs sets up .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test slow torture soak check audit bench scaling
+.PHONY: train test slow torture soak check audit bench scaling settings
 
 train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
@@ -24,15 +24,18 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Asks a service which of the installed packages have known vulnerabilities; what it cannot tell of one is a failure, too.
-# Of pip itself it does not ask, which came with Python. Versions lose what is local to a build: 2.13.0+cpu is 2.13.0.
+# Asks a service which installed packages have known vulnerabilities. It also fails if the service cannot check a package.
+# pip itself is left out, because it came with Python. Local build labels are cut off versions: 2.13.0+cpu becomes 2.13.0.
 audit: .venv/ready
 	$(BIN)/python -m pip list --format freeze --exclude-editable --exclude pip > .venv/installed
 	sed 's/+.*//' .venv/installed > .venv/published
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement .venv/published $(ARGS) || \
-		{ echo "audit: not passed: a vulnerability is known, or the service could not be asked about every package"; exit 1; }
+		{ echo "audit failed: a vulnerability is known, or the service could not check every package"; exit 1; }
 
-# QUICK=1 takes minutes instead of an hour and more; THROUGHLINE_DATA names the folder above tinyshakespeare/input.txt.
+settings: .venv/ready
+	$(BIN)/python docs/write_settings.py
+
+# QUICK=1 takes minutes instead of more than an hour. THROUGHLINE_DATA is the folder that contains tinyshakespeare/input.txt.
 bench: .venv/ready benchmarks/.venv/ready
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick)
 

@@ -1,29 +1,29 @@
-"""throughline beside other programs: how fast each of them is, and what it learns in the same time.
+"""throughline compared with other programs: the speed of each, and the loss that each reaches in the same time.
 
-Each file is a line below, in reading order. A file imports only from those above it, and a program starts as a module from
-the project's root: `python -m benchmarks.peers.bare`.
+The list below has one line per file, in reading order. A file imports only from files above it. A program is started as a
+module, from the project's root: `python -m benchmarks.peers.bare`.
 
-    peers/                  the programs, each of them a process of its own
-        pace                a program works in slices of seconds
-        shakespeare         the text that all of them read
+    peers/                  the programs; each runs in its own process
+        pace                work in slices of some seconds
+        shakespeare         the text that all programs read
         product             throughline itself
         bare                the same model in a plain PyTorch loop
         keras_stateful      the same model in Keras
-        asker               the asker's own code: one step a batch
+        asker               the code of the person who asked: one step per batch
         transformer         nanoGPT's setting for a CPU
         matmul              matrix products alone
-    measurements/           what is measured, and how
-        environment         the two environments and the machine
-        figures             a figure with its spread; a row that holds it against a target
+    measurements/           the measurements
+        environment         the two Python environments and the machine
+        figures             a result with its spread; a row that compares it with a target
         duel                programs that work in turns
         programs            the programs as commands
         speed               rows: tokens per second
-        losses              rows: the loss after a time, the time to a loss
+        losses              rows: the loss after a given time, the time to a given loss
         generation          a program: characters per second
         using               rows: starting, memory, generation
-        openings            a program: what a network writes from an empty state
-        checks              a program: what the checks for finite numbers cost
-    page/                   how the rows are written down
+        openings            a program: the text that a network writes from an empty state
+        checks              a program: the cost of the checks for finite numbers
+    page/                   the output of the rows
         kept                rows in files
         table               rows as Markdown
         picture             rows as bars

@@ -1,7 +1,8 @@
 """Measure everything and write RESULTS.md: python -m benchmarks.run [--quick] [--only bare keras ...].
 
-Each group of rows is kept in `outputs/benchmarks/` as soon as it is measured, so that groups can be measured one at a time;
-the file is written from all that lie there. Results of another machine are kept by renaming theirs to RESULTS-NAME.md.
+Each group of rows is saved in `outputs/benchmarks/` as soon as it is measured, so groups can be measured one at a time.
+RESULTS.md is written from all groups saved there. To keep the results of another machine, rename its RESULTS.md to
+RESULTS-NAME.md.
 """
 
 import argparse
@@ -28,7 +29,7 @@ GROUPS: dict[str, Callable[[Effort], list[Row]]] = {
         *(generation, start, memory, utilisation, processes),
     )
 }
-"""In the order of the table."""
+"""The groups, in the order of the table."""
 
 KEPT = PROJECT / "outputs" / "benchmarks"
 
@@ -40,7 +41,7 @@ def measure(name: str, quick: bool) -> list[Row]:
         return [Row(name, note=needed())]
     try:
         rows = GROUPS[name](QUICK if quick else FULL)
-    except RuntimeError as error:  # a program that failed; the other groups can still be measured
+    except RuntimeError as error:  # a program failed; the other groups can still be measured
         traceback.print_exc()
         rows = [Row(name, note=f"failed: {error}")]
     print(f"{name}: {time.perf_counter() - began:.0f} s\n{table(rows)}", file=sys.stderr, flush=True)
@@ -49,7 +50,7 @@ def measure(name: str, quick: bool) -> list[Row]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="minutes instead of an hour")
+    options.add_argument("--quick", action="store_true", help="take minutes instead of an hour")
     options.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), metavar="GROUP", help=" ".join(GROUPS))
     arguments = options.parse_args()
     for name in arguments.only:

@@ -1,8 +1,8 @@
 """How speed, memory and learning scale: python -m benchmarks.scaling [--quick]. Writes SCALING.md and its picture.
 
-One setting at a time is moved away from the defaults. Every point is a whole run of `python src/train.py` for the same
-seconds of training, in a process of its own; all points are run in random order, and again in another for each repeat, since
-the machine has fast and slow minutes. Utilisation is against the matrix rate measured right before and after the run.
+One setting at a time differs from the defaults. Every point is a whole run of `python src/train.py` in its own process, with
+the same seconds of training. All points run in random order, and each repeat has another order, because the machine has fast
+and slow minutes. Utilisation is the share of the matrix rate that is measured right before and right after the run.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from benchmarks.peers.shakespeare import PROJECT, path
 
 @dataclass(frozen=True)
 class Axis:
-    """One setting that is moved.
+    """One setting that varies.
 
     Attributes:
-        key: of the configuration; "corpus" repeats the training text instead.
-        values: of it.
-        learns: whether the validation loss after equal seconds says something about it.
+        key: its key in the configuration; "corpus" repeats the training text instead.
+        values: its values.
+        learns: whether the validation loss after equal seconds is meaningful for it.
     """
 
     name: str
@@ -52,7 +52,7 @@ AXES = (
 
 @dataclass(frozen=True)
 class Point:
-    """What one run did; `nll` is the carried validation loss."""
+    """The measurements of one run; `nll` is the carried validation loss."""
 
     tokens_per_second: float
     mib: float
@@ -70,7 +70,7 @@ Curve = dict[int, list[Point]]
 
 
 def run(axis: Axis, value: int, seconds: float, matmul: Worker) -> Point:
-    """Train once, with the machine's matrix rate taken before and after."""
+    """Train once, and measure the machine's matrix rate before and after."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = path().read_text(encoding="utf-8")
@@ -111,13 +111,13 @@ def measure(seconds: float, repeats: int) -> dict[str, Curve]:
 
 
 def enough(curve: Curve, share: float = 0.9) -> int:
-    """The least value whose tokens per second are at least `share` of the most."""
+    """The smallest value whose tokens per second are at least `share` of the highest."""
     speeds = {value: Point.median(runs).tokens_per_second for value, runs in curve.items()}
     return min(value for value, speed in speeds.items() if speed >= share * max(speeds.values()))
 
 
 def findings(curves: dict[str, Curve]) -> str:
-    """What the figures say, in words made from them."""
+    """The findings, as sentences with the measured numbers."""
     lines = []
     for name in ("streams", "bptt"):
         medians = {value: Point.median(runs) for value, runs in curves[name].items()}
@@ -126,13 +126,13 @@ def findings(curves: dict[str, Curve]) -> str:
         times = medians[most].tokens_per_second / medians[least].tokens_per_second
         lines.append(
             f"- **{name}**: from {least} to {most}, tokens/s go up {times:,.1f} times and memory from "
-            f"{medians[least].mib:,.0f} to {medians[most].mib:,.0f} MiB. {enough(curves[name])} are enough for nine tenths "
-            f"of the most tokens/s. The least loss after equal seconds has {best}: {medians[best].nll:.3f}, against "
-            f"{medians[least].nll:.3f} with {least} and {medians[most].nll:.3f} with {most}."
+            f"{medians[least].mib:,.0f} to {medians[most].mib:,.0f} MiB. The smallest value with nine tenths of the "
+            f"highest tokens/s is {enough(curves[name])}. The lowest loss after equal seconds is that of {best}: "
+            f"{medians[best].nll:.3f}. It is {medians[least].nll:.3f} with {least} and {medians[most].nll:.3f} with {most}."
         )
     hidden = {value: Point.median(runs) for value, runs in curves["hidden size"].items()}
     lines.append(
-        "- **hidden size**: the share of the matrix rate that is used is "
+        "- **hidden size**: training uses this share of the matrix rate: "
         + ", ".join(f"{point.utilisation:.0f} % at {value}" for value, point in hidden.items())
         + "."
     )
@@ -142,13 +142,13 @@ def findings(curves: dict[str, Curve]) -> str:
         (corpus[most].mib / corpus[least].mib - 1),
         corpus[most].tokens_per_second / corpus[least].tokens_per_second,
     )
-    lines.append(f"- **corpus size**: {most} times the text takes {more:+.1%} memory, at {speed:.2f} times the tokens/s.")
+    lines.append(f"- **corpus size**: {most} times the text takes {more:+.1%} memory. It has {speed:.2f} times the speed.")
     streams, bptt = enough(curves["streams"]), enough(curves["bptt"])
     lines.append(
-        f"\nSo for speed alone, start with about {streams} streams and a bptt of about {bptt}; more of either costs memory "
-        "and, since each update then follows more tokens, updates: the loss after equal seconds shows "
-        "what that amounts to. A longer bptt also lets the gradient travel further, which streams never do; more "
-        "streams make each strip shorter, and every epoch starts all of them from zeros."
+        f"\nFor speed alone, start with about {streams} streams and a bptt of about {bptt}. More of either costs memory. "
+        "It also costs updates, because each update then follows more tokens. The loss after equal seconds shows the total "
+        "effect. A longer bptt also lets the gradient travel further; more streams never do that. More "
+        "streams make each strip shorter, and every epoch starts all strips from zeros."
     )
     return "\n".join(lines)
 
@@ -194,26 +194,26 @@ def draw(curves: dict[str, Curve], picture: Path) -> None:
 
 TEXT = """# Scaling
 
-From `make scaling{quick}`: every point is a run of `python src/train.py` for {seconds:g} s of training, {repeats} time(s),
-with tinyshakespeare and the defaults (LSTM(256), 64 streams, bptt 32, {precision}) but for the one setting that moves.
+From `make scaling{quick}`. Every point is a run of `python src/train.py` for {seconds:g} s of training, {repeats} time(s),
+with tinyshakespeare and the defaults (LSTM(256), 64 streams, bptt 32, {precision}). Only one setting differs from them.
 Machine: {machine}.
 {versions}.
 throughline at {commit}.
 
 ![scaling](SCALING.png)
 
-## What it says about choosing streams and bptt
+## How to choose streams and bptt
 
 {findings}
 
-## Figures
+## Tables
 
 {tables}"""
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="each point for 6 s and once")
+    options.add_argument("--quick", action="store_true", help="run each point once, for 6 s")
     arguments = options.parse_args()
     if needed():
         sys.exit(f"error: {needed()}")

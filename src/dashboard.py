@@ -1,4 +1,4 @@
-"""Build the project's saved W&B workspace: python src/dashboard.py [entity=NAME] [logger.project=NAME]."""
+"""Save a workspace for the project in W&B: python src/dashboard.py [entity=NAME] [logger.project=NAME]."""
 
 from pathlib import Path
 

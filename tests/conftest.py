@@ -10,25 +10,25 @@ from throughline.data.corpus import Corpus
 from throughline.model.generator import Generator
 from throughline.model.settings import LSTM
 
-torch.set_num_threads(1)  # the tensors here are tiny, and threads that wait for each other cost more than they give
+torch.set_num_threads(1)  # the tensors here are tiny, and threads that wait for each other cost more time than they save
 os.environ.setdefault("WANDB_MODE", "offline")
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of garbage collection: each run begins with one, and looking it all through takes 0.2 s."""
+    """Exclude imported objects from garbage collection. Each run begins with a collection; they would add 0.2 s."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def calibration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the device can do is measured in its own test alone, since it takes its time."""
+    """The matrix rate of the device is measured only in its own test, because this takes time."""
     monkeypatch.setattr("throughline.training.utilisation.matrix_rate", lambda *_: 1e11)
 
 
 @pytest.fixture(autouse=True)
 def curve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The picture of a run is drawn in its own tests and by the commands alone, since that takes its time, too."""
+    """The picture of a run is drawn only in its own tests and by the commands, because this also takes time."""
     monkeypatch.setattr("throughline.training.run.draw_curve", lambda *_: None)
 
 

@@ -1,4 +1,4 @@
-"""What several test modules use: settings, corpora, models, runs, and what these leave."""
+"""Helpers for several test modules: settings, corpora, models, runs, and the files that runs leave."""
 
 import csv
 import hashlib
@@ -43,7 +43,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def shared_data(name: str) -> Path:
-    """A file of the data folder beside the checkout, or the one that THROUGHLINE_DATA names."""
+    """A file in the data folder beside the checkout, or in the folder that THROUGHLINE_DATA names."""
     folder = Path(os.environ.get("THROUGHLINE_DATA", PROJECT.parent / "shared" / "data"))
     if not (folder / name).exists():
         pytest.skip(f"{name} is not there: set THROUGHLINE_DATA to the folder that holds it")
@@ -51,13 +51,13 @@ def shared_data(name: str) -> Path:
 
 
 def config(*overrides: str, name: str = "train", cls: type[Any] = Config) -> Any:
-    """The settings of a command that is given these overrides."""
+    """The settings of a command with these overrides."""
     return load(composed(*overrides, name=name), cls)
 
 
-@cache  # since it takes 0.07 s, and many tests ask for the same
+@cache  # because it takes 0.07 s, and many tests need the same
 def composed(*overrides: str, name: str = "train", hydra: bool = False) -> DictConfig:
-    """What Hydra makes of the YAML files and these overrides, before anything is checked; nothing may change it."""
+    """The configuration that Hydra composes from the YAML files and these overrides, unchecked and read-only."""
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         cfg = compose(name, overrides=list(overrides), return_hydra_config=hydra)
     OmegaConf.set_readonly(cfg, True)
@@ -87,7 +87,7 @@ SMALL = (
     "sampling.length=40",
 )
 QUICK = ("trainer.max_epochs=3", "trainer.log_every_n_steps=5", "trainer.checkpoint_seconds=1e-9", "model.dropout=0.3")
-"""Little training, saved after every batch."""
+"""A short training, saved after every batch."""
 REGIMES = {
     "stateful": ("regime.streams=4", "regime.bptt=16", "regime.rotate=true"),
     "onestep": ("regime.updates=64",),
@@ -95,12 +95,12 @@ REGIMES = {
     "segments": ("regime.steps=16", "regime.batch_size=4"),
     "padded": ("regime.max_length=16", "regime.batch_size=4", "regime.bucket=2"),
 }
-"""Settings under which an epoch of the small corpora is some dozen batches."""
+"""With these settings, an epoch of the small corpora has some dozen batches."""
 
 
 def run(corpus: Corpus, folder: Path, *overrides: str) -> dict[str, Any]:
-    """Train a small model; the summary. What a terminal would show is in `terminal.txt`."""
-    settings = replace(config(*SMALL, *overrides), output_root=str(folder))  # replaced, so that the rest is composed once
+    """Train a small model and return the summary. The output for a terminal is in `terminal.txt`."""
+    settings = replace(config(*SMALL, *overrides), output_root=str(folder))  # replaced, so the rest is composed once
     with (folder / "terminal.txt").open("w") as terminal:
         return train(settings, corpus, folder, console=Console(file=terminal, width=200)).record.to_plain()
 
@@ -114,19 +114,22 @@ def run_as_from_hydra(corpus: Corpus, folder: Path, *overrides: str) -> dict[str
 
 
 def masked(batch: Batch) -> list[list[int | None]]:
-    """The targets of a batch, with None where none is scored."""
+    """The targets of a batch, with None for those that are not scored."""
     pairs = zip(batch.targets.tolist(), batch.scored.tolist(), strict=True)
     return [[t if s else None for t, s in zip(*row, strict=True)] for row in pairs]
 
 
 class Killed(BaseException):
-    """Ends a run as a kill does: nothing that the run would do about an exception helps it."""
+    """Ends a run like a kill: the run does not handle it as it handles an exception."""
 
 
 def run_with_kills(
     corpus: Corpus, folder: Path, kills: list[tuple[str, int]], *overrides: str, last_life: tuple[str, ...] | None = ()
 ) -> None:
-    """Run, be killed at the n-th call of each hook named, go on each time, and end, with `last_life` added, or stay dead."""
+    """Start a run, kill it at the n-th call of each given hook, and resume it each time.
+
+    The last life reaches the end, with the overrides `last_life` added. If `last_life` is None, there is no last life.
+    """
     folder.mkdir(exist_ok=True)
     for hook, count in kills:
         calls = 0
@@ -153,7 +156,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def figures(folder: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv` as numbers, each without what it does not tell."""
+    """The rows of `metrics.csv` as numbers, without the empty cells."""
     return [{key: float(value) for key, value in row.items() if value} for row in rows(folder)]
 
 
@@ -171,12 +174,12 @@ def weights_hash(folder: Path) -> str:
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """The memory that a process holds, as Linux tells it."""
+    """The memory that a process holds, as reported by Linux."""
     return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
 
 
 def nll_of_checkpoint(folder: Path, line: Line, reset_every: int) -> list[list[float]]:
-    """By hand: the nll of every target of the line, a list for each piece that begins from zeros."""
+    """By hand: the nll of every target of the line, with one list for each piece that begins from zeros."""
     model, *_ = load_parts(folder / "checkpoints" / "last.ckpt")
     tokens = torch.from_numpy(line.steps.astype(np.int64))
     pieces = [
@@ -191,8 +194,8 @@ def nll_of_checkpoint(folder: Path, line: Line, reset_every: int) -> list[list[f
 
 RESET = 16
 MEMBERS = {
-    "stateful streams=2": ("regime.streams=2", "regime.bptt=8"),
-    "stateful streams=8": ("regime.streams=8", "regime.bptt=8"),
+    "stateful2": ("regime.streams=2", "regime.bptt=8"),
+    "stateful8": ("regime.streams=8", "regime.bptt=8"),
     "segments": ("regime=segments", "regime.steps=8", "regime.batch_size=8"),
     "windowed": ("regime=windowed", "regime.steps=8", "regime.batch_size=16"),
     "onestep": ("regime=onestep", "regime.updates=8"),
@@ -203,9 +206,9 @@ HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 @cache
 def compared(base: Path) -> Path:
-    """The folder of a comparison of five members of two seeds, and of runs that failed, are not finished, are damaged.
+    """The folder of a comparison of five members with two seeds each, and of three runs: failed, not finished, damaged.
 
-    Test processes that have `base` in common share it: the first one makes it, and the others wait.
+    Test processes with the same `base` share it. The first process makes it, and the others wait.
     """
     folder = base / "sweep"
     with FileLock(base / "sweep.lock"):
@@ -234,7 +237,7 @@ def _compare_members(folder: Path) -> None:
     compare(config(f"runs={folder}", "logger=none", name="compare", cls=Compare))
 
 
-# ---- Checkpoints and exports of models that were never trained
+# ---- Checkpoints and exports of untrained models
 
 LETTERS = Characters(list("abcdefgh"))
 EVENTS = Symbols([f"e{i}" for i in range(299)])
@@ -249,7 +252,7 @@ KINDS = {
 
 
 def saved(path: Path, settings: Model, codec: Codec, dtype: torch.dtype = torch.float32, **extra: Any) -> Generator:
-    """A model with weights large enough that state matters, saved as a run saves it."""
+    """A model with weights so large that the state matters, saved as by a run."""
     torch.manual_seed(0)
     model = Generator(settings, codec.size).to(dtype).eval()
     for parameter in model.parameters():
@@ -262,7 +265,7 @@ def saved(path: Path, settings: Model, codec: Codec, dtype: torch.dtype = torch.
 
 
 def asked(path: Path, **changes: Any) -> Export:
-    """What `src/export.py` is told: to export this file, with ONNX, beside it."""
+    """The settings of `src/export.py` that export this file, with ONNX, to the same folder."""
     return Export(**{"checkpoint": str(path), "output": None, "onnx": True, "tolerance": 1e-4, **changes})
 
 
@@ -277,7 +280,7 @@ class Payload:
 
 
 def sealed(content: Any, path: Path) -> None:
-    """Write a checkpoint whose checksum is right, whatever it holds."""
+    """Write a checkpoint with any content and the right checksum."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(checkpoint._sealed(buffer.getvalue()))

@@ -1,7 +1,7 @@
 """Trains for an hour at full speed and watches memory and open files: `make soak`, or `python tests/soak.py SECONDS`.
 
-After a twelfth of the time everything has happened that happens again and again. From then on memory may not grow by more
-than one hundredth, and the number of open files may not change.
+After a twelfth of the time, everything that happens repeatedly has happened. From then on, memory must not grow by more than
+one hundredth, and the number of open files must not grow by more than one.
 """
 
 import subprocess
@@ -27,11 +27,11 @@ def main(seconds: float) -> None:
             try:
                 files = len(list(Path(f"/proc/{run.pid}/fd").iterdir()))
                 samples.append((time.monotonic() - began, resident_bytes(run.pid), files))
-            except (FileNotFoundError, IndexError):  # it has just ended
+            except (FileNotFoundError, IndexError):  # the run has just ended
                 break
         if run.wait() != 0:
             raise SystemExit(f"the run ended with status {run.returncode}")
-    # What comes after training, an exact evaluation among it, is not of the soak.
+    # The time after training, with an exact evaluation, is not part of the soak.
     samples = [sample for sample in samples if sample[0] < seconds]
     table = Table("minute", "resident MiB", "open files")
     step = max(1, len(samples) // 12)

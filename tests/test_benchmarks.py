@@ -1,4 +1,4 @@
-"""The benchmarks compare the same problem on both sides, and write down what they measured."""
+"""The benchmarks compare the same problem on both sides, and write down their measurements."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ def test_the_text_is_read_as_the_product_reads_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(train_tokens, corpus.train.steps)
     np.testing.assert_array_equal(val_tokens, corpus.val.steps)
     assert vocab_size == corpus.codec.size
-    assert corpus.unknown == 5  # j, m, p, s and v, which the training split never shows
+    assert corpus.unknown == 5  # j, m, p, s and v; the training split does not contain them
 
 
 def test_chunks_are_streams_in_order() -> None:
@@ -69,7 +69,7 @@ def test_the_bare_loop_is_the_product_without_the_product(tmp_path: Path) -> Non
 def test_the_models_have_as_many_parameters() -> None:
     ours, theirs = (sum(p.numel() for p in model.parameters()) for model in (Generator(LSTM(), 66), bare.Generator(66)))
     assert ours == theirs == 350_914
-    assert ours - SECOND_BIAS == 349_890  # what Keras counts, which `benchmarks/measurements/speed.py` checks at every run
+    assert ours - SECOND_BIAS == 349_890  # as in Keras; `benchmarks/measurements/speed.py` checks this at every run
     assert 0.80e6 < sum(p.numel() for p in Transformer(66).parameters()) < 0.81e6  # nanoGPT prints 0.80M
 
 

@@ -1,4 +1,4 @@
-"""Every YAML builds, and every wrong value is answered by its name."""
+"""Every YAML file builds, and the error for a wrong value names its key."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -36,7 +36,7 @@ def choices() -> list[tuple[str, str]]:
 
 
 def said(file: Path) -> dict[str, Any]:
-    """The values in a YAML file, over those in the files of its group that it builds on."""
+    """The values in a YAML file, and those in the files of its group on which it builds."""
     values: Any = OmegaConf.to_container(OmegaConf.load(file))
     bases = values.pop("defaults", [])
     return {key: value for base in bases for key, value in said(file.with_stem(base)).items()} | values
@@ -48,13 +48,13 @@ def test_every_choice_builds_with_the_values_of_its_file(group: str, choice: str
     built = config(f"{group}={choice}", *(f"{group}.{key}={value}" for key, value in required.items()))
     settings, plain = getattr(built, group), built.to_plain()[group]
     expected = said(PROJECT / "conf" / group / f"{choice}.yaml") | required
-    if group == "readings":  # several may be chosen, so each has its name around it
+    if group == "readings":  # several may be chosen, so each is a value under its name
         settings, plain, expected = settings[choice], plain[choice], expected[choice]
     target = expected.pop("_target_", None)
     assert target in (None, f"{type(settings).__module__}.{type(settings).__name__}")
     assert expected or target
     assert {key: plain[key] for key in expected} == expected
-    assert settings == type(settings)(**expected)  # what the file leaves out is as the class has it
+    assert settings == type(settings)(**expected)  # the class has the defaults for omitted keys
 
 
 def test_the_codec_is_chosen_by_the_data_unless_it_is_given() -> None:
@@ -85,7 +85,7 @@ def test_a_run_is_told_what_its_file_says() -> None:
 
 
 def test_a_file_is_silent_about_defaults() -> None:
-    """Hydra reads our files by a class of ours, which adds what a file leaves out; this notices when it no longer does."""
+    """Hydra reads our files by our own class. This class adds omitted keys; the test notices when it no longer does."""
     assert config().to_plain() == {**Config().to_plain(), "output_root": str(PROJECT / "outputs"), "readings": ANY}
     assert config().all_readings == Config().all_readings
     cfg: Any = OmegaConf.to_container(composed("regime=padded", "model=lstm512", "readings=dynamic"))
@@ -94,9 +94,9 @@ def test_a_file_is_silent_about_defaults() -> None:
     assert cfg["model"]["hidden_size"] == 512
     assert cfg["trainer"]["checkpoint_seconds"] == 300.0
     assert cfg["readings"]["dynamic"]["bptt"] == 32
-    for file in (PROJECT / "conf").glob("*/*.yaml"):  # a default that stands in two places may differ one day
+    for file in (PROJECT / "conf").glob("*/*.yaml"):  # a default written in two places may differ one day
         values: Any = OmegaConf.to_container(OmegaConf.load(file))
-        if "_target_" in values and file.stem not in ("lstm256", "gru256"):  # named by the number
+        if "_target_" in values and file.stem not in ("lstm256", "gru256"):  # their names contain the number
             cls = target_class(
                 file.parent.name, kinds(Config.__annotations__[file.parent.name])[0], values.pop("_target_"), []
             )
@@ -186,8 +186,8 @@ def test_plain_is_plain() -> None:
         ("model.hidden_size=-5", "model.hidden_size=-5: input should be greater than 0"),
         ("model.dropout=1", "model.dropout=1: input should be less than 1"),
         ("model.input=bytes", "model.input='bytes': input should be 'embedding' or 'onehot'"),
-        ("+model.foo=1", "model.foo is no key of model: allowed are hidden_size, num_layers, input, "),
-        ("+foo=1", "foo is no key of the config: allowed are data, codec, model, head, regime, "),
+        ("+model.foo=1", "model.foo is not a key of model: allowed are hidden_size, num_layers, input, "),
+        ("+foo=1", "foo is not a key of the config: allowed are data, codec, model, head, regime, "),
         ("~regime.bptt", None),
         ("~optimizer.lr", None),
         ("~regime", None),
@@ -202,7 +202,7 @@ def test_plain_is_plain() -> None:
             "data._target_='throughline.regimes.stateful.Stateful': ",
         ),
         ("regime=onestep regime.bptt=2", "regime.bptt=2: input should be 1"),
-        ("optimizer=sgd +optimizer.betas=[0.9,0.99]", "optimizer.betas is no key of optimizer: allowed are lr, weight_"),
+        ("optimizer=sgd +optimizer.betas=[0.9,0.99]", "optimizer.betas is not a key of optimizer: allowed are lr, weight_"),
         ("trainer.val_checks=3 trainer.val_check_interval=4", "trainer: val_check_interval=4 and val_checks=3: give one"),
         ("budget=5", "budget=5: give a group of keys, for example budget.tokens=..."),
     ],
@@ -240,7 +240,7 @@ def test_the_schedule_goes_by_the_share_of_the_budget(schedule: Schedule, factor
     [
         (
             "+readings.again={_target_: throughline.evaluation.readings.dynamic.Dynamic}",
-            "readings: dynamic is there already",
+            "readings: the name dynamic is already taken",
         ),
     ],
 )

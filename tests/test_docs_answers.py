@@ -1,4 +1,4 @@
-"""The figures in the pages of answers are those of the comparisons that lie beside them."""
+"""The numbers in the pages of answers are those of the comparisons that lie beside them."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ SHOW = {figure.key: figure.show for figure in METRICS}
 
 
 def cells(file: Path, member: str, keys: list[str]) -> list[str]:
-    """What the finished runs of a member say: the mean of each figure, and its range over the seeds."""
+    """The mean of each metric over the finished runs of a member, and its range over the seeds."""
     with file.open(newline="") as lines:
         runs = [row for row in csv.DictReader(lines) if row["member"] == member and row["state"] == "finished"]
     spreads = [Spread.of([float(run[key]) for run in runs]) for key in keys]
@@ -53,3 +53,22 @@ def test_numbers_in_the_text_are_in_both_languages() -> None:
         return sorted(re.findall(r"\d+\.\d+", text))
 
     assert numbers("answers.md") == numbers("answers.zh.md") != []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_table_of_openings_is_of_its_runs(page: Path) -> None:
+    with (PROJECT / "docs" / "answers" / "tinyshakespeare-openings.csv").open(newline="") as lines:
+        runs = list(csv.DictReader(lines))
+    said = re.findall(
+        r"^\| ([\d,]+) \| (0[.\d]*) \| (\d+) of (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page.read_text(), re.M
+    )
+    assert len(said) == 8
+    for tokens, probability, noise, passages, *losses in said:
+        group = [
+            r for r in runs if r["tokens"] == tokens.replace(",", "") and float(r["reset_probability"]) == float(probability)
+        ]
+        assert (int(noise), int(passages)) == (sum(int(r["noise_passages"]) for r in group), 40 * len(group))
+        assert len(group) >= 5
+        means = [sum(float(r[key]) for r in group) / len(group) for key in ("first_16", "val/nll", "val/nll_reset")]
+        assert [float(loss) for loss in losses] == pytest.approx(means, abs=6e-4)
+    assert sum(int(r["noise_passages"]) for r in runs if r["reset_probability"] == "0.0") > 40  # the measure is not blind

@@ -1,4 +1,4 @@
-"""What docs/extending.md shows works as it stands there, from a folder outside the package; anything else is refused."""
+"""The examples of docs/extending.md work as printed, from a folder outside the package. Anything else is refused."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def call(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files of the page, and a run by them in two processes."""
+    """A folder with the files of the page, and a run with them in two processes."""
     folder = tmp_path_factory.mktemp("extending")
     for name, content in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def test_a_run_by_parts_of_ones_own(folder: Path) -> None:
     assert summary["device/utilisation"] > 0
     assert summary["val/nll_early"] > 0
     with (folder / "out" / "run" / "metrics.csv").open(newline="") as file:
-        assert any(row["val/nll_early"] for row in csv.DictReader(file))  # on the way, too
+        assert any(row["val/nll_early"] for row in csv.DictReader(file))  # also during training
 
 
 def test_it_resumes(folder: Path) -> None:
@@ -89,7 +89,7 @@ def test_its_checkpoint_is_used_by_the_same_choice_and_refused_by_name_without(f
     for file in ("out/run/checkpoints/last.ckpt", "exported/model.safetensors"):
         refused = call(folder, "generate.py", f"checkpoint={file}")
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-        assert "name='small': allowed are bytes, characters, symbols, or a class of your own" in refused.stderr
+        assert "name='small': allowed are bytes, characters, symbols, or your own class" in refused.stderr
         refused = call(folder, "generate.py", *mine, "model.hidden_size=17", f"checkpoint={file}")
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
         assert "'hidden_size': 17" in refused.stderr
@@ -118,8 +118,8 @@ ALLOWED = r"allowed are throughline.regimes.onestep.Onestep, .*; or a class in a
         ("bad_import.X", r"bad_import.py: ModuleNotFoundError: No module named 'nothing_of_this_name'$"),
         ("unchecked.X", r"its fields are not checked; put @dataclass\(frozen=True, config=STRICT\) before it"),
         ("lacking.X", r"lacking.py: the class has to define plan$"),
-        ("json.X", r"a module json is there already; give yours another name$"),
-        ("wave.X", r"a module wave is there already; give yours another name$"),
+        ("json.X", r"a module json already exists; give yours another name$"),
+        ("wave.X", r"a module wave already exists; give yours another name$"),
         ("taken.Stateful", r"stateful is a class of throughline; give yours another name$"),
         (["varied.Varied"], ALLOWED),
         ({"a": 1}, ALLOWED),
@@ -136,7 +136,7 @@ def test_what_is_no_part_of_this_kind_is_refused(target: object, line: str, fold
     )
     head = "from varied import *\n@dataclass(frozen=True, config=STRICT)\n"
     (mine / "taken.py").write_text(f"{head}class Stateful(Regime):\n{shape}    plan = None\n")
-    (mine / "wave.py").write_text("")  # of the standard library, and not imported yet
+    (mine / "wave.py").write_text("")  # a name in the standard library that is not imported yet
     (mine / "json.py").write_text("raise SystemExit('a module of the user took the place of one of Python')")
     before = set(sys.modules)
     with pytest.raises(UserError, match=line) as error:
@@ -144,7 +144,7 @@ def test_what_is_no_part_of_this_kind_is_refused(target: object, line: str, fold
     assert str(error.value).startswith(f"regime._target_={target!r}: ")
     assert len(str(error.value).splitlines()) == 1
     new = {name for name in set(sys.modules) - before if not name.startswith("throughline")}
-    assert new <= {"varied", "unchecked", "lacking", "taken"}  # no module is imported that is not in the folder
+    assert new <= {"varied", "unchecked", "lacking", "taken"}  # only modules in the folder are imported
 
 
 def test_without_a_folder_nothing_of_ones_own_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Real signals to real processes: what is left goes on to the same weights."""
+"""Real signals to real processes: the ended run resumes and reaches the same weights."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ COMMAND = [
     *("trainer.val_check_interval=50", "resume=auto"),
 ]
 SIGNALS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 75}
-"""With the status of a process that one of them ends."""
+"""Each with the exit status of a process that it ends."""
 
 
 def start(folder: Path, *more: str) -> subprocess.Popen[str]:
@@ -29,12 +29,12 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def checkpoints(folder: Path) -> list[tuple[Path, int]]:
-    """Where there is one, and when it was written."""
+    """The path of each last checkpoint, and the time when it was written."""
     return [(path, path.stat().st_mtime_ns) for path in folder.rglob("last.ckpt")]
 
 
 def wait_for_checkpoint(folder: Path, before: list[tuple[Path, int]] | None = None) -> None:
-    """Until there is another one than `before`."""
+    """Wait until there is a checkpoint other than `before`."""
     deadline = time.monotonic() + 60
     while checkpoints(folder) == (before or []) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -47,7 +47,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 def end(folder: Path, *more: str) -> str:
-    """Let the command go on to its end; the hash of the weights it leaves."""
+    """Let the command continue to its end; the hash of the weights that it leaves."""
     ended(start(folder, *more))
     runs = list((folder / "out").glob("2*/*/summary.json"))
     assert len(runs) == 1, "it went on in the same folder"
@@ -55,7 +55,7 @@ def end(folder: Path, *more: str) -> str:
 
 
 class Ending(NamedTuple):
-    """What a process leaves that was ended."""
+    """The status and output of a process that was ended, and whether its run had finished."""
 
     status: int
     stdout: str
@@ -64,11 +64,11 @@ class Ending(NamedTuple):
 
 
 class Lives(NamedTuple):
-    """A run that each of `SIGNALS` ended once, and that went on to its end."""
+    """A run that each of `SIGNALS` ended once, and that then resumed and reached its end."""
 
     endings: dict[signal.Signals, Ending]
     rival: Ending
-    """Of a process that was started in its folder while it trained."""
+    """The ending of a process that was started in the same folder during training."""
     checkpoint: Path
     weights: str
 
@@ -105,7 +105,7 @@ def test_a_signal_ends_a_run_and_all_but_one_let_it_save(number: signal.Signals,
     assert (ending.status, ending.stderr) == (SIGNALS[number], ""), ending.stdout
     assert (f"{number.name}: saved " in ending.stdout) == (number != signal.SIGKILL)
     assert not ending.finished
-    assert ("resume: continuing from" in ending.stdout) == (number != signal.SIGKILL)  # which was the first
+    assert ("resume: continuing from" in ending.stdout) == (number != signal.SIGKILL)  # it was the first signal
 
 
 def test_a_run_ended_by_signals_goes_on_to_the_same_weights(lives: Lives, tmp_path: Path) -> None:
@@ -144,5 +144,5 @@ def test_a_stopped_sweep_fails_and_goes_on_where_it_was(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "out" / "multirun").glob("*/*")
     summaries = {member.name: (member / "summary.json").read_bytes() for member in folder.iterdir() if member.is_dir()}
     assert summaries.keys() == {"0-lstm24-stateful4-s1", "1-lstm24-stateful4-s2"}
-    assert ended(start(tmp_path, *sweep)).count("finished already") == 2
+    assert ended(start(tmp_path, *sweep)).count("already finished") == 2
     assert summaries == {name: (folder / name / "summary.json").read_bytes() for name in summaries}

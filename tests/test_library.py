@@ -1,4 +1,4 @@
-"""`import throughline` as in a notebook: the examples of docs/library.md run, and the process is afterwards as before."""
+"""`import throughline` as in a notebook: the examples of docs/library.md run, and leave the process as before."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ SMALL = tl.Config(
 
 
 def test_the_examples_of_the_page(tmp_path: Path) -> None:
-    """As one script in a process of its own, each example of at most ten lines."""
+    """All examples run as one script in its own process. Each has at most ten lines."""
     assert len(EXAMPLES) == 6
     assert all(len(example.splitlines()) <= 10 for example in EXAMPLES)
     (tmp_path / "my.txt").write_text("The quick brown fox jumps over the lazy dog. " * 200)
@@ -60,7 +60,7 @@ def test_the_import_is_lazy_and_every_public_name_is_there() -> None:
 
 
 def surroundings() -> dict[str, Any]:
-    """All that a run could change in a process, and that other work in it may rely on."""
+    """Everything in a process that a run could change and on which other work may rely."""
     return {
         "signals": {number: signal.getsignal(number) for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}},
         "warnings": list(warnings.filters),
@@ -87,7 +87,7 @@ def surroundings() -> dict[str, Any]:
 
 @pytest.mark.parametrize("regime", [tl.Stateful(streams=4, bptt=8), tl.Onestep(updates=8)])
 def test_after_training_the_process_is_as_before(tmp_path: Path, regime: Any) -> None:
-    tl.train(SMALL, fox(), tmp_path / "warm")  # libraries are imported, and their loggers are there
+    tl.train(SMALL, fox(), tmp_path / "warm")  # libraries are imported, and their loggers exist
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     torch.set_flush_denormal(False)
@@ -139,7 +139,7 @@ def test_a_model_is_evaluated_on_its_own_data_on_others_and_on_whole_files(tmp_p
         nll, _, _ = run.generator.score(steps[:, :-1], steps[:, 1:])
     assert whole["all/nll"] == pytest.approx(float(nll.mean()), abs=1e-5)
     file.write_text("the quick brown fox? " * 60)
-    with pytest.raises(tl.UserError, match=r"^data: .*a.txt is not what it was when the run was trained; give data="):
+    with pytest.raises(tl.UserError, match=r"^data: .*a.txt has changed since the run was trained; give data="):
         loaded.evaluate()
     file.unlink()
     with pytest.raises(tl.UserError, match=r"^the data of the run: data.path=.*a.txt: No such file.*; or give data="):
@@ -149,7 +149,7 @@ def test_a_model_is_evaluated_on_its_own_data_on_others_and_on_whole_files(tmp_p
 def test_the_test_split_is_scored_by_the_best_checkpoint_not_the_last(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("the quick brown fox. " * 60 + "the lazy dog sleeps! " * 12)
-    # Validation text of another kind: the network gets worse at it while it learns the training text by heart.
+    # The validation text is of another kind. The network gets worse at it while it memorizes the training text.
     config = replace(
         SMALL,
         data=tl.Text(str(file), val_fraction=0.1, test_fraction=0.08),

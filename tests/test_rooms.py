@@ -1,4 +1,4 @@
-"""The rooms of the package: imports point one way, and heavy libraries stay where they belong."""
+"""The rooms of the package: imports point one way, and only some rooms import heavy libraries."""
 
 import ast
 import subprocess
@@ -13,7 +13,7 @@ ROOMS = [
     *("plumbing", "settings", "data", "regimes", "batches", "model", "evaluation"),
     *("config", "runs", "training", "results", "commands"),
 ]
-"""In the order of the story: a room imports from those before it, and from itself."""
+"""In reading order. A room imports only from the rooms before it, and from itself."""
 
 
 def modules(*rooms: str) -> list[str]:
@@ -63,7 +63,7 @@ def test_imports_point_one_way() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    """Even by a detour, even inside functions."""
+    """Not even by a detour, and not even inside functions."""
     left = {module: set(names) for module, names in GRAPH.items()}
     while free := [module for module, names in left.items() if not names & left.keys()]:
         for module in free:
@@ -120,7 +120,7 @@ def test_the_readme_prints_the_rooms() -> None:
 
 
 BENCHMARKS = ["peers", "measurements", "page"]
-"""In the order of their story; the commands at the top may import all of them."""
+"""In reading order. The commands at the top may import all of them."""
 
 
 def test_the_rooms_of_the_benchmarks_import_one_way() -> None:

@@ -1,4 +1,4 @@
-"""Minutes of training on a real text: the figures that the project stands for."""
+"""Minutes of training on a real text, with the losses that the project promises."""
 
 import csv
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""Kills training at random, hundreds of times, and counts what was lost: `make torture`, about ten minutes.
+"""Kills training at random, hundreds of times, and counts the failures: `make torture`, about ten minutes.
 
-Every life is a process of its own, forked from this one so that nothing has to be imported again, and ended by SIGKILL
-after a random time. First, runs are killed and go on until they end: weights and figures must be those of a run that was
-left alone. Then, processes that do nothing but save are killed: what they leave must be usable, each time.
+Every life is its own process. It is forked from this one, so that nothing has to be imported again. SIGKILL ends it after a
+random time. First, runs are killed and resumed until they end. Their weights and metrics must be those of an uninterrupted
+run. Then, processes that do nothing but save are killed. The files that they leave must be usable, each time.
 """
 
 import contextlib
@@ -47,11 +47,11 @@ CASES = {
 }
 CORPUS = fox()
 phase = mmap.mmap(-1, 1)
-"""What the life in progress is doing, as an index of `PHASES`; shared with it."""
+"""The phase of the life in progress, as an index of `PHASES`; shared with it."""
 
 
 def watch_phases() -> None:
-    """Have the code that trains note what it is doing."""
+    """Make the training code note its phase."""
     for owner, name, index, only_within in (
         (Spending, "on_train_start", 1, False),
         (Commit, "on_train_batch_end", 1, False),
@@ -74,7 +74,7 @@ def noting(function: Callable[..., Any], index: int, only_within: bool) -> Calla
 
 
 def life(work: Callable[[], Any], seconds: float | None) -> bool:
-    """Do the work in another process, and kill it after `seconds`; whether it came to its end."""
+    """Do the work in another process, and kill it after `seconds`. Returns whether it reached its end."""
     phase[0] = 0
     pid = os.fork()
     if pid == 0:
@@ -85,13 +85,13 @@ def life(work: Callable[[], Any], seconds: float | None) -> bool:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself and gone on, or ended
+    with contextlib.suppress(PermissionError, ProcessLookupError):  # it has already done so itself, or ended
         os.setpgid(pid, pid)
     deadline = None if seconds is None else time.monotonic() + seconds
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done and status != 0:
-            raise SystemExit("a life ended with an error, which it has printed")
+            raise SystemExit("a life ended with an error; it has printed the error")
         if done:
             return True
         if deadline is not None and time.monotonic() > deadline:
@@ -150,7 +150,7 @@ def save_for_ever(folder: Path, number: int) -> None:
 
 
 def torture_files(root: Path, rng: random.Random, table: Table) -> int:
-    """Kill processes that save; half of them with TMPDIR on another file system."""
+    """Kill processes that save. Half of them have TMPDIR on another file system."""
     unusable = 0
     for temporary in (root, Path("/dev/shm")):
         if not temporary.exists():
@@ -175,8 +175,8 @@ def main() -> None:
     watch_phases()
     rng, console = random.Random(SEED), Console(width=150)
     with tempfile.TemporaryDirectory(dir=os.environ.get("THROUGHLINE_TORTURE")) as folder:
-        runs = Table(title="runs that are killed and go on", title_justify="left")
-        for column in ("case", "runs", *(f"killed {p}" for p in PHASES), "kills", "same weights and figures"):
+        runs = Table(title="runs that are killed and resumed", title_justify="left")
+        for column in ("case", "runs", *(f"killed {p}" for p in PHASES), "kills", "same weights and metrics"):
             runs.add_column(column)
         total = torture_runs(Path(folder), rng, runs)
         files = Table(title="processes that save without end", title_justify="left")

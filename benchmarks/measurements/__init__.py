@@ -1,1 +1,1 @@
-"""What is measured, and how: programs work in turns, and each figure becomes a row."""
+"""The measurements: programs work in turns, and each result becomes a row."""

@@ -1,8 +1,8 @@
-"""What the checks for numbers that are not finite cost, beside the training step that they guard.
+"""The cost of the checks for numbers that are not finite, compared with the training step that they guard.
 
     python -m benchmarks.measurements.checks
 
-The step is a plain one in float32: forward, loss, backward, clipping, update, and nothing around it.
+The step is a plain step in float32 with nothing around it: forward, loss, backward, clipping, update.
 """
 
 import math
@@ -22,7 +22,7 @@ VOCAB_SIZE, ROUNDS = 66, 9
 
 
 class Step:
-    """LSTM(256) on B rows of T steps, with the state handed on, checked or not."""
+    """LSTM(256) on B rows of T steps. Each step starts from the state of the previous one, with or without checks."""
 
     def __init__(self, B: int, T: int) -> None:  # noqa: N803
         self.model = Generator(LSTM(), VOCAB_SIZE)
@@ -43,7 +43,7 @@ class Step:
         return tuple(state)
 
     def check(self) -> None:
-        """What `Learner` and `Commit` do: wait for two numbers, and commit the state."""
+        """The work of `Learner` and `Commit`: wait for two numbers, and commit the state."""
         if not math.isfinite(sum(torch.stack([self.grad_norm, self.nll]).tolist())):
             raise AssertionError
         self.carry.offer("train", self.state)

@@ -1,10 +1,12 @@
-"""Peers measured in turns, since one machine has fast and slow minutes and one program has fast and slow processes.
+"""Peers measured in turns, because a machine has fast and slow minutes and a program has fast and slow processes.
 
-A rate measured now says little about one measured in a minute: clocks and neighbours change. So all peers are started, stand
-still, and work in turns, a slice each, in an order that is reversed every round; a ratio is always taken between slices of
-one round, which lie seconds apart. And a process may land on memory that suits it or not, for all of its life: so the whole
-is repeated with new processes, `landings` times. A figure is the median over all rounds; its spread is from the least to
-the greatest of the landings' own medians, or with one landing, of its rounds.
+A rate that is measured now says little about a rate measured one minute later: the clock speed and the load of neighbours
+change. So all peers are started, wait, and work in turns, one slice each. The order is reversed every round. A ratio always
+compares slices of the same round, because these are only seconds apart.
+
+A process may also land on memory that suits it or not, for its whole life. So everything is repeated with new processes,
+`landings` times. A result is the median over all rounds. Its spread goes from the lowest to the highest of the landings'
+medians. With one landing, it goes from the lowest to the highest round.
 """
 
 import json
@@ -24,11 +26,11 @@ Slice = dict[str, Any]
 
 
 class PeerError(Exception):
-    """A peer ended before its time; the message is the last thing that it said."""
+    """A peer ended too early; the message is the last line that it printed to stderr."""
 
 
 class Worker:
-    """One process that works a slice at a time, and stands still in between."""
+    """One process that works one slice at a time and waits in between."""
 
     def __init__(self, command: list[str]) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process
@@ -61,23 +63,23 @@ class Worker:
             self._process.stdin.write("\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended; its output says why
+            pass  # the process has ended; its output says why
         for line in self._process.stdout:
             if line.startswith("{"):
                 found: Slice = json.loads(line)
                 return found
         self._errors.seek(0)
         said = [line for line in self._errors.read().splitlines() if line.strip()]
-        raise PeerError(said[-1] if said else "it ended without a word")
+        raise PeerError(said[-1] if said else "it ended without an error message")
 
 
 @dataclass
 class Duel:
-    """What was measured.
+    """The measured slices.
 
     Attributes:
         slices: by peer, a list for each landing with one slice for each round.
-        failed: by peer, why it is not among them.
+        failed: by peer, the reason why it has no slices.
     """
 
     slices: dict[str, list[list[Slice]]] = field(default_factory=dict)
@@ -88,13 +90,13 @@ class Duel:
         return statistics.median(float(s["tokens_per_second"]) for landing in self.slices[name] for s in landing)
 
     def check_same_model(self, ours: str, theirs: str, more: int = 0) -> None:
-        """Our model has as many parameters as the peer's, and so many more."""
+        """Check that our model has `more` parameters more than the peer's."""
         a, b = (self.slices[name][0][0]["parameters"] for name in (ours, theirs))
         if a != b + more:
             raise RuntimeError(f"{theirs} is another model: {b:,} parameters, and {a:,} in {ours}")
 
     def ratio(self, ours: str, theirs: str) -> Figure:
-        """How many times as many tokens per second `ours` does, from slices of the same rounds."""
+        """The tokens per second of `ours` divided by those of `theirs`, from slices of the same rounds."""
         pairs = zip(self.slices[ours], self.slices[theirs], strict=True)
         return Figure.of(
             [
@@ -105,7 +107,7 @@ class Duel:
 
 
 def duel(commands: dict[str, list[str]], landings: int, rounds: int, warmups: int = 1) -> Duel:
-    """Let the peers work in turns; one that fails is left out, with what it said."""
+    """Let the peers work in turns. A peer that fails is left out, and its last message is kept."""
     result = Duel()
     for _ in range(landings):
         with ExitStack() as stack:

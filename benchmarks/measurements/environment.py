@@ -1,4 +1,4 @@
-"""Where the programs run: the two environments, and the machine under them."""
+"""The two Python environments in which the programs run, and the machine."""
 
 import os
 import platform
@@ -14,9 +14,9 @@ PEERS = PROJECT / "benchmarks" / ".venv" / "bin" / "python"
 
 
 def environment(python: Path) -> dict[str, str]:
-    """The variables for a program of either environment; the peers get the allocator tuning that throughline has.
+    """The variables for a program of either environment. The peers get the same allocator tuning as throughline.
 
-    `PYTHONPATH` names the project's root, from which the programs start as modules.
+    `PYTHONPATH` contains the project's root, because the programs start as modules from there.
     """
     if python == PEERS:
         tuning = {"MALLOC_MMAP_THRESHOLD_": 2**30, "MALLOC_TRIM_THRESHOLD_": 2**31 - 1, "MALLOC_TOP_PAD_": 2**28}
@@ -25,7 +25,7 @@ def environment(python: Path) -> dict[str, str]:
 
 
 def machine() -> str:
-    """One line on what everything ran on."""
+    """One line that describes the machine."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*: (.*)", cpuinfo)
     extensions = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{flag}\b", cpuinfo)]
@@ -36,7 +36,7 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """The packages of both environments that matter, one line each."""
+    """The important packages of both environments, in one line."""
     asked = {
         OURS: ("torch", "lightning", "hydra-core"),
         PEERS: ("keras", "tensorflow-cpu", "tensorflow", "jax", "jaxlib", "torch"),
@@ -56,6 +56,6 @@ def versions() -> str:
 
 
 def commit() -> str:
-    """What of throughline was measured."""
+    """The commit of throughline that is measured."""
     said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True)
     return said.stdout.strip() or "unknown"

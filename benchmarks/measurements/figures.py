@@ -1,4 +1,4 @@
-"""What a measurement gives: a figure with its spread, and a row that holds it against a target."""
+"""The result of a measurement: a median with its spread, and a row that compares it with a target."""
 
 import statistics
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ class Figure:
 
     @classmethod
     def of(cls, landings: list[list[float]]) -> "Figure":
-        """From repeats that were taken in several landings, or one."""
+        """From the repeats of one or several landings."""
         everything = [value for landing in landings for value in landing]
         spread = [statistics.median(landing) for landing in landings] if len(landings) > 1 else everything
         repeats = f"{len(everything)} in {len(landings)} landings" if len(landings) > 1 else f"{len(everything)}"
         return cls(statistics.median(everything), min(spread), max(spread), repeats)
 
     def times(self, factor: float) -> "Figure":
-        """The same in another unit."""
+        """The same result in another unit."""
         return Figure(self.value * factor, self.low * factor, self.high * factor, self.repeats)
 
 
 def once(value: float) -> Figure:
-    """A figure that was measured a single time."""
+    """The result of a single measurement."""
     return Figure(value, value, value, "1")
 
 
@@ -39,11 +39,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-        what: is measured.
+        what: the measured quantity.
         ours, theirs: the two sides in their own units.
-        figure: what is held against the target; None where it was not measured.
+        figure: the result that is compared with the target; None if it was not measured.
         unit: one of `UNITS`.
-        at_least, at_most: the target, where there is one.
+        at_least, at_most: the target, if there is one.
         note: how it was measured, or why it was not.
         quick: whether it was measured with few repeats.
     """
@@ -74,7 +74,7 @@ class Row:
 
     @property
     def met(self) -> str:
-        """Whether the target is reached, or by how much of it the figure falls short."""
+        """Whether the target is met. If not, also the percentage of the target by which the result misses it."""
         if self.figure is None or not self.target:
             return ""
         if self.at_least is not None:

@@ -1,7 +1,7 @@
 """Characters per second of generating, sampling included: python -m benchmarks.measurements.generation
 
-Prints a line of JSON: for one sequence, and for 64 at once, the median of repeats. Speed does not depend on what the weights
-are, so they are untrained.
+Prints a line of JSON with the median of the repeats, for one sequence and for 64 at once. The weights are untrained, because
+their values do not change the speed.
 """
 
 import argparse

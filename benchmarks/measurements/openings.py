@@ -1,9 +1,10 @@
-"""What a network writes from an empty state, by the probability of `regime.reset_probability`.
+"""The text that a network writes from an empty state, for several values of `regime.reset_probability`.
 
     python -m benchmarks.measurements.openings [--tokens 1000000 4000000] [--seeds 5] [--probabilities 0 0.02] [--out FILE]
 
-Each run trains on so many tokens of tinyshakespeare and writes 40 passages of 64 characters without a prompt. A passage is
-noise when a better model, trained on `--judge` tokens with resets, gives it a perplexity over 20. A row of the CSV is one run.
+Each run trains on the given number of tokens of tinyshakespeare and writes 40 passages of 64 characters without a prompt. A
+better model is trained on `--judge` tokens with resets. A passage is noise if this model gives it a perplexity over 20. Each
+row of the CSV is one run.
 """
 
 import argparse
@@ -30,7 +31,7 @@ PASSAGES, LENGTH, PERPLEXITY_OF_NOISE = 40, 64, 20.0
 
 
 def perplexities(judge: Generator, passages: np.ndarray) -> np.ndarray:
-    """Of each passage (B, T) under another model, its first symbol given."""
+    """The perplexity of each passage (B, T) under another model, given its first symbol."""
     steps = torch.from_numpy(passages)
     with torch.inference_mode():
         nll, _, _ = judge.score(steps[:, :-1], steps[:, 1:])
@@ -38,7 +39,7 @@ def perplexities(judge: Generator, passages: np.ndarray) -> np.ndarray:
 
 
 def written(generator: Generator, codec: Codec, seed: int) -> np.ndarray:
-    """Passages (B, T) that begin as `generate.py` without a prompt does."""
+    """Passages (B, T) that begin like those of `generate.py` without a prompt."""
     opening = codec.prompt(codec.opening)
     steps = list(generate(generator, opening, LENGTH, num_sequences=PASSAGES, temperature=0.8, seed=seed))
     return np.concatenate([np.tile(opening, (PASSAGES, 1)), np.array(steps).T], axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The programs that are measured, as commands, and how much of them is run."""
+"""The measured programs as commands, and the length of the measurements."""
 
 import csv
 import json
@@ -19,9 +19,9 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        landings, rounds: of a duel.
-        seconds: of a slice.
-        quick: whether long runs are shortened, or left out, so that all rows together take some minutes.
+        landings, rounds: their numbers in a duel.
+        seconds: the length of a slice.
+        quick: whether long runs are shortened or left out, so that all rows together take a few minutes.
     """
 
     landings: int
@@ -48,16 +48,16 @@ def program(name: str) -> list[str]:
 
 
 def needed() -> str:
-    """What keeps every row from being measured; empty where nothing does."""
+    """The reason why no row can be measured; empty if there is none."""
     return "" if path().exists() else "tinyshakespeare/input.txt is not there: set THROUGHLINE_DATA to the folder above it"
 
 
 def peers_needed() -> str:
-    return "" if PEERS.exists() else "the peers are not installed: `make bench` does it"
+    return "" if PEERS.exists() else "the peers are not installed: `make bench` installs them"
 
 
 def fast_precision() -> str:
-    """What `trainer.precision=auto` is on this machine."""
+    """The precision that `trainer.precision=auto` selects on this machine."""
     from throughline.training.machine import precision
 
     return precision("auto", "cpu")
@@ -65,7 +65,7 @@ def fast_precision() -> str:
 
 @contextmanager
 def training_run(*overrides: str, text: Path | None = None) -> Iterator[tuple[dict[str, Any], list[dict[str, str]]]]:
-    """`python src/train.py` in a folder of its own: its summary, and the rows of its metrics."""
+    """Run `python src/train.py` in its own folder; yields its summary and the rows of its metrics."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*train_command(folder, text), *overrides]
         done = subprocess.run(command, env=environment(OURS), capture_output=True, text=True)
@@ -82,7 +82,7 @@ def train_command(folder: str, text: Path | None = None) -> list[str]:
 
 
 def own_line(command: list[str]) -> dict[str, Any]:
-    """What a peer prints when it runs by itself."""
+    """The line that a peer prints when it runs alone."""
     done = subprocess.run(command, env=environment(Path(command[0])), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError((done.stderr.strip() or done.stdout.strip()).splitlines()[-1])

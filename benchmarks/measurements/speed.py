@@ -1,4 +1,4 @@
-"""Rows on speed: against a bare loop, Keras, the asker's own code, and the machine itself."""
+"""Rows on speed: compared with a bare loop, Keras, the code of the person who asked, and the machine itself."""
 
 import itertools
 import statistics
@@ -21,7 +21,7 @@ from throughline.model.settings import LSTM
 
 
 def bare(effort: Effort) -> list[Row]:
-    """The whole product against what one would write by hand."""
+    """The whole product compared with a loop written by hand."""
     precision = fast_precision()
     ours, theirs = product(effort, f"trainer.precision={precision}"), peer(effort, "bare", "--precision", precision)
     steps = duel({"ours": ours, "bare": theirs}, effort.landings, effort.rounds + 2)
@@ -33,12 +33,12 @@ def bare(effort: Effort) -> list[Row]:
             *rates(steps, "ours", "bare"),
             steps.ratio("ours", "bare"),
             at_least=0.97,
-            note=f"{setting}. Slices of {effort.seconds:g} s of the whole product, `benchmarks/peers/product.py` "
-            "(Lightning, callbacks, logging), and of `benchmarks/peers/bare.py`, in turns; no validation on either side.",
+            note=f"{setting}. Slices of {effort.seconds:g} s in turns: of the whole product, `benchmarks/peers/product.py` "
+            "(Lightning, callbacks, logging), and of `benchmarks/peers/bare.py`. Neither side validates.",
         )
     ]
     if effort.quick:
-        rows.append(Row("bare loop: whole epochs", at_least=0.97, note="not in quick mode: an epoch has a million tokens"))
+        rows.append(Row("bare loop: whole epochs", at_least=0.97, note="not in quick mode; an epoch has a million tokens"))
     else:
         epochs = duel({"ours": [*ours, "--epochs"], "bare": [*theirs, "--epochs"]}, effort.landings, 3)
         rows.append(
@@ -47,10 +47,10 @@ def bare(effort: Effort) -> list[Row]:
                 *rates(epochs, "ours", "bare"),
                 epochs.ratio("ours", "bare"),
                 at_least=0.97,
-                note="The same, but a slice is an epoch and all that comes after it: on both sides a carried pass over the "
-                "validation split in 64 rows, one with resets, and a checkpoint. The product does more there: each of the "
-                "64 rows first reads 256 tokens unscored, 7 % more tokens of validation, and the checkpoint has a checksum "
-                "and an fsync, and is two where the validation loss is the best so far.",
+                note="The same, but a slice is an epoch and everything after it. On both sides this is a carried pass over "
+                "the validation split in 64 rows, a pass with resets, and a checkpoint. The product does more there. Each "
+                "of the 64 rows first reads 256 tokens unscored, in total 7 % more tokens of validation. Its checkpoint has "
+                "a checksum and an fsync. It writes two checkpoints if the validation loss is the best so far.",
             )
         )
     pairs, ours_rates, bare_rates = [], [], []
@@ -68,8 +68,8 @@ def bare(effort: Effort) -> list[Row]:
             f"{statistics.median(bare_rates):,.0f} tokens/s",
             Figure.of([pairs]),
             at_least=0.97,
-            note="`python src/train.py` and `python -m benchmarks.peers.bare` as processes one after the other, by the "
-            "figure in `summary.json`, which counts training alone; both from their very first step.",
+            note="Processes of `python src/train.py` and `python -m benchmarks.peers.bare`, one after the other. The speed "
+            "of the product is that in `summary.json`, for training alone. Both are measured from their first step.",
         )
     )
     return rows
@@ -80,7 +80,7 @@ def rates(measured: Duel, ours: str, theirs: str, unit: str = "tokens/s") -> tup
 
 
 Variants = dict[str, dict[str, list[tuple[str, ...]]]]
-"""By backend and precision: the options of `keras_stateful.py` that are tried."""
+"""By backend and precision: the options of `keras_stateful.py` to try."""
 
 VARIANTS: Variants = {
     "tensorflow": {
@@ -93,7 +93,7 @@ VARIANTS: Variants = {
     },
     "torch": {"float32": [()], "mixed_bfloat16": [()]},
 }
-"""The ways to run Keras that were not hopeless: unrolled under a compiler it compiles for minutes and is slower."""
+"""The promising ways to run Keras. Unrolled under a compiler, it compiles for minutes and is slower."""
 
 QUICK_VARIANTS: Variants = {
     "tensorflow": {"float32": [("--unroll",)], "mixed_bfloat16": [("--execution", "4")]},
@@ -102,12 +102,12 @@ QUICK_VARIANTS: Variants = {
 
 
 def keras(effort: Effort) -> list[Row]:
-    """Keras's own stateful LSTM, each side at the best of its settings."""
+    """Keras's own stateful LSTM; each side has its best settings."""
     if peers_needed():
         return [Row("Keras 3, stateful LSTM(256)", note=peers_needed())]
     streams = (128,) if effort.quick else (32, 64, 128, 256)
     tried = QUICK_VARIANTS if effort.quick else VARIANTS
-    best: dict[tuple[str, str], tuple[float, list[str], str]] = {}  # by side and precision: rate, command, in words
+    best: dict[tuple[str, str], tuple[float, list[str], str]] = {}  # by side and precision: rate, command, description
 
     def probe(side: str, precision: str, command: list[str], words: str) -> None:
         try:
@@ -115,7 +115,7 @@ def keras(effort: Effort) -> list[Row]:
         except RuntimeError:
             if side == "ours":
                 raise
-            return  # Keras does not run so here
+            return  # Keras does not run with these options here
         best[side, precision] = max(best.get((side, precision), (0.0, [], "")), (rate, command, words))
 
     for count in streams:
@@ -125,7 +125,7 @@ def keras(effort: Effort) -> list[Row]:
         for backend, precisions in tried.items():
             for precision, variants in precisions.items():
                 if effort.quick and precision == "mixed_bfloat16" and fast_precision() == "32-true":
-                    continue  # emulated here, and never the best
+                    continue  # emulated here, and never the fastest
                 for variant in variants:
                     words = " ".join((f"{precision}, {count} streams", *variant))
                     options = ("--backend", backend, "--precision", precision, "--streams", str(count), *variant)
@@ -142,26 +142,26 @@ def keras(effort: Effort) -> list[Row]:
             if found:
                 bests[side] = max(found)
         commands = {side: command for side, (_, command, _) in bests.items()}
-        if str(commands) not in measurements:  # where nothing is faster than float32 both rows are of the same
+        if str(commands) not in measurements:  # if nothing is faster than float32, both rows use one duel
             measurements[str(commands)] = duel(commands, effort.landings, effort.rounds)
         measured = measurements[str(commands)]
         for backend in tried:
             what = f"Keras on {backend}: {title}"
             if backend not in measured.slices:
-                rows.append(Row(what, at_least=target, note=measured.failed.get(backend, "no setting of it ran")))
+                rows.append(Row(what, at_least=target, note=measured.failed.get(backend, "none of its settings ran")))
                 continue
             measured.check_same_model("ours", backend, SECOND_BIAS)
-            note = f"throughline {bests['ours'][2]}; Keras {bests[backend][2]}; each the best of what was tried"
-            note += " (quick: few settings, 128 streams alone)." if effort.quick else "."
+            note = f"throughline {bests['ours'][2]}; Keras {bests[backend][2]}; each with the best of the settings tried"
+            note += " (quick: few settings, only 128 streams)." if effort.quick else "."
             if title != "float32" and fast_precision() == "32-true":
-                note += " This processor multiplies nothing faster than float32, so here ours has no better precision."
+                note += " On this processor no precision is faster than float32, so throughline uses float32 here."
             figure = measured.ratio("ours", backend)
             rows.append(Row(what, *rates(measured, "ours", backend), figure, at_least=target, note=note))
     return rows
 
 
 SECOND_BIAS = 4 * 256
-"""PyTorch's LSTM has two bias vectors, Keras's one; their sum is all that matters."""
+"""PyTorch's LSTM has two bias vectors, and Keras's has one. Only the sum of the two has an effect."""
 
 ONESTEP = (
     "regime=onestep",
@@ -174,9 +174,9 @@ ONESTEP = (
 
 
 def onestep(effort: Effort) -> list[Row]:
-    """The asker's own code against `regime=onestep`."""
+    """The code of the person who asked, compared with `regime=onestep`."""
     if peers_needed():
-        return [Row("the asker's code, one step per batch", note=peers_needed())]
+        return [Row("the question's code, one step per batch", note=peers_needed())]
     commands = {"ours": product(effort, *ONESTEP)}
     for backend in ("tensorflow", "jax"):
         commands[f"{backend} fit"] = peer(effort, "asker", "--backend", backend)
@@ -189,20 +189,20 @@ def onestep(effort: Effort) -> list[Row]:
     for backend, target in (("tensorflow", 3.0), ("jax", 1.0)):
         loops = [name for name in (f"{backend} fit", f"{backend} batch") if name in measured.slices]
         if not loops:
-            rows.append(Row(f"the asker's code on {backend}", at_least=target, note=measured.failed[f"{backend} fit"]))
+            rows.append(Row(f"the question's code on {backend}", at_least=target, note=measured.failed[f"{backend} fit"]))
             continue
         name = max(loops, key=measured.rate)
         measured.check_same_model("ours", name, SECOND_BIAS)
         figure = measured.ratio("ours", name)
         rows.append(
             Row(
-                f"the asker's code on {backend}",
+                f"the question's code on {backend}",
                 *rates(measured, "ours", name, "updates/s"),
                 figure,
                 at_least=target,
                 note="LSTM(256), one-hot, Adam, one sample of one step per batch, `model.fit(batch_size=1, shuffle=False)`"
-                + ("" if effort.quick else f" or `train_on_batch`, the faster of both, here {name.split()[1]}")
-                + f"; against `{' '.join(ONESTEP)}`.",
+                + ("" if effort.quick else f" or `train_on_batch`: the faster of the two, here {name.split()[1]}")
+                + f". Compared with `{' '.join(ONESTEP)}`.",
             )
         )
         tuned = f"{backend} tuned"
@@ -213,14 +213,14 @@ def onestep(effort: Effort) -> list[Row]:
                 f"the same, tuned, on {backend}",
                 *rates(measured, "ours", tuned, "updates/s"),
                 measured.ratio("ours", tuned),
-                note="What the asker could have had: `steps_per_execution=32`, `unroll=True`, compiled.",
+                note="With options that the question does not set: `steps_per_execution=32`, `unroll=True`, compiled.",
             )
         )
     return rows
 
 
 def utilisation(effort: Effort) -> list[Row]:
-    """How much of the machine's matrix rate the defaults use."""
+    """The share of the machine's matrix rate that the defaults use."""
     rows = []
     operations = Generator(LSTM(), read(path())[2]).operations()
     flops = operations.per_position - operations.less_per_row // 32  # per token, in rows of 32 steps
@@ -247,9 +247,9 @@ def utilisation(effort: Effort) -> list[Row]:
                 measured.ratio("ours", best).times(100 * flops),
                 "%",
                 at_least=target,
-                note=f"The defaults at {measured.rate('ours'):,.0f} tokens/s and {flops:,} floating-point operations a "
-                f"token, against the product of two {best}, the fastest of {len(commands)} tried; "
-                f"{measured.ratio('ours', plain).value * flops:.0%} of that of two {plain}.",
+                note=f"The defaults at {measured.rate('ours'):,.0f} tokens/s and {flops:,} floating-point operations per "
+                f"token, compared with the product of two {best}, the fastest of {len(commands)} tried. They reach "
+                f"{measured.ratio('ours', plain).value * flops:.0%} of the rate of the product of two {plain}.",
             )
         )
         rows.append(
@@ -259,16 +259,16 @@ def utilisation(effort: Effort) -> list[Row]:
                 f"{measured.rate('own') / 1e9:,.0f} GFLOP/s",
                 measured.ratio("ours", "own").times(100 * flops),
                 "%",
-                note="Against the matrix products of a training step at their own shapes, 64 rows at a time where a time "
-                "step waits for the one before, each by the faster library, with nothing between them. They come to "
-                f"{measured.ratio('own', best).value:.0%} of the rate above, so no step made of them can use more of it.",
+                note="Compared with the matrix products of a training step at their own shapes, with nothing between them. "
+                "Where a time step waits for the previous one, a product has 64 rows. Each product uses the faster library. "
+                f"They reach {measured.ratio('own', best).value:.0%} of the rate above. No step made of them can use more.",
             )
         )
     return rows
 
 
 def processes(effort: Effort) -> list[Row]:
-    """Two processes of one thread against one process of two."""
+    """Two processes with one thread each, compared with one process with two threads."""
     what = "two processes on two cores"
     pairs, both, one = [], [], []
     for _ in range(1 if effort.quick else 5):
@@ -282,4 +282,4 @@ def processes(effort: Effort) -> list[Row]:
             one.append(summary["tokens_per_second"])
         pairs.append(both[-1] / one[-1])
     words = (f"{statistics.median(both):,.0f} tokens/s", f"{statistics.median(one):,.0f} tokens/s in one process")
-    return [Row(what, *words, Figure.of([pairs]), note="`trainer.devices=2` against one process with two threads.")]
+    return [Row(what, *words, Figure.of([pairs]), note="`trainer.devices=2` compared with one process with two threads.")]

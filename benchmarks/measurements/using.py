@@ -1,4 +1,4 @@
-"""Rows on what a user feels besides: starting, memory, generation."""
+"""Rows on other things that a user notices: starting, memory, generation."""
 
 import statistics
 import subprocess
@@ -14,7 +14,7 @@ from benchmarks.peers.shakespeare import PROJECT, path
 
 
 def start(effort: Effort) -> list[Row]:
-    """How long a user waits for help, for a refusal, and for the first training step."""
+    """How long a user waits for the help text, for an error message, and for the first training step."""
     script, repeats = str(PROJECT / "src" / "train.py"), 2 if effort.quick else 7
 
     def wall(*arguments: str, status: int) -> Figure:
@@ -25,7 +25,7 @@ def start(effort: Effort) -> list[Row]:
             times.append(time.perf_counter() - began)
             if done.returncode != status:
                 raise RuntimeError(f"exit status {done.returncode} instead of {status}: {done.stderr.decode()[-200:]}")
-        return Figure.of([times[1:]])  # the first reads the files from the disk
+        return Figure.of([times[1:]])  # the first call reads the files from the disk
 
     help_, refusal = wall("--help", status=0), wall("model.hidden_size=-5", status=2)
     first = Figure.of([[seconds_to_first_step() for _ in range(repeats)]])
@@ -56,7 +56,7 @@ def seconds_to_first_step() -> float:
 
 
 def memory(effort: Effort) -> list[Row]:
-    """Whether memory grows with the corpus, or with the length of windows at equal tokens a batch."""
+    """Whether memory grows with the corpus, or with the length of windows at equal tokens per batch."""
     repeats = 1 if effort.quick else 3
     budget = f"budget.tokens={100_000 if effort.quick else 200_000}"
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,7 @@ def memory(effort: Effort) -> list[Row]:
     short = (path(), *windowed, "regime.steps=64", "regime.batch_size=40")
     long = (path(), *windowed, "regime.steps=640", "regime.batch_size=4")
     windows = growth(short, long, repeats)
-    note = "The most resident memory that the process of `src/train.py` ever had, sampled from outside every 10 ms."
+    note = "The peak resident memory of the process of `src/train.py`, sampled from outside every 10 ms."
     return [
         Row("memory: corpus x 10", f"{corpus[0]:.0f} -> {corpus[1]:.0f} MiB", "", corpus[2], "%", at_most=5.0, note=note),
         Row(
@@ -77,20 +77,20 @@ def memory(effort: Effort) -> list[Row]:
             windows[2],
             "%",
             at_most=5.0,
-            note="`regime=windowed`, 40 windows of 64 steps against 4 of 640: as many tokens a batch.",
+            note="`regime=windowed`, 40 windows of 64 steps compared with 4 of 640: the same number of tokens per batch.",
         ),
     ]
 
 
 def growth(small: tuple[Any, ...], large: tuple[Any, ...], repeats: int) -> tuple[float, float, Figure]:
-    """MiB of both, and by how many percent the second is more."""
+    """The MiB of both, and the percentage by which the second is larger."""
     pairs = [[peak_mib(text, *overrides) for text, *overrides in (small, large)] for _ in range(repeats)]
     percent = Figure.of([[(after / before - 1) * 100 for before, after in pairs]])
     return statistics.median(p[0] for p in pairs), statistics.median(p[1] for p in pairs), percent
 
 
 def peak_mib(text: Path, *overrides: str) -> float:
-    """The most memory of a training run, its reading of the corpus included."""
+    """The peak memory of a training run, including the reading of the corpus."""
     with tempfile.TemporaryDirectory() as folder:
         command = [*train_command(folder, text), *overrides]
         with subprocess.Popen(command, env=environment(OURS), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
@@ -102,7 +102,7 @@ def peak_mib(text: Path, *overrides: str) -> float:
 
 
 def highest_mib(process: subprocess.Popen[Any]) -> float:
-    """Watch a process to its end; its own high-water mark would not do, since a run may set it back."""
+    """Watch a process to its end. Its last high-water mark is not enough, because a run may reset it."""
     status, highest = Path(f"/proc/{process.pid}/status"), 0.0
     while process.poll() is None:
         try:

@@ -1,1 +1,1 @@
-"""How the rows are written down: the table, the picture, and RESULTS.md around them."""
+"""The output of the rows: a table, a picture, and RESULTS.md with both."""

@@ -1,4 +1,4 @@
-"""Rows in files of their own, so that groups can be measured one at a time."""
+"""Each group of rows has its own file, so groups can be measured one at a time."""
 
 import json
 from dataclasses import asdict

@@ -8,7 +8,7 @@ from benchmarks.measurements.figures import Row
 
 
 def draw(rows: list[Row], picture: Path) -> None:
-    """Every ratio with its spread, on one logarithmic axis; a stroke marks its target."""
+    """Draw every ratio with its spread on one logarithmic axis. An orange line marks its target."""
     ratios = [row for row in reversed(rows) if row.figure is not None and row.unit == "x"]
     drawing = Drawing(figsize=(10, 0.8 + 0.42 * len(ratios)), layout="constrained")
     axes = drawing.subplots()
@@ -22,6 +22,6 @@ def draw(rows: list[Row], picture: Path) -> None:
     axes.set_yticks(range(len(ratios)), [row.what for row in ratios])
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xlabel("throughline against the peer, times; black: spread, orange: target")
+    axes.set_xlabel("ratio of throughline to the peer; black: spread, orange: target")
     axes.grid(axis="x", alpha=0.3)
     drawing.savefig(picture, dpi=110)

@@ -1,4 +1,4 @@
-"""RESULTS.md, written from all rows that were kept."""
+"""RESULTS.md, written from all saved rows."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from benchmarks.page.table import notes, table
 
 TEXT = """# Results
 
-From `make bench`; what is marked quick comes from `make bench QUICK=1`: few repeats, short runs.
+From `make bench`. Rows marked "quick" come from `make bench QUICK=1`, with few repeats and short runs.
 
 Machine: {machine}.
 {versions}.
@@ -22,17 +22,18 @@ throughline at {commit}.
 
 ## How it is measured
 
-The peers work in turns, a slice of seconds each, in processes that stand still in between, and a ratio is taken between
-slices of one round (`benchmarks/measurements/duel.py` says why); where more than one landing is named, the processes were
-started anew for each. A figure is the median of all repeats. Its spread is from the least to the greatest landing, or repeat
-where there is one landing. All peers get the allocator tuning that throughline gives itself, and every program both cores.
+The peers work in turns. Each works for a slice of some seconds, and its process waits between slices. A ratio compares
+slices of the same round (`benchmarks/measurements/duel.py` gives the reasons). A landing is one start of all processes. If a
+row has several landings, all processes were started again for each. The column "figure" is the median of all repeats. The
+spread goes from the lowest to the highest median of a landing. With one landing, it goes from the lowest to the highest
+repeat. All peers get the same allocator tuning as throughline. Every program gets both cores.
 
 {notes}
 """
 
 
 def write(folder: Path, kept: Path, groups: Iterable[str]) -> None:
-    """RESULTS.md and its picture in `folder`, from those of the groups that were kept."""
+    """Write RESULTS.md and its picture to `folder`, from the saved rows of the given groups."""
     files = {name: kept / f"{name}.json" for name in groups}
     absent = [Row(name, note="not run") for name, file in files.items() if not file.exists()]
     rows = [row for file in files.values() if file.exists() for row in load(file)] + absent

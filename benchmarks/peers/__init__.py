@@ -1,4 +1,4 @@
-"""The programs that are measured against each other, and what they share.
+"""The programs that are compared with each other, and the code that they share.
 
-Some run in an environment without throughline and without PyTorch: `pace` and `shakespeare` need neither.
+Some run in an environment without throughline. So `pace` and `shakespeare` need neither throughline nor PyTorch.
 """

@@ -1,12 +1,14 @@
-"""The asker's own code: a Keras LSTM(256) fed one sample of one time step per batch, state kept, nothing shuffled.
+"""The code of the person who asked, called "the question's code" in RESULTS.md.
+
+It is a Keras LSTM(256). A batch is one sample of one time step, the state is kept, and nothing is shuffled.
 
     benchmarks/.venv/bin/python -m benchmarks.peers.asker --backend tensorflow
     benchmarks/.venv/bin/python -m benchmarks.peers.asker --backend jax --updates 1000 10000
 
-(On PyTorch Keras ends it with an error: it writes the kept state over what the backward pass still needs.)
+(On PyTorch it ends with an error: Keras overwrites the kept state, but the backward pass still needs the old one.)
 
-By default it measures the updates per second; with `--updates` it trains so many and prints the carried validation loss
-reached after each number, with the seconds that training alone had taken until then.
+By default it measures the updates per second. With `--updates` it trains these numbers of updates. For each number it prints
+the carried validation loss, and the seconds that training alone has taken until then.
 """
 
 import json
@@ -21,11 +23,11 @@ from benchmarks.peers.pace import Pace, parser
 from benchmarks.peers.shakespeare import path, read
 
 SEGMENT = 50_000
-"""How many samples are made one-hot at a time; all of them at once would take half a gigabyte."""
+"""The number of samples that are made one-hot at a time. All samples at once would take half a gigabyte."""
 
 
 def build(keras: Any, vocab_size: int, steps: int, unroll: bool = False) -> Any:
-    """The asker's model for one stream; with more than one step, the one by which it is validated."""
+    """The model of the person who asked, for one stream. With more than one step, it is the model for validation."""
     return keras.Sequential(
         [
             keras.Input(batch_shape=(1, steps, vocab_size)),
@@ -42,7 +44,7 @@ def samples(tokens: np.ndarray, first: int, last: int, vocab_size: int) -> tuple
 
 
 def carried_nll(keras: Any, model: Any, tokens: np.ndarray, vocab_size: int, steps: int = 256) -> float:
-    """Mean nll of one pass over the line in one row, state carried; fewer than `steps` tokens at its end are left out."""
+    """Mean nll of one carried pass over the line in one row. Fewer than `steps` tokens at its end are left out."""
     reader = build(keras, vocab_size, steps)
     reader.set_weights(model.get_weights())
     count = (len(tokens) - 1) // steps
@@ -57,9 +59,9 @@ def main() -> None:
     options.add_argument("--backend", choices=("tensorflow", "jax"), required=True)
     options.add_argument("--loop", choices=("fit", "batch"), default="fit", help="model.fit or model.train_on_batch")
     options.add_argument("--jit", choices=("auto", "yes", "no"), default="auto", help="jit_compile")
-    options.add_argument("--execution", type=int, default=1, help="steps_per_execution, which the asker does not set")
-    options.add_argument("--unroll", action="store_true", help="no loop over the one step, which the asker does not set")
-    options.add_argument("--updates", type=int, nargs="+", help="train so many and validate")
+    options.add_argument("--execution", type=int, default=1, help="steps_per_execution; not set in the question")
+    options.add_argument("--unroll", action="store_true", help="no loop over the single step; not set in the question")
+    options.add_argument("--updates", type=int, nargs="+", help="train these numbers of updates and validate")
     options.add_argument("--text", type=Path, default=path())
     arguments = options.parse_args()
     os.environ["KERAS_BACKEND"] = arguments.backend
@@ -88,7 +90,7 @@ def main() -> None:
             self.done = batch
 
     class Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]
-        """Leaves out what comes before the first update: compiling, and copying the samples."""
+        """Starts after the first update, so that compiling and copying the samples are not counted."""
 
         seconds = 0.0
 
@@ -99,7 +101,7 @@ def main() -> None:
         def on_train_end(self, logs: Any = None) -> None:
             self.seconds += time.perf_counter() - self.began
 
-    about = {"peer": f"the asker's Keras {keras.__version__} on {arguments.backend}", "parameters": model.count_params()}
+    about = {"peer": f"the question's Keras {keras.__version__} on {arguments.backend}", "parameters": model.count_params()}
     if arguments.updates:
         stopwatch, points, first = Stopwatch(), [], 0
         for goal in arguments.updates:

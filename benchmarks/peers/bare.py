@@ -1,4 +1,4 @@
-"""What one would write by hand instead of throughline: the same model, settings and tuning in a bare PyTorch loop.
+"""A loop that a user could write instead of throughline: the same model, settings and tuning in plain PyTorch.
 
 python -m benchmarks.peers.bare --streams 64 --bptt 32 --precision bf16-mixed
 """
@@ -44,7 +44,7 @@ class Loop:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-mixed")
 
     def epoch(self, inputs: Tensor, targets: Tensor) -> Iterator[Tensor]:
-        """Train on chunks (K, B, T) in order, from zeros; yields each one's mean nll."""
+        """Train on chunks (K, B, T) in order, from zeros; yields the mean nll of each chunk."""
         state = None
         for x, y in zip(inputs, targets, strict=True):
             with self.autocast():
@@ -60,7 +60,7 @@ class Loop:
 
     @torch.no_grad()
     def validate(self, inputs: Tensor, targets: Tensor, carried: bool) -> float:
-        """Mean nll over chunks (K, B, T), from zeros at each unless carried."""
+        """Mean nll over chunks (K, B, T). Each chunk starts from zeros, unless `carried`."""
         state, total = None, 0.0
         for x, y in zip(inputs, targets, strict=True):
             with self.autocast():
@@ -70,7 +70,7 @@ class Loop:
 
 
 def keep_freed_memory() -> None:
-    """The tuning of glibc's allocator that throughline does, too."""
+    """The same tuning of glibc's allocator as in throughline."""
     if platform.libc_ver()[0] == "glibc":
         for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):  # mmap threshold, trim threshold, top pad
             ctypes.CDLL(None).mallopt(option, value)

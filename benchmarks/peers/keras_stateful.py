@@ -2,7 +2,7 @@
 
     benchmarks/.venv/bin/python -m benchmarks.peers.keras_stateful --backend jax --streams 64
 
-`LSTM(stateful=True)` keeps the state of each row from batch to batch, and `shuffle=False` the batches in order.
+`LSTM(stateful=True)` keeps the state of each row from batch to batch. `shuffle=False` keeps the batches in order.
 """
 
 import os
@@ -14,10 +14,10 @@ from benchmarks.peers.shakespeare import chunks, path, read
 
 
 def build(keras: Any, vocab_size: int, streams: int, bptt: int, unroll: bool, hidden_size: int = 256) -> Any:
-    """Embedding, LSTM and logits, as `model=lstm256` of throughline has them; PyTorch alone has a second bias vector."""
+    """Embedding, LSTM and logits, as in throughline's `model=lstm256`. Only PyTorch's LSTM has a second bias vector."""
 
     class LSTM(keras.layers.LSTM):  # type: ignore[misc]
-        """On PyTorch Keras writes the new state over the old one, which the backward pass still needs: begin from a copy."""
+        """Begins from a copy of the state. On PyTorch, Keras overwrites the old state, but the backward pass needs it."""
 
         def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
             if keras.backend.backend() == "torch":

@@ -1,10 +1,10 @@
-"""How fast this machine multiplies matrices: the rate that a training step is held against.
+"""How fast this machine multiplies matrices. A training step is compared with this rate.
 
     python -m benchmarks.peers.matmul --precision bf16-mixed --library oneDNN --size 1024
     python -m benchmarks.peers.matmul --shapes step
 
-The second does the products of one training step at its own shapes, each by the library that is the faster one for it, and
-nothing else: no gates, no copies, no optimizer. `tokens_per_second` here are floating-point operations per second.
+The second command computes only the products of one training step, at their own shapes: no gates, no copies, no optimizer.
+Each product uses the library that is faster for it. `tokens_per_second` means floating-point operations per second here.
 """
 
 import timeit
@@ -18,7 +18,7 @@ from benchmarks.peers.bare import keep_freed_memory
 from benchmarks.peers.pace import Pace, parser
 
 LIBRARIES = ("torch.mm", "oneDNN")
-"""The first is MKL in float32."""
+"""In float32, the first uses MKL."""
 
 
 def product(m: int, k: int, n: int, dtype: torch.dtype, library: str) -> Callable[[], Any]:
@@ -32,13 +32,13 @@ def product(m: int, k: int, n: int, dtype: torch.dtype, library: str) -> Callabl
 
 
 def faster_product(m: int, k: int, n: int, dtype: torch.dtype) -> Callable[[], Any]:
-    """By whichever library is faster at these sizes."""
+    """The product by the library that is faster at these sizes."""
     both = [product(m, k, n, dtype, library) for library in LIBRARIES]
     return min(both, key=lambda multiply: min(timeit.repeat(multiply, repeat=5, number=10)))
 
 
 def step_shapes(B: int, T: int, E: int, H: int, V: int) -> list[tuple[int, int, int]]:  # noqa: N803
-    """The products (m, k, n) of a training step; what a time step needs of the one before or after it is done T times."""
+    """The products (m, k, n) of a training step. T of them need the previous time step, and T - 1 the next one."""
     forward = [(T * B, E, 4 * H), *[(B, H, 4 * H)] * T, (T * B, H, V)]
     by_inputs = [(T * B, V, H), *[(B, 4 * H, H)] * (T - 1), (T * B, 4 * H, E)]
     by_weights = [(V, T * B, H), (4 * H, T * B, H), (4 * H, T * B, E)]
@@ -49,8 +49,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     options.add_argument("--shapes", choices=("square", "step"), default="square")
-    options.add_argument("--library", choices=LIBRARIES, default="torch.mm", help="of square ones")
-    options.add_argument("--size", type=int, default=2048, help="of square ones")
+    options.add_argument("--library", choices=LIBRARIES, default="torch.mm", help="for square matrices")
+    options.add_argument("--size", type=int, default=2048, help="of square matrices")
     arguments = options.parse_args()
     keep_freed_memory()
     dtype = torch.bfloat16 if arguments.precision == "bf16-mixed" else torch.float32

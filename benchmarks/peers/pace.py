@@ -1,10 +1,10 @@
-"""Work in slices: what lets one process be measured in turns with another, so that both see the same machine.
+"""Work in slices. With slices, processes can be measured in turns, so that all see the same machine.
 
 A peer calls `step` after each of its training steps. A slice ends with the first step after `seconds`, and is printed as
-one line of JSON. With `--paced` a slice begins when a line arrives on standard input, and the process ends with the input;
-by itself a peer works through `--slices` slices and prints the last one, the ones before being its warm-up.
+one line of JSON. With `--paced`, a slice begins when a line arrives on standard input, and the process ends when the input
+ends. Without it, a peer works through `--slices` slices and prints the last one. The slices before are its warm-up.
 
-The standard library only, since it runs in every environment.
+This file uses only the standard library, because it runs in every environment.
 """
 
 import argparse
@@ -19,7 +19,7 @@ class Pace:
 
     Args:
         arguments: as parsed by `parser`.
-        about: printed with every slice: what the peer is.
+        about: a description of the peer, printed with every slice.
     """
 
     def __init__(self, arguments: argparse.Namespace, **about: Any) -> None:
@@ -29,14 +29,14 @@ class Pace:
         self.about = about
 
     def begin(self) -> None:
-        """Wait for leave, where it is asked for, and start the clock."""
+        """With `--paced`, wait for a line on standard input. Then start the clock."""
         if self.paced and not sys.stdin.readline():
             sys.exit()
         self.tokens = self.steps = 0
         self.began = time.perf_counter()
 
     def step(self, tokens: int) -> None:
-        """A step over so many tokens is done."""
+        """Count a finished step over this number of tokens."""
         self.tokens += tokens
         self.steps += 1
         seconds = time.perf_counter() - self.began
@@ -54,6 +54,6 @@ class Pace:
 def parser(description: str | None) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=float, default=2.0, help="length of a slice")
-    options.add_argument("--slices", type=int, default=2, help="by itself: how many, of which the last is printed")
+    options.add_argument("--slices", type=int, default=2, help="without --paced: number of slices; the last one is printed")
     options.add_argument("--paced", action="store_true", help="begin each slice when a line arrives on standard input")
     return options

@@ -1,10 +1,10 @@
-"""throughline itself, whole: what `python src/train.py` runs, in slices that can be measured in turns with a peer.
+"""The whole of throughline, as in `python src/train.py`, in slices that can be measured in turns with a peer.
 
     python -m benchmarks.peers.product regime.streams=32 trainer.precision=bf16-mixed
 
-A slice is cut where the loop asks the regime's plan for its next batch, so all that the product does around a step is in it:
-Lightning, the callbacks, logging, checkpoints. Validation is left to the end of the run, and so out of every slice, unless
-`--epochs` makes a slice of an epoch with all that comes after it.
+A slice ends where the loop asks the regime's plan for its next batch. So it contains everything that the product does around
+a step: Lightning, the callbacks, logging, checkpoints. Validation is postponed to the end of the run, so no slice contains
+it. With `--epochs`, a slice is an epoch and everything after it.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from throughline.regimes import Cut, Plan, Regime
 
 @dataclasses.dataclass(frozen=True)
 class Paced(Regime):
-    """The same cuts as `inner`, and the clock between them."""
+    """The same cuts as `inner`, with the clock between them."""
 
     inner: Regime
 
@@ -48,7 +48,7 @@ class PacedPlan(Plan):
     pace: Pace
     whole_epochs: bool
     unread = 0
-    """Tokens of the batches that are with the training step, or done, but not yet told to the clock."""
+    """Tokens of the batches that were given to the training step, but not yet reported to the clock."""
 
     def __init__(self, inner: Plan) -> None:
         self.inner = inner

@@ -1,11 +1,11 @@
-"""A plain transformer of the size and schedule that nanoGPT's README gives for a CPU, written anew from that description.
+"""A plain transformer with the size and schedule that nanoGPT's README gives for a CPU, written from that description.
 
     python -m benchmarks.peers.transformer --steps 2000
 
-4 layers, 4 heads, 128 features, crops of 64 characters, 12 of them a step, no dropout, float32, 2000 steps: AdamW
+4 layers, 4 heads, 128 features, crops of 64 characters, 12 crops per step, no dropout, float32, 2000 steps. AdamW
 (0.9, 0.99) with weight decay 0.1 on matrices, learning rate 1e-3, 100 steps of warm-up, then half a cosine to 1e-4, clip 1.
-The README reports val 1.88 on random crops; here every crop of the split is scored, once, from zero context.
-Prints the seconds that its steps took, validation not counted.
+The README reports val 1.88 on random crops. Here every crop of the split is scored once, from zero context.
+It prints the seconds that its steps took, without validation.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def train(model: Transformer, tokens: Tensor, steps: int) -> float:
-    """The seconds that the steps took."""
+    """Train; returns the seconds that the steps took."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -94,7 +94,7 @@ def train(model: Transformer, tokens: Tensor, steps: int) -> float:
 
 @torch.no_grad()
 def validate(model: Transformer, tokens: Tensor) -> float:
-    """Mean nll over crops of `CONTEXT` laid side by side, each from zero context."""
+    """Mean nll over adjacent crops of `CONTEXT` characters, each from zero context."""
     count = (len(tokens) - 1) // CONTEXT
     inputs, targets = (part[: count * CONTEXT].view(count, CONTEXT) for part in (tokens[:-1], tokens[1:]))
     total = 0.0

@@ -5,24 +5,24 @@
     run = tl.train(tl.Config(data=tl.Text("my.txt"), budget=tl.Budget(seconds=60)))
     print(run.generate("Once ", 500))
 
-Importing this imports nothing else: each name below brings its module when it is first used.
+Importing this package imports nothing else. Each name below imports its module when it is first used.
 
-The rooms in the order of the story, each importing only from those before it: `plumbing`, `settings`, `data`, `regimes`,
-`batches`, `model`, `evaluation`, `config`, `runs`, `training`, `results`, `commands`.
+The rooms, in the order of the story: `plumbing`, `settings`, `data`, `regimes`, `batches`, `model`, `evaluation`, `config`,
+`runs`, `training`, `results`, `commands`. Each room imports only from those before it.
 
 Words, one per concept:
-    token, vocab, codec     integer id; table symbol <-> id; how raw data become steps and are written again
-    sequence, line          one raw example; sequences laid end to end, which a regime cuts
+    token, vocab, codec     integer id; table symbol <-> id; turns raw data into steps, and steps into text
+    sequence, line          one raw example; sequences laid end to end; a regime cuts the line
     stream, chunk           one of B contiguous strips; T steps of every stream, one stateful batch
-    window, stride          a cut of T steps anywhere; the distance between cuts
+    window, stride          T steps cut out anywhere; the distance between two windows
     bptt                    how many steps a gradient can travel
-    state                   what a core carries from batch to batch
+    state                   the memory that a core carries from batch to batch
     carry, detach, reset    hand to the next batch; cut the graph; start from zeros
     regime                  how a line becomes batches, and when state resets
-    core, head, reading     the recurrent part; what is predicted and how it is scored; one way to evaluate
+    core, head, reading     the recurrent part; the part that predicts and scores; one way to evaluate
     nll                     mean negative log-likelihood per scored step, in nats; perplexity and bits derive from it
 
-Shape letters, used at line ends throughout: B rows, T steps, V vocabulary, E features of an embedding, P of a prediction,
+Shape letters, used in comments at line ends: B rows, T steps, V vocabulary, E features of an embedding, P of a prediction,
 L layers, H hidden size, N steps of a line, S sequences, K batches. Gates lie in PyTorch's order i, f, g, o.
 """
 

@@ -31,9 +31,9 @@ class Schedule:
     """The learning rate as a factor of `optimizer.lr`, over the share of the budget that is spent."""
 
     name: Literal["constant", "cosine"] = "cosine"
-    """`constant` where a run should be continued with a larger budget later: a cosine has ended by then."""
+    """Take `constant` if the run may be continued later with a larger budget: a cosine has already reached its end then."""
     warmup: Probability = 0.02
-    """The share of the budget over which the rate rises from 0. Raise it when the loss jumps in the first updates."""
+    """The share of the budget over which the rate rises from 0. Raise it if the loss jumps in the first updates."""
     floor: Fraction = 0.0
     """The factor at the end of a cosine."""
 
@@ -49,38 +49,39 @@ class Schedule:
 
 @dataclass(frozen=True, config=STRICT)
 class Budget:
-    """When a run ends: at whichever of these comes first. Without any, and without `trainer.max_epochs`, after 5 epochs."""
+    """The limits of a run. It ends at the first one that it reaches. Without any, and without `trainer.max_epochs`, it ends
+    after 5 epochs."""
 
     DEFAULT_EPOCHS: ClassVar[int] = 5
 
     tokens: PositiveInt | None = None
-    """Targets to train on. Take it where a run has to be repeatable: it does not depend on the clock."""
+    """Targets to train on. Take it if a run must be repeatable: it does not depend on the clock."""
     seconds: Positive | None = None
     """Seconds of training; validation and checkpoints are not counted. Take it to compare settings at equal time."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Trainer:
-    """How the Lightning Trainer runs, under its own names where it has them."""
+    """Settings of the Lightning Trainer, under Lightning's names where they exist."""
 
     max_epochs: PositiveInt | None = None
-    """Passes over the training data. None: as many as the budget allows, or 5 where there is no budget either."""
+    """Passes over the training data. None: as many as the budget allows, or 5 if there is no budget."""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """`auto` takes a GPU if PyTorch can use one. A network this small on few streams may be faster on the CPU."""
     devices: PositiveInt = 1
     """Processes, each with its share of the rows of every batch. Take one per GPU."""
     precision: Precision | Literal["auto"] = "auto"
-    """`auto`: bf16-mixed on a CPU that multiplies it faster, else 32-true. 64-true is for checks."""
+    """`auto`: bf16-mixed on a CPU that multiplies bfloat16 faster, else 32-true. 64-true is for checks."""
     gradient_clip_val: Positive | None = 1.0
-    """The largest norm that the gradient may have. Lower it when single batches throw the loss up."""
+    """The largest norm that the gradient may have. Lower it if single batches make the loss jump."""
     accumulate_grad_batches: PositiveInt = 1
-    """Batches whose gradients are averaged for one update. Raise it when more streams do not fit the memory."""
+    """Batches whose gradients are averaged for one update. Raise it if more streams do not fit into memory."""
     val_check_interval: PositiveInt | None = None
-    """Batches between validations. None: at the end of each epoch and of the run. Set it when an epoch takes hours."""
+    """Batches between validations. None: at the end of each epoch and of the run. Set it if an epoch takes hours."""
     val_checks: PositiveInt | None = None
-    """Validations over the whole budget: check k of n comes when (k / n)^2 of it is spent, so that a curve is even."""
+    """Validations over the whole budget. Check k of n comes when (k / n)^2 of it is spent, so that a loss curve is even."""
     checkpoint_seconds: Positive = 300.0
-    """The time between checkpoints, at most: what a crash may cost."""
+    """The longest time between checkpoints. A crash loses at most this much training."""
     log_every_n_steps: PositiveInt = 50
     """Batches per row of `metrics.csv`."""
     num_workers: Annotated[int, Field(ge=0)] = 0
@@ -107,7 +108,7 @@ class Numerics:
     on_bad_batch: Literal["stop", "skip"] = "stop"
     """`skip` leaves the batch out and continues. Take it for long runs on data that you cannot clean."""
     max_skipped: PositiveInt = 10
-    """How many batches may be skipped before the run stops after all."""
+    """The number of batches that may be skipped before the run stops."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -115,13 +116,13 @@ class Logger:
     """Where metrics go in addition to `metrics.csv`."""
 
     name: Literal["wandb", "none"] = "wandb"
-    """`wandb` logs online where a key is configured and the server answers, else offline."""
+    """`wandb` logs online if a key is configured and the server answers, else offline."""
     project: str = "throughline"
-    """Of W&B."""
+    """The W&B project."""
     group: str | None = None
-    """Of W&B: runs of one experiment."""
+    """The W&B group, for the runs of one experiment."""
     tags: list[str] = field(default_factory=list)
-    """Of W&B, in addition to the model and the regime."""
+    """W&B tags, in addition to the model and the regime."""
     init_timeout: Positive = 6.0
     """Seconds to wait for the server. Raise it behind a slow connection."""
 
@@ -131,50 +132,50 @@ class Sampling:
     """The passage generated when a run ends."""
 
     length: PositiveInt = 500
-    """In symbols."""
+    """The number of symbols."""
     temperature: Positive = 0.8
-    """Below 1 the likelier symbols are preferred; 1 draws from the distribution as it is."""
+    """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Config:
     """All settings of a training run; `Config()` is what `python src/train.py` runs."""
 
-    data: Source = StandardLibrary()  # these are frozen
-    """What is read: `Text`, `Events`, `StandardLibrary`."""
+    data: Source = StandardLibrary()  # a shared default is safe: these classes are frozen
+    """The data source: `Text`, `Events` or `StandardLibrary`."""
     codec: Codec | None = None
-    """What a step is. None: the codec that suits the source."""
+    """Turns the data into steps. None: the codec that suits the source."""
     model: Model = LSTM()
     """The core and its sizes."""
     head: Head = Categorical()
-    """What is predicted."""
+    """The kind of prediction."""
     regime: Regime = Stateful()
-    """How the data are cut into batches."""
+    """The way in which the data are cut into batches."""
     optimizer: Optimizer = AdamW()
-    """PyTorch's, with its own arguments."""
+    """An optimizer of PyTorch, with its own arguments."""
     schedule: Schedule = Schedule()
     budget: Budget = Budget()
     trainer: Trainer = Trainer()
     numerics: Numerics = Numerics()
     evaluation: Evaluation = Evaluation()
     readings: dict[str, Reading] = field(default_factory=dict)
-    """Ways to measure, in addition to `carried` and `reset`, by which every run is measured."""
+    """Ways to measure a run, in addition to `carried` and `reset`. Every run is measured by these two."""
     logger: Logger = Logger()
     sampling: Sampling = Sampling()
     output_root: str = "outputs"
-    """The folder that gets a folder for each run."""
+    """The folder that contains the folders of all runs."""
     resume: str = "none"
     """`auto`: continue the latest unfinished run of the same command, if there is one. `must`: the same, but refuse to start
-    from the beginning. Or a .ckpt file of a run, which is continued in a new folder."""
+    from the beginning. Or a .ckpt file: its run is continued in a new folder."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
-    """Of the weights, the dropout, the order of the data, and the passage at the end."""
+    """Seeds the weights, the dropout, the order of the data, and the passage at the end."""
 
     @property
     def name(self) -> str:
         return f"{self.model.name}-{self.regime.label}-s{self.seed}"
 
     def differences(self) -> dict[str, Any]:
-        """The settings that are not as by default, by dotted names; for a class chosen instead of the default, its word."""
+        """The settings that differ from the defaults, by dotted names; a chosen class is given by its word."""
         found: dict[str, Any] = {}
         for f in fields(self):
             value, default = getattr(self, f.name), getattr(Config(), f.name)
@@ -192,14 +193,14 @@ class Config:
 
     @property
     def max_epochs(self) -> int | None:
-        """`trainer.max_epochs`; without one, a run that has no budget either gets `Budget.DEFAULT_EPOCHS`."""
+        """`trainer.max_epochs`, or `Budget.DEFAULT_EPOCHS` if it is None and there is no budget."""
         if self.trainer.max_epochs is None and self.budget == Budget():
             return Budget.DEFAULT_EPOCHS
         return self.trainer.max_epochs
 
     @property
     def limits(self) -> dict[str, Any]:
-        """The run ends at whichever of these comes first."""
+        """The limits of the run; it ends at the first one that it reaches."""
         return {**asdict(self.budget), "max_epochs": self.max_epochs}
 
     @property
@@ -207,12 +208,12 @@ class Config:
         return all_readings(self.readings)
 
     def identity(self, corpus: Corpus) -> dict[str, Any]:
-        """What two lives of one run must have in common, by the names of the fields."""
+        """The values that must stay the same when a run is resumed, by the names of the fields."""
         values = self.to_plain()
         groups = {name: values[name] for name in ("model", "head", "regime", "optimizer", "schedule")}
         alike = ["precision", "gradient_clip_val", "accumulate_grad_batches"]
         if self.model.dropout:
-            alike.append("devices")  # each process draws for its own rows; without dropout their number changes nothing
+            alike.append("devices")  # each process draws dropout for its rows; without it, their number changes nothing
         trainer = {key: values["trainer"][key] for key in alike}
         data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")}
         nested = {**groups, "trainer": trainer, "data": data}
@@ -220,23 +221,23 @@ class Config:
         return {**flat, "seed": self.seed}
 
     def to_plain(self) -> dict[str, Any]:
-        """The same as dicts, lists, strings and numbers, with a plain word for each class that YAML names by `_target_`."""
+        """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""
         chosen = {key: plain(getattr(self, key)) for key in ("data", "head", "regime", "optimizer")}
         codec = {"name": "auto"} if self.codec is None else plain(self.codec)
         return {**asdict(self), **chosen, "model": plain(self.model, "core"), "codec": codec}
 
 
 def all_readings(chosen: Mapping[str, Reading]) -> list[Reading]:
-    """`carried` and `reset`, by which every generator is measured, then the others that were chosen.
+    """All readings: `carried` and `reset`, which measure every generator, then the chosen ones.
 
     Raises:
-        UserError: two have one name, or one learns while the network is trained.
+        UserError: two have the same name, or one learns and would be read while the network is trained.
     """
     readings = [Carried(), Reset(), *(reading for reading in chosen.values() if type(reading) not in (Carried, Reset))]
     for place, reading in enumerate(readings):
         others = readings[:place]
         if reading.name == "train" or any((reading.name == o.name or reading.suffix == o.suffix) for o in others):
-            raise UserError(f"readings: {reading.name} is there already; give the class another name")
+            raise UserError(f"readings: the name {reading.name} is already taken; give the class another name")
         if reading.while_training and reading.learns:
             raise UserError(f"readings: {reading.name} learns, so it cannot be read while the network is trained")
     return readings

@@ -1,11 +1,11 @@
 """How settings are checked: the ranges that values may have, groups of keys, and the classes that `_target_` may name.
 
-The fields of a settings class are its only schema, and pydantic checks them. Nothing here imports torch, so a typo is
-answered at once.
+The fields of a settings class are its only schema. Pydantic checks them. Nothing here imports torch, so a typo is reported
+at once.
 
-An abstract settings class (a regime, a source, a core, ...) is chosen by `_target_`. Allowed are the subclasses that lie
-beside it in this package, and those in a user's own modules: Python files in the folders that `-cd` names. No other module
-is ever imported.
+`_target_` chooses the class where the settings class is abstract (a regime, a source, a core, ...). Two kinds of subclasses
+are allowed: those beside it in this package, and those in a user's own modules. Such modules are Python files in the folders
+that `-cd` names. No other module is ever imported.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from pydantic.dataclasses import is_pydantic_dataclass
 
 from throughline.plumbing.errors import UserError
 
-# Built when first used: a command uses few of the classes, and each takes milliseconds to build.
+# Validators are built on first use: a command uses few of the classes, and each takes milliseconds to build.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True, defer_build=True)
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -38,24 +38,24 @@ T = TypeVar("T")
 
 
 def word(cls: type[Any] | str) -> str:
-    """The plain word for a settings class, as YAML files and checkpoints call it: `ShuffledCarry` is shuffled_carry."""
+    """The plain word for a settings class, as used in YAML files and checkpoints: `ShuffledCarry` is shuffled_carry."""
     name = cls.rpartition(".")[2] if isinstance(cls, str) else cls.__name__
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def plain(settings: Any, key: str = "name") -> dict[str, Any]:
-    """Settings as dicts, lists, strings and numbers; under `key` stands the plain word for their class."""
+    """Settings as dicts, lists, strings and numbers; `key` holds the plain word for their class."""
     return {key: word(type(settings)), **asdict(settings)}
 
 
 def from_plain(base: type[T], values: dict[str, Any], key: str = "name", where: str = "") -> T:
-    """The settings that `plain` was given.
+    """Rebuild settings from the plain values that `plain` returned.
 
     Args:
-        where: what stands before the names of the keys in messages, for example "model.".
+        where: the prefix of key names in messages, for example "model.".
 
     Raises:
-        UserError: no class that is known here has that word, or a value is not allowed.
+        UserError: no known class has that word, or a value is not allowed.
     """
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise UserError(f"{where.rstrip('.') or key}: not a group of keys")
@@ -64,7 +64,7 @@ def from_plain(base: type[T], values: dict[str, Any], key: str = "name", where: 
     known = {word(cls): cls for cls in [*targets(base).values(), *_loaded(base)]}
     if not isinstance(name, str) or name not in known:
         raise UserError(
-            f"{where}{key}={name!r}: allowed are {', '.join(sorted(known))}, or a class of your own that -cd and a YAML name"
+            f"{where}{key}={name!r}: allowed are {', '.join(sorted(known))}, or your own class, named by -cd and a YAML file"
         )
     return checked(known[name], values, where=where)
 
@@ -79,12 +79,12 @@ def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), 
 
     Args:
         cls: a dataclass.
-        values: by the names of its fields; a field that is a settings class itself takes a dict.
-        folders: where users' own modules may lie.
-        where: what stands before the names of the keys in messages.
+        values: by field name; a field whose type is a settings class takes a dict.
+        folders: folders that may hold users' own modules.
+        where: the prefix of key names in messages.
 
     Raises:
-        UserError: one line for each key that is wrong: the key, its value, and what is allowed.
+        UserError: one line per wrong key: the key, its value, and the allowed values.
     """
     built, lines = dict(values), []
     for f in fields(cls):  # type: ignore[arg-type]
@@ -99,20 +99,20 @@ def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), 
             return cls(**built)
         except ValidationError as error:
             lines = _lines(error, cls, where)
-    else:  # what was not built yet can be known to be wrong by its name
+    else:  # unknown names can still be reported
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         unknown = [key for key in values if key not in names]
         lines += [
-            f"{where}{key} is no key of {where.rstrip('.') or 'the config'}: allowed are {', '.join(names)}"
+            f"{where}{key} is not a key of {where.rstrip('.') or 'the config'}: allowed are {', '.join(names)}"
             for key in unknown
         ]
     raise UserError("\n".join(lines))
 
 
 def defaults(cls: type[Any]) -> dict[str, Any]:
-    """The defaults of the fields of a settings class as plain values, "???" where there is none.
+    """The defaults of a settings class as plain values, by field; "???" stands for a missing default.
 
-    Fields that `_target_` chooses are left out: a file of their group has them.
+    Fields that `_target_` chooses are left out, because the files of their group hold them.
     """
     values: dict[str, Any] = {}
     for f in fields(cls):
@@ -130,7 +130,7 @@ def kinds(of: Any) -> list[type[Any]]:
 
 
 def _field(name: str, of: Any, value: Any, folders: Sequence[Path]) -> Any:
-    """The value of a field: a group where its type is a settings class, several by name where it is a dict of one."""
+    """The value of a field: a group if its type is a settings class, or groups by name if its type is a dict of them."""
     if value is None and type(None) in get_args(of):
         return None
     found = kinds(of)
@@ -140,13 +140,13 @@ def _field(name: str, of: Any, value: Any, folders: Sequence[Path]) -> Any:
         if not isinstance(value, dict):
             raise UserError(f"{name}={value!r}: give groups of keys by name")
         if "_target_" in value:
-            raise UserError(f"{name}._target_: nest it under a name of its own: {name}.NAME._target_")
+            raise UserError(f"{name}._target_: nest it under a name that you choose: {name}.NAME._target_")
         return {key: _group(f"{name}.{key}", found[0], values, folders) for key, values in value.items()}
     return _group(name, found[0], value, folders)
 
 
 def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> Any:
-    """Build one group, whose class is `cls` or, where that is abstract, the subclass that `_target_` names."""
+    """Build one group. Its class is `cls`, or the subclass that `_target_` names if `cls` is abstract."""
     if not isinstance(values, dict):
         example = f", for example {name}.{fields(cls)[0].name}=..." if is_dataclass(cls) and fields(cls) else ""
         raise UserError(f"{name}={values!r}: give a group of keys{example}")
@@ -160,7 +160,7 @@ def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> A
 
 
 def target_class(name: str, base: type[Any], target: Any, folders: Sequence[Path]) -> type[Any]:
-    """The class that `_target_` names: one of this package, or one of a user's own module."""
+    """The class that `_target_` names: one of this package, or one in a user's own module."""
     ours = targets(base)
     if isinstance(target, str) and target in ours:
         return ours[target]
@@ -188,7 +188,7 @@ def target_class(name: str, base: type[Any], target: Any, folders: Sequence[Path
 
 
 def _own_module(name: str, target: Any, module_name: str, folders: Sequence[Path]) -> ModuleType | None:
-    """A user's module, imported; None where no file of `folders` has that name, and then nothing is imported."""
+    """Import a user's module; None, without any import, if no file in `folders` has that name."""
     parts = module_name.split(".")
     if not all(part.isidentifier() for part in parts):
         return None
@@ -198,14 +198,14 @@ def _own_module(name: str, target: Any, module_name: str, folders: Sequence[Path
         if file is None:
             continue
         if str(folder) not in sys.path:
-            sys.path.append(str(folder))  # last, so that no file there takes the place of a library's module
+            sys.path.append(str(folder))  # last, so that no file there can replace a library's module
         importlib.invalidate_caches()
         first = importlib.util.find_spec(parts[0])
         if first is None or folder.resolve() not in Path(str(first.origin)).resolve().parents:
-            raise UserError(f"{name}._target_={target!r}: a module {parts[0]} is there already; give yours another name")
+            raise UserError(f"{name}._target_={target!r}: a module {parts[0]} already exists; give yours another name")
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:  # whatever a user's module may raise
+        except Exception as error:  # a user's module may raise anything
             raise UserError(
                 f"{name}._target_={target!r}: {file}: {type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
@@ -236,7 +236,7 @@ def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
         key = prefix + ".".join(part if part.isprintable() else repr(part) for part in parts)  # files may hold any key
         if e["type"] == "unexpected_keyword_argument":
             allowed = ", ".join(f.name for f in fields(cls)) or "none"
-            lines.append(f"{key} is no key of {prefix.rstrip('.') or 'the config'}: allowed are {allowed}")
+            lines.append(f"{key} is not a key of {prefix.rstrip('.') or 'the config'}: allowed are {allowed}")
         elif e["type"] == "missing":
             lines.append(f"{key} is required: give it as {key}=...")
         elif e["type"] == "value_error":

@@ -30,7 +30,7 @@ def cut(pad_left: bool) -> Cut:
 )
 def test_rows_are_read_padded_and_masked(pad_left: bool, inputs: list[list[int]], targets: list[list[int | None]]) -> None:
     batch = read(cut(pad_left), LINE)
-    assert batch.targets[0].tolist() == [20, 30, 40]  # what is read and not scored is there all the same
+    assert batch.targets[0].tolist() == [20, 30, 40]  # steps that are read but not scored also have a target
     assert batch.inputs.tolist() == inputs
     assert masked(batch) == targets
     assert batch.reset.tolist() == [True, False, False]

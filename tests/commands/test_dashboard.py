@@ -1,4 +1,4 @@
-"""The workspace is described without a key, and says how to use it."""
+"""Without a key, the workspace is described in a file, and the output says how to use it."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,7 @@ def dashboard(*overrides: str) -> Any:
 def test_without_a_key_the_workspace_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build(dashboard(f"out={tmp_path}/new/workspace.json", "logger.project=mine"))
     said = capsys.readouterr().out
-    assert said.startswith(
-        f"W&B: WANDB_MODE=offline, so the workspace is only described, in {tmp_path}/new/workspace.json; "
-    )
+    assert said.startswith(f"W&B: WANDB_MODE=offline, so the workspace is only written to {tmp_path}/new/workspace.json; ")
     assert "in the project mine" in said
     section = json.loads((tmp_path / "new" / "workspace.json").read_text())["section"]
     shown = {part["name"]: [panel["config"] for panel in part["panels"]] for part in section["panelBankConfig"]["sections"]}

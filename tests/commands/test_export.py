@@ -1,4 +1,4 @@
-"""What an export leaves, and what it leaves alone."""
+"""The files that an export writes, and the files that it does not change."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a run says at its end is what a person can do next."""
+"""The commands that a run lists at its end can be run next."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ending(folder: Path) -> dict[str, list[str]]:
-    """The commands that the end of a run lists, by what they do."""
+    """The commands that a run lists at its end, by their purpose."""
     done = call(folder, sys.executable, str(PROJECT / "src" / "train.py"), *SMALL, "output_root=out")
     assert (done.returncode, done.stderr) == (0, "")
     (folder / "said").write_text(done.stdout)
@@ -40,7 +40,7 @@ def test_the_first_lines_say_where_the_run_lies_and_what_is_not_as_usual(ending:
     assert (folder / first.removeprefix("run: ") / "summary.json").exists()
     assert second == (
         "settings: data=text data.path=fox.txt model.hidden_size=8 regime.streams=4 budget.tokens=2000 logger.name=none "
-        "and otherwise by default (`--cfg job` prints all); ends after 2,000 tokens"
+        "and all others by default (`--cfg job` prints all); ends after 2,000 tokens"
     )
 
 
@@ -56,7 +56,7 @@ def test_the_commands_at_the_end_do_what_they_say(ending: dict[str, list[str]], 
     assert (longer.returncode, longer.stderr) == (0, "")
     assert re.search(r"^4,0\d\d tokens in", longer.stdout, re.MULTILINE)
     again = call(folder, sys.executable, str(PROJECT / "src" / "train.py"), *SMALL, "output_root=out", "resume=auto")
-    assert "resume: the same command has finished in out/" in again.stdout
+    assert "resume: the same command already finished in out/" in again.stdout
 
 
 def test_a_seed_that_is_drawn_is_said_and_repeats_the_text(ending: dict[str, list[str]], folder: Path) -> None:

@@ -39,7 +39,7 @@ def test_files_are_dealt_at_equal_distances(n: int, val: float, test: float) -> 
     parts = Splits(val_fraction=val, test_fraction=test).dealt(list(range(n)), unread)
     assert sorted([*parts["train"], *parts["val"], *parts.get("test", [])]) == list(range(n))
     assert ("test" in parts) == (test > 0)
-    for first in range(0, n - 50, 50):  # as many in every stretch
+    for first in range(0, n - 50, 50):  # every stretch has the same number
         assert abs(len([p for p in parts["val"] if first <= p < first + 50]) - 50 * val) <= 1
 
 

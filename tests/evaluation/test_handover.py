@@ -1,4 +1,4 @@
-"""A carried pass in many rows is that of one row, whether a memory fades or not."""
+"""A carried pass in many rows has the totals of one row, whether the memory of the network fades or not."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from throughline.model.settings import GRU, LSTM, Model
 CPU = torch.device("cpu")
 ROWS = Evaluation(streams=6, warmup=8)
 FORGETFUL, SLOW, NEVER = -3.0, 2.0, 30.0
-"""What is added to the bias of the forget gates: a memory of a step or two, of some dozen, and one that never fades."""
+"""Added to the bias of the forget gates: a memory of one or two steps, of some dozen steps, and one that never fades."""
 
 
 def generator(bias: float = 0.0, settings: Model = LSTM(hidden_size=8, embedding_size=4, num_layers=2)) -> Generator:  # noqa: B008
@@ -38,7 +38,7 @@ def line(n: int) -> Line:
 
 
 def in_rows(model: Generator, data: Line, evaluation: Evaluation = ROWS) -> tuple[Totals, list[int]]:
-    """The totals, and the targets that were announced and read, less those of the line."""
+    """The totals, the number of targets read, and the number of targets announced in addition to those of the line."""
     counted = [0, 0]
 
     def advance(done: int, more: int) -> None:
@@ -51,7 +51,7 @@ def in_rows(model: Generator, data: Line, evaluation: Evaluation = ROWS) -> tupl
 
 
 def in_one_row(model: Generator, data: Line) -> tuple[float, int]:
-    """By the plan that defines the reading: one row from the beginning to the end."""
+    """The same by the plan that defines the reading: one row from the beginning to the end."""
     nll, correct, carry = 0.0, 0, Carry()
     with torch.inference_mode():
         for batch in Batches(Carried().plan(data, ROWS, exact=True), data):
@@ -72,7 +72,7 @@ def test_the_totals_are_those_of_one_row(n: int, bias: float) -> None:
     nll, correct = in_one_row(model, data)
     assert totals.nll == pytest.approx(nll, rel=1e-12)
     assert totals.correct == correct
-    assert counted[0] == n - 1 + counted[1]  # a bar ends at its end
+    assert counted[0] == n - 1 + counted[1]  # a progress bar reaches its end exactly
 
 
 @pytest.mark.parametrize("settings", [GRU(hidden_size=8, embedding_size=4), LSTM(hidden_size=8, input="onehot")])
@@ -92,12 +92,12 @@ def test_what_has_faded_is_not_read_again() -> None:
     assert (forgetful.read_again, forgetful.in_one_row) == (0, 0)
     assert 0 < slow.read_again < 20_000  # as far as the states differ, and no further
     assert slow.in_one_row == 0
-    # All but the first strip, once side by side, and then all but the first two in one row.
+    # First, all strips but the first are read again side by side. Then, all but the first two are read in one row.
     assert never == Totals(never.nll, never.correct, 50_000 + 40_000, 40_000)
 
 
 def test_the_rows_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the hand-over the figure is another one: the tests above would notice."""
+    """Without the hand-over the loss differs, so the tests above would fail."""
     model, data = generator(NEVER), line(1000)
     monkeypatch.setattr(handover.Strips, "handed_over_wrongly", lambda self: np.arange(0))
     assert in_rows(model, data)[0].nll != pytest.approx(in_one_row(model, data)[0], rel=1e-6)

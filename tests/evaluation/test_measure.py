@@ -25,7 +25,7 @@ def random_line(n: int) -> Line:
 
 
 def nll(model: Generator, line: Line, reset_every: int) -> tuple[float, float]:
-    """By hand: mean nll and accuracy over all targets, from zeros every `reset_every` of them."""
+    """By hand: mean nll and accuracy over all targets, starting from zeros every `reset_every` targets."""
     tokens = torch.from_numpy(line.steps.astype(np.int64))
     with torch.no_grad():
         logits = torch.cat([model(piece[None])[0][0] for piece in tokens[:-1].split(reset_every)])
@@ -80,5 +80,5 @@ def test_the_figure_while_training_is_close_to_the_exact_one(model: Generator) -
     exact, _ = nll(model, line, reset_every=10**9)
     carried, reset = while_training(warmup=64)
     assert carried == pytest.approx(exact, abs=1e-9)
-    assert abs(while_training(warmup=0)[0] - exact) > 1e-3  # rows that begin from zeros do differ
+    assert abs(while_training(warmup=0)[0] - exact) > 1e-3  # rows that begin from zeros differ
     assert reset == pytest.approx(nll(model, line, 256)[0], abs=1e-12)

@@ -1,4 +1,4 @@
-"""What holds for every optimizer: its first two updates are those worked out by hand."""
+"""The first two updates of every optimizer are those computed by hand."""
 
 import math
 from pathlib import Path

@@ -12,7 +12,7 @@ PROMPT = np.array([1, 2, 3])
 
 def test_what_is_generated_is_what_the_model_says_of_the_whole_text(model: Generator) -> None:
     for weight in model.parameters():
-        weight.data *= 5  # so that it does not say the same for ever
+        weight.data *= 5  # so that the output does not repeat one symbol for ever
     greedy = [row[0] for row in generate(model, PROMPT, 30, temperature=1e-6)]
     text = torch.tensor([[*PROMPT.tolist(), *greedy]])
     logits = model(text)[0][0, len(PROMPT) - 1 : -1]
@@ -36,7 +36,7 @@ def test_each_step_is_the_model(sizes: LSTM, vocab_size: int, dtype: torch.dtype
     torch.manual_seed(0)
     model = Generator(sizes, vocab_size).to(dtype).eval()
     texts = torch.randint(vocab_size, (3, 40))
-    texts[:, 20] = 0  # the unknown symbol, which a prompt may hold
+    texts[:, 20] = 0  # the unknown symbol; a prompt may contain it
     with torch.inference_mode():
         _, state = model(texts[:1, :10])
         expected, _ = model(

@@ -10,4 +10,4 @@ def test_a_write_without_room_anywhere_else_is_one_line(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as exit, one_line_errors(), Path("/dev/full").open("w") as file:
         print("figures", file=file, flush=True)
     assert exit.value.code == 2
-    assert capsys.readouterr().err == "error: writing failed: No space left on device; what was saved before is as it was\n"
+    assert capsys.readouterr().err == "error: writing failed: No space left on device; files saved earlier are unchanged\n"

@@ -1,4 +1,4 @@
-"""Within an import of what is large nothing looks for garbage, and what it made is set aside once."""
+"""During large imports there is no garbage collection, and the new objects are frozen once."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""What holds for every regime, present and future: they are found by their files."""
+"""Tests for every regime, present and future. The regimes are found by their files."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -36,7 +36,7 @@ in_order = st.one_of(*(strategy for regime, strategy in REGIMES.items() if regim
 
 @st.composite
 def lines(draw: st.DrawFn) -> Line:
-    """Lines of 2 to 80 tokens, each token its own position + 1, so that a batch shows where it was read."""
+    """Lines of 2 to 80 tokens. Each token is its own position + 1, so a batch shows where it was read."""
     lengths = draw(st.lists(st.integers(1, 20), min_size=1, max_size=8).filter(lambda ls: 2 <= sum(ls) <= 80))
     tokens = np.arange(1, sum(lengths) + 1, dtype=np.uint8)
     return Line.of(np.split(tokens, np.cumsum(lengths)[:-1]))
@@ -53,7 +53,7 @@ def test_every_target_is_predicted_once(regime: Regime, line: Line, seed: int, e
     for k in range(len(batches)):
         batch = batches[k]
         scored = batch.scored
-        assert (batch.targets[scored] == batch.inputs[scored] + 1).all()  # the token after, also across a wrap
+        assert (batch.targets[scored] == batch.inputs[scored] + 1).all()  # the next token, also across a wrap
         assert batch.n_valid == scored.sum() > 0
         assert batch.inputs.shape == batch.targets.shape
         assert batch.reset.shape == batch.inputs.shape[:1]

@@ -12,7 +12,7 @@ LINE = Line.of([np.frombuffer(b"abcdef", dtype=np.uint8)])
 
 
 def windows(regime: Windowed) -> list[tuple[str, str]]:
-    """Inputs and targets of each window in the order of the line; dots stand for padding and masked targets."""
+    """Inputs and targets of each window, in the order of the line. Dots stand for padding and masked targets."""
     batches = Batches(regime.plan(LINE, seed=0, epoch=0), LINE)
     pairs = []
     for k in range(len(batches)):
@@ -47,4 +47,4 @@ def test_memory_does_not_grow_with_the_window() -> None:
     line = Line.of([np.zeros(100_000, dtype=np.uint8)])
     plans = [Windowed(steps=steps, batch_size=1).plan(line, 0, 0) for steps in (10, 10_000)]
     sizes = [sum(v.nbytes for v in vars(p).values() if isinstance(v, np.ndarray)) for p in plans if isinstance(p, Windows)]
-    assert sizes == [4 * 99_999, 4 * 99_999]  # the shuffled order, and nothing else
+    assert sizes == [4 * 99_999, 4 * 99_999]  # only the shuffled order is stored

@@ -9,7 +9,7 @@ from helpers import compared
 
 @pytest.fixture
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a comparison, made once for all test modules that look at it."""
+    """The folder of a comparison, made once for all test modules that use it."""
     base = tmp_path_factory.getbasetemp()
     return compared(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 

@@ -1,4 +1,4 @@
-"""An answer is given where the seeds support it, and nowhere else."""
+"""An answer is given only if the seeds support it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,15 +53,15 @@ def fakes(*members: Member, budget: str = "60 seconds") -> Comparison:
     [
         (BETTER, WORSE, "60 seconds", "Yes.", "was 0.100 nats per token better than"),
         (WORSE, BETTER, "60 seconds", "No, not on these data.", "was 0.100 nats per token worse than"),
-        (BETTER, AMONG, "60 seconds", UNSUPPORTED, "cannot be told by its seeds from"),
+        (BETTER, AMONG, "60 seconds", UNSUPPORTED, "has a range of losses that overlaps with that of"),
         (
             BETTER[:2],
             WORSE,
             "60 seconds",
             UNSUPPORTED,
-            "was, with too few seeds to prove it, 0.105 nats per token better than",
+            "was 0.105 nats per token better, but with fewer than 3 seeds, than",
         ),
-        (BETTER, WORSE, "", UNSUPPORTED, "was, with another budget, 0.100 nats per token better than"),
+        (BETTER, WORSE, "", UNSUPPORTED, "was 0.100 nats per token better, but with a different budget, than"),
     ],
 )
 def test_an_answer_is_given_only_where_the_seeds_support_it(
@@ -83,7 +83,7 @@ def test_members_that_were_told_more_than_another_regime_settle_nothing() -> Non
         run_.settings["optimizer.lr"] = 0.1
     carrying, _, _, accepted = answers(fakes(stateful, segments))
     assert carrying.verdict == accepted.verdict == UNSUPPORTED
-    assert "was, with another optimizer.lr, 0.100 nats per token better than" in carrying.text
+    assert "was 0.100 nats per token better, but with a different optimizer.lr, than" in carrying.text
 
 
 def test_members_that_are_not_finished_settle_nothing() -> None:
@@ -91,7 +91,7 @@ def test_members_that_are_not_finished_settle_nothing() -> None:
     segments.runs.append(replace(segments.runs[0], fault="not finished"))
     carrying, *_ = answers(fakes(stateful, segments))
     assert carrying.verdict == UNSUPPORTED
-    assert "was, as far as runs are finished, 0.100 nats per token better than" in carrying.text
+    assert "was 0.100 nats per token better, but with runs that are not finished, than" in carrying.text
 
 
 def test_the_ablation_is_never_the_best() -> None:
@@ -105,13 +105,13 @@ def test_a_beginning_answers_nothing() -> None:
     begun = fake("stateful", BETTER, streams=32, bptt=64, updates=99), fake("segments", WORSE, batch_size=32, steps=64)
     carrying, _, _, accepted = answers(fakes(*begun))
     assert carrying.verdict == accepted.verdict == UNSUPPORTED
-    assert "was, after no more than 99 updates, 0.100 nats per token better than" in carrying.text
+    assert "was 0.100 nats per token better, but after only 99 updates of one of them, than" in carrying.text
 
 
 def test_a_rival_that_takes_more_time_for_the_same_is_told_of() -> None:
     members = fake("stateful", WORSE, streams=8, bptt=64), fake("windowed", BETTER, seconds=120.0, steps=64)
     *_, accepted = answers(fakes(*members))
-    assert accepted.verdict == "One that does not win here."
+    assert accepted.verdict == "It is not the best here."
     assert "But windowed 64 trained for 120 s, and stateful 8 64 for 60 s." in accepted.text
     *_, alike = answers(fakes(members[0], fake("windowed", BETTER, steps=64)))
     assert " trained for " not in alike.text
@@ -121,14 +121,14 @@ def test_questions_about_members_that_are_not_there_are_not_answered() -> None:
     assert [answer.verdict for answer in answers(fakes(fake("padded", WORSE)))] == [UNSUPPORTED] * 4
     assert (
         answers(fakes(fake("padded", WORSE)))[0].text
-        == "That needs finished runs of stateful and segments; those here are of padded."
+        == "An answer needs finished runs of stateful and segments. The finished runs here are of padded."
     )
 
 
 def test_one_step_is_judged_at_equal_tokens_only() -> None:
     members = [fake("onestep", WORSE, streams=1, bptt=1), fake("stateful", BETTER, streams=32, bptt=64)]
     _, alike, _, _ = answers(fakes(*members))
-    assert alike.verdict == "Much of what each token could teach."
+    assert alike.verdict == "It learns less from each token."
     assert alike.text.startswith(
         "With 100 tokens each, onestep 1 1 (1.610, 1.600 to 1.620 over 3 runs) was 0.100 nats per token worse"
     )
@@ -138,7 +138,7 @@ def test_one_step_is_judged_at_equal_tokens_only() -> None:
     assert unlike.verdict == UNSUPPORTED
     assert unlike.text.startswith("When each had read 100 tokens, ")
     for longer in members[1].runs:
-        del longer.curve[:2]  # so that the first validation comes after what `onestep` has read
+        del longer.curve[:2]  # so that the first validation comes after the last token of `onestep`
     _, unlike, _, _ = answers(fakes(*members))
     assert unlike.verdict == UNSUPPORTED
     assert unlike.text.startswith("onestep 1 1 had read 100 tokens at its end, and others had read more")
@@ -150,7 +150,8 @@ def test_more_streams_are_compared_with_fewer_of_the_same() -> None:
         fakes(*members, fake("stateful", WORSE, streams=128, bptt=16), fake("windowed", WORSE, steps=64))
     )
     assert busy.verdict == "By more streams."
-    assert "read as 1, 8 and 32 streams side by side: 100, 800 and 3,200 tokens per second." in busy.text
+    assert "read as 1, 8 and 32 parallel streams, in order and with carried state. " in busy.text
+    assert "They trained on 100, 800 and 3,200 tokens per second." in busy.text
     assert "with 64 steps of the network for each token" in busy.text
     _, _, busy, _ = answers(fakes(*(fake("stateful", BETTER[:2], streams=n, bptt=64) for n in (1, 32))))
     assert busy.verdict == UNSUPPORTED

@@ -1,4 +1,4 @@
-"""What the charts draw is what the runs left, recomputed from metrics.csv and the checkpoints by other means."""
+"""The charts draw the results of the runs, recomputed here from metrics.csv and the checkpoints by other means."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def test_the_loss_curves_are_those_of_metrics_csv(report: Path, sweep: Path) -> 
         for number, label in enumerate(MEMBERS):
             seeds = [[r for r in figures(sweep / str(n)) if "val/nll" in r] for n in (number, number + 5)]
             assert len(seeds[0]) == len(seeds[1]) >= 3
-            column = "tokens" if (axis, label) == ("step", "onestep") else axis  # an update each
+            column = "tokens" if (axis, label) == ("step", "onestep") else axis  # one update per token
             assert lines[label]["x"] == pytest.approx([fmean([a[column], b[column]]) for a, b in zip(*seeds, strict=True)])
             assert lines[label]["y"] == pytest.approx(
                 [fmean([a["val/nll"], b["val/nll"]]) for a, b in zip(*seeds, strict=True)]
@@ -51,7 +51,7 @@ def test_bars_and_positions_are_those_of_the_checkpoints(report: Path, sweep: Pa
 
 
 def test_gradient_norms_lie_where_metrics_csv_has_them(report: Path, sweep: Path) -> None:
-    """With fewer rows than points each row is a point."""
+    """With fewer rows than points, each row is one point."""
     (line,) = [
         t for t in specs(report)["gradient_norm"]["views"][1]["data"] if t["name"] == "segments" and t.get("customdata")
     ]

@@ -1,4 +1,4 @@
-"""What a comparison says is what its runs left, recomputed here from metrics.csv and the checkpoints by other means."""
+"""A comparison shows the results of its runs, recomputed here from metrics.csv and the checkpoints by other means."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ def test_every_figure_of_a_run_is_the_one_in_its_files(table: list[dict[str, str
 
         last = rows[-1]
         assert (told["tokens"], told["updates"]) == (last["tokens"], last["tokens" if label == "onestep" else "step"])
-        assert told["seconds"] == pytest.approx(last["seconds"], abs=0.02)  # the display and a checkpoint lie between
+        assert told["seconds"] == pytest.approx(last["seconds"], abs=0.02)  # the display and a checkpoint come between
         assert told["tokens_per_second"] == pytest.approx(last["tokens"] / told["seconds"])
         H, E, V = 16, 8, FOX_AND_DOG.codec.size  # noqa: N806
         work, chains = positions(config(*SMALL, *MEMBERS[label]).regime, FOX_AND_DOG.train, seed, int(last["step"]))
@@ -71,7 +71,7 @@ def test_every_figure_of_a_run_is_the_one_in_its_files(table: list[dict[str, str
 
 
 def seconds_to(nll: float, way: list[dict[str, float]]) -> float:
-    """Where the polygon through the validations first comes down to `nll`."""
+    """The seconds at which the polygon through the validations first reaches `nll`."""
     for before, after in itertools.pairwise([way[0], *way]):
         if after["val/nll"] <= nll:
             fall = before["val/nll"] - after["val/nll"]
@@ -81,7 +81,7 @@ def seconds_to(nll: float, way: list[dict[str, float]]) -> float:
 
 
 def positions(regime: Regime, line: Line, seed: int, steps: int) -> tuple[int, int]:
-    """How many positions and chains the first `steps` batches have, over as many epochs as it takes."""
+    """The number of positions and chains in the first `steps` batches, over as many epochs as needed."""
     counted, chains, epoch = 0, 0, 0
     while steps:
         plan = regime.plan(line, seed, epoch)
@@ -142,7 +142,7 @@ def test_figures_that_are_not_finite_are_no_figures(sweep: Path, tmp_path: Path,
 
 def test_nothing_from_a_run_is_taken_for_more_than_text(report: Path) -> None:
     page = (report / "report.html").read_text()
-    assert page.count("alert(1)") == 3  # a passage, a failure in the table, and once more among the runs
+    assert page.count("alert(1)") == 3  # in a passage, in a failure in the table, and among the runs
     assert "<script>alert" not in page
     assert "<img" not in page
     markdown = (report / "report.md").read_text()
@@ -151,17 +151,17 @@ def test_nothing_from_a_run_is_taken_for_more_than_text(report: Path) -> None:
 
 def test_several_folders_and_what_cannot_be_compared(sweep: Path, tmp_path: Path) -> None:
     both = read([sweep / "0", sweep / "5", sweep / "0"])
-    assert [member.label for member in both.members] == ["stateful"]
+    assert [member.label for member in both.members] == ["stateful2"]
     assert len(both.runs) == 2
-    with pytest.raises(UserError, match=r"^runs=.*/nothing: no such folder; give that of a sweep or of a run"):
+    with pytest.raises(UserError, match=r"^runs=.*/nothing: no such folder; give the folder of a sweep or of a run"):
         read([tmp_path / "nothing"])
-    with pytest.raises(UserError, match=r"^runs=.*: no run lies there"):
+    with pytest.raises(UserError, match=r"^runs=.*: no run is there"):
         read([tmp_path])
     with pytest.raises(UserError, match=r"^runs: none of these is finished.*\n.*/half: not finished$"):
         read([sweep / "half"])
     other = corpus_of("another text. " * 40, "another text. " * 5, source="other")
     run_as_from_hydra(other, tmp_path / "other", "budget.tokens=100")
-    with pytest.raises(UserError, match=r"^runs: of different data, whose nll cannot be compared: ") as error:
+    with pytest.raises(UserError, match=r"^runs: trained on different data, so their nll cannot be compared: ") as error:
         read([sweep / "0", tmp_path / "other"])
     told = str(error.value).partition("compared: ")[2].split("; ")  # in the order of the folders
     assert sorted(re.sub(r" \w{12} ", " ", data) for data in told) == ["fox & dog (1 runs)", "other (1 runs)"]

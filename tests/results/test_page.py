@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: it draws, its switches work, it says no error and asks nobody for anything."""
+"""The page of a comparison in a real browser: it draws, its switches work, it has no errors and makes no requests."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def opened(browser: Any, report: Path) -> Iterator[Any]:
-    """Opens the page as some device; whatever the page complains about or asks the network for fails the test."""
+    """Opens the page on a given device. Every complaint of the page and every network request fails the test."""
     contexts, complaints, requests, pages = [], [], [], set()
 
     def page_as(device: dict[str, Any], folder: Path = report, **settings: Any) -> Any:
@@ -71,7 +71,7 @@ def test_everything_is_drawn(opened: Any) -> None:
     assert page.locator("pre").count() == 5
     assert (
         "alert(1)"
-        in page.locator("pre").all_inner_texts()[page.locator(".passages h3").all_inner_texts().index("stateful streams=2")]
+        in page.locator("pre").all_inner_texts()[page.locator(".passages h3").all_inner_texts().index("stateful2")]
     )
 
 
@@ -83,7 +83,7 @@ def test_names_that_would_be_more_than_text_are_text(opened: Any, report: Path, 
     settings.write_text(settings.read_text().replace("name: cosine", f"name: {json.dumps(name)}"))
     compare(config(f"runs={tmp_path}", "logger=none", name="compare", cls=Compare))
     page = opened(DESKTOP, tmp_path / "comparison")
-    label = f"stateful streams=2 name={name}"
+    label = f"stateful2 name={name}"
     assert label in page.locator(".chip").all_inner_texts()
     assert label in page.locator("#throughput .ytick").all_text_contents()
     assert page.locator("img").count() == 0
@@ -113,7 +113,7 @@ def test_the_x_axis_is_switched(opened: Any) -> None:
         titles.append(page.locator("#loss .xtitle").text_content())
     assert titles == ["seconds of training", "tokens trained on", "updates"]
     page.locator(".chip", has_text="onestep").click()
-    assert page.locator("#loss .xtitle").text_content() == "updates"  # what was switched stays so
+    assert page.locator("#loss .xtitle").text_content() == "updates"  # a switch keeps its position
     page.locator("[data-chart=utilisation]", has_text="waiting for data").click()
     assert page.locator("#utilisation .xtitle").text_content() == "share of the time"
 
@@ -128,7 +128,7 @@ def test_pointing_at_a_line_tells_its_figures(opened: Any) -> None:
 
 
 def colours(page: Any) -> tuple[str, str]:
-    """Of the paper and of the writing in a plot."""
+    """The colours of the paper and of the text in a plot."""
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     return paper, page.evaluate("getComputedStyle(document.querySelector('#loss .xtitle')).fill")
 

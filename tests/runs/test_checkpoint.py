@@ -16,7 +16,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not(tmp_path: Path) -> N
         checkpoint.read(tmp_path / "evil.ckpt")
     assert not (tmp_path / "owned").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
-    assert (tmp_path / "owned").exists()  # the payload does work
+    assert (tmp_path / "owned").exists()  # the payload works
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_any_flipped_bit_and_any_cut_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     checkpoint.write(example(1), path)
     whole = path.read_bytes()
-    assert torch.load(path, weights_only=True)["weights"].tolist() == list(range(100))  # also for others to read
+    assert torch.load(path, weights_only=True)["weights"].tolist() == list(range(100))  # other programs can also read it
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
         with pytest.raises(UserError):

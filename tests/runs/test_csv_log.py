@@ -44,7 +44,7 @@ def test_rows_under_the_columns_of_another_version_are_kept(tmp_path: Path) -> N
 def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, table: str) -> None:
     path = tmp_path / "metrics.csv"
     path.write_bytes(table.encode())
-    with pytest.raises(UserError, match=r"metrics.csv: line \d is no row of metrics; mend it, or move the file away"):
+    with pytest.raises(UserError, match=r"metrics.csv: line \d is not a row of metrics; repair it, or move the file away"):
         CSVLogger(path, steps=10)
     assert path.read_bytes() == table.encode()
     CSVLogger(path)  # a run from the start

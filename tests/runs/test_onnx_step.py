@@ -1,4 +1,4 @@
-"""The graph for ONNX runtimes computes, step by step, what the model does."""
+"""The graph for ONNX runtimes computes the same steps as the model."""
 
 import contextlib
 import io
@@ -42,8 +42,8 @@ def test_the_graph_steps_as_the_model_reads(tmp_path: Path, kind: str, dtype: to
         logits.append(step)
     np.testing.assert_allclose(np.stack(logits, axis=1), whole, rtol=0, atol=1e-5)
     for ours, theirs in zip(carried, state, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)  # some of an LSTM's c are as large as 30
-    assert np.abs(np.stack(fresh, axis=1) - whole.numpy()).max() > 0.1  # the state does matter
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)  # an LSTM's c can be as large as 30
+    assert np.abs(np.stack(fresh, axis=1) - whole.numpy()).max() > 0.1  # the state matters
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -58,7 +58,7 @@ def test_the_graph_is_one_node_per_layer_and_little_besides(tmp_path: Path, kind
     assert [node.op_type for node in graph.node] == expected
     floats = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     numbers = sum(int(np.prod(tensor.dims)) for tensor in floats) - 2 * (read == "OneHot")
-    assert numbers == sum(parameter.numel() for parameter in model.parameters())  # none is there twice
+    assert numbers == sum(parameter.numel() for parameter in model.parameters())  # no weight is there twice
 
 
 def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_graph_beyond_what_one_file_holds(tmp_path: Path, monkeypatch: pytest.
     saved(tmp_path / "last.ckpt", *KINDS["embedding"])
     monkeypatch.setattr("onnx.checker.MAXIMUM_PROTOBUF", 1000)
     with pytest.raises(
-        UserError, match=r"^onnx: the graph has [\d,]+ bytes, and one ONNX file at most 2 GiB; give onnx=false$"
+        UserError, match=r"^onnx: the graph has [\d,]+ bytes, but an ONNX file has at most 2 GiB; give onnx=false$"
     ):
         export(asked(tmp_path / "last.ckpt"))
 

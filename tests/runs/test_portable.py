@@ -20,7 +20,7 @@ NOT_THOSE = "not the weights that its description lists: "
 
 
 def refusal(path: Path) -> str:
-    """The one line with which a file is refused, without the name that it begins with."""
+    """The one-line error for a refused file, without the file name at its beginning."""
     with pytest.raises(UserError) as error:
         load_parts(path)
     line, start = str(error.value), f"checkpoint={path}: "
@@ -68,7 +68,7 @@ def test_any_flipped_bit_and_any_cut_is_detected(small: Path) -> None:
     small.write_bytes(whole)
     about = small.with_suffix(".json")
     whole = about.read_bytes()
-    for place in range(len(whole) - 1):  # without the line break at its end it says the same
+    for place in range(len(whole) - 1):  # without the last line break, its content is the same
         for content in (_flipped(whole, place), whole[:place]):
             about.write_bytes(content)
             with contextlib.suppress(ValueError):
@@ -82,7 +82,7 @@ def _flipped(whole: bytes, place: int) -> bytes:
 
 
 def described(small: Path, **changes: Any) -> None:
-    """Change fields of the description (`a__b` is b of a), and seal it anew, as one who means harm would."""
+    """Change fields of the description (`a__b` is b of a), and seal it again, as an attacker would."""
     plain = json.loads(small.with_suffix(".json").read_text())
     for names, value in changes.items():
         *groups, key = names.split("__")
@@ -95,7 +95,7 @@ def described(small: Path, **changes: Any) -> None:
 
 
 def replaced(small: Path, weights: dict[str, torch.Tensor] | bytes) -> None:
-    """Other weights, with a description whose checksum is theirs."""
+    """Write other weights, with the right checksum in the description."""
     content = weights if isinstance(weights, bytes) else safetensors.torch.save(weights)
     small.write_bytes(content)
     described(small, sha256=hashlib.sha256(content).hexdigest())
@@ -107,11 +107,11 @@ def replaced(small: Path, weights: dict[str, torch.Tensor] | bytes) -> None:
         ({"format": 1}, "written by another version of throughline, in format 1; this one reads 2"),
         ({"codec": None}, FOREIGN + "'codec': Input should be an object"),
         ({"more\n": 1}, FOREIGN + "'more\\n': Unexpected keyword argument"),
-        ({"model___target_": "os.system"}, FOREIGN + "model._target_ is no key of model: allowed are hidden_size, "),
-        ({"model__x\n\x1b": 1}, FOREIGN + "model.'x\\n\\x1b' is no key of model: allowed are hidden_size, "),
-        ({"model__core": "os.system"}, FOREIGN + "model.core='os.system': allowed are gru, lstm, or a class of your own"),
+        ({"model___target_": "os.system"}, FOREIGN + "model._target_ is not a key of model: allowed are hidden_size, "),
+        ({"model__x\n\x1b": 1}, FOREIGN + "model.'x\\n\\x1b' is not a key of model: allowed are hidden_size, "),
+        ({"model__core": "os.system"}, FOREIGN + "model.core='os.system': allowed are gru, lstm, or your own class"),
         ({"model__core": ["lstm"]}, FOREIGN + "model.core=['lstm']: allowed are gru, lstm"),
-        ({"model__core": "gru"}, FOREIGN + "model.forget_bias is no key of model"),
+        ({"model__core": "gru"}, FOREIGN + "model.forget_bias is not a key of model"),
         ({"head__name": "x"}, FOREIGN + "head.name='x': allowed are categorical"),
         ({"model__hidden_size": "6"}, FOREIGN + "model.hidden_size='6': input should be a valid integer"),
         ({"model__hidden_size": 0}, FOREIGN + "model.hidden_size=0: input should be greater than 0"),
@@ -124,11 +124,11 @@ def replaced(small: Path, weights: dict[str, torch.Tensor] | bytes) -> None:
         ({"codec__symbols": list("abc")}, NOT_THOSE + "'head.bias' has the shape (9,) instead of (4,)"),
         ({"codec__symbols": []}, FOREIGN + "codec.symbols=[]: list should have at least 1 item"),
         ({"codec__symbols": [*"abcdefg", ""]}, FOREIGN + "codec.symbols.7='': string should"),
-        ({"codec__symbols": [*"abcdefg", "a"]}, FOREIGN + "codec: a symbol is there twice"),
+        ({"codec__symbols": [*"abcdefg", "a"]}, FOREIGN + "codec: a symbol occurs twice"),
         ({"codec__symbols": [*"abcdefg", "hi"]}, FOREIGN + "codec: a symbol is longer than one character"),
         ({"codec__name": "symbols", "codec__symbols": [*"abcdefg", "h i"]}, FOREIGN + "codec: a symbol is empty or holds"),
         ({"codec__name": "words"}, FOREIGN + "codec.name='words': allowed are bytes, characters, symbols"),
-        ({"sha256": "0" * 64}, "damaged, or not the file that model.json describes: its checksum is another"),
+        ({"sha256": "0" * 64}, "damaged, or not the file that model.json describes: its checksum differs"),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(small: Path, changes: dict[str, Any], line: str) -> None:
@@ -153,12 +153,12 @@ def test_a_foreign_description_is_refused(small: Path, text: bytes, line: str) -
 
 def test_an_oversized_description_is_not_read(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portable, "DESCRIPTION_LIMIT", 100)
-    assert refusal(small) == "its .json file has more than the 100 bytes that are allowed"
+    assert refusal(small) == "its .json file has more than the allowed 100 bytes"
 
 
 def test_a_missing_file_is_named(small: Path) -> None:
     rest = "No such file or directory; give a .safetensors file of src/export.py, "
-    rest += "with the .json file that belongs to it beside it"
+    rest += "with its .json file beside it"
     json_file = small.with_suffix(".json")
     json_file.rename(json_file.with_suffix(".moved"))
     assert refusal(small) == f"{json_file}: {rest}"
@@ -198,7 +198,7 @@ def test_weights_that_do_not_fit_are_refused_though_their_checksum_is_right(smal
 def test_files_that_would_run_code_are_refused_and_do_not(small: Path) -> None:
     owned = small.parent / "owned"
     payload = pickle.dumps(Payload(owned))
-    (small.parent / "model.onnx").write_bytes(payload)  # beside the weights, where nothing reads it
+    (small.parent / "model.onnx").write_bytes(payload)  # beside the weights; nothing reads it
     load_parts(small)
     sealed({"throughline": Payload(owned)}, small.parent / "evil.ckpt")
     for content in (payload, (small.parent / "evil.ckpt").read_bytes()):
@@ -214,4 +214,4 @@ def test_files_that_would_run_code_are_refused_and_do_not(small: Path) -> None:
     assert (small.parent / "model.onnx").read_bytes() == payload
     assert not owned.exists()
     pickle.loads(payload)
-    assert owned.exists()  # the payload does work
+    assert owned.exists()  # the payload works

@@ -1,4 +1,4 @@
-"""One schema for what a run writes and what reports read."""
+"""Runs write and reports read one schema."""
 
 import json
 from dataclasses import fields
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(corpus: Corpus, tmp_path: Path) -> None:
         (None, "unreadable: JSONDecodeError: "),
         ([], "unreadable: TypeError: no object"),
         ({"format": 1}, "written by another version of throughline: format 1, not 2"),
-        ({"format": ...}, "written by another version of throughline: format 1, not 2"),  # there was no such field before
+        ({"format": ...}, "written by another version of throughline: format 1, not 2"),  # older records have no such field
         ({"tokens": "many"}, "unreadable: tokens: Input should be a valid integer"),
         ({"tokens": ...}, "unreadable: tokens: Field required"),
         ({"shape": [1]}, "unreadable: shape.1: Field required"),
@@ -61,7 +61,7 @@ def test_what_is_no_record_of_this_version_is_refused(change: Any, line: str, co
 
 @dataclass(frozen=True, config=STRICT)
 class Ribbons(Regime):
-    """Strips read side by side, under names that no regime of the package has for its settings."""
+    """Strips read side by side. No regime of the package has settings with these names."""
 
     abreast: PositiveInt = 3
     reach: PositiveInt = 7

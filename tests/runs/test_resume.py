@@ -1,4 +1,4 @@
-"""A run that is killed and goes on ends with the same weights, bit for bit, as one that was left alone."""
+"""A run that is killed and resumed ends with the same weights, bit for bit, as an uninterrupted run."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ Alone = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
-    """The folder of a finished run of the corpus that was left alone, made once for all tests that ask for its settings."""
+    """The folder of an uninterrupted, finished run of the corpus, made once for all tests with the same settings."""
 
     @cache
     def finished(*overrides: str) -> Path:
@@ -41,7 +41,7 @@ def test_a_killed_run_goes_on_bit_for_bit(regime: str, corpus: Corpus, tmp_path:
 
 @pytest.mark.parametrize("batch", [1, 16, 17, 18, 33, 34, 35])
 def test_a_kill_around_the_end_of_an_epoch(batch: int, corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
-    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)  # 17 batches an epoch
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)  # 17 batches per epoch
     assert len(column(alone(*chosen), "val/nll")) == 3
     run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", batch)], *chosen)
     assert weights_hash(tmp_path / "killed") == weights_hash(alone(*chosen))
@@ -76,7 +76,7 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path, a
     again = run(corpus, tmp_path, *chosen, "resume=must")
     assert weights_hash(tmp_path) == before
     assert (again["tokens"], again["steps"], again["val/nll"]) == (summary["tokens"], summary["steps"], summary["val/nll"])
-    (tmp_path / "summary.json").write_text("[")  # damaged: the run ends once more
+    (tmp_path / "summary.json").write_text("[")  # damaged, so the run writes its ending again
     once_more = run(corpus, tmp_path, *chosen, "resume=auto")
     assert {**once_more, "seconds": 0} == {**json.loads((tmp_path / "summary.json").read_text()), "seconds": 0}
     assert (weights_hash(tmp_path), once_more["val/nll"]) == (before, summary["val/nll"])

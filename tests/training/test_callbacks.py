@@ -1,4 +1,4 @@
-"""What ends a run, when it validates and what it says, and what is done about batches that are not finite."""
+"""The end of a run, its validations and output, and the handling of batches that are not finite."""
 
 import itertools
 import math
@@ -99,7 +99,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where(
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert str(error.value) == (
         f"epoch 2, batch 5: the loss of row 2 is not finite; the last good checkpoint is {last}; "
-        "numerics.on_bad_batch=skip would pass over such batches"
+        "numerics.on_bad_batch=skip would skip such batches"
     )
     assert all(p.isfinite().all() for p in load_parts(last)[0].parameters())
 

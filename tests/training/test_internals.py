@@ -1,4 +1,4 @@
-"""What Lightning and PyTorch do not promise to keep is noticed when it changes."""
+"""These tests notice changes of behaviour that Lightning and PyTorch do not promise to keep."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ from throughline.training.learner import Learner
 
 
 def test_the_signature_of_a_step_is_kept(corpus: Corpus, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning asks for it at each step, and gets the one that was kept."""
+    """Lightning asks for the signature at each step, and gets the one that was kept."""
     asked = []
 
     def noted(step: Any, *args: Any, **kwargs: Any) -> Any:

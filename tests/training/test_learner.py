@@ -99,7 +99,7 @@ def fit(
     dropout: float = 0.0,
     clip: float | None = None,
 ) -> Learner:
-    """Train in float64 with SGD, so that what the learner does can be done again by hand."""
+    """Train in float64 with SGD, so that the same training can be done by hand."""
     torch.manual_seed(0)
     model = Generator(LSTM(hidden_size=8, embedding_size=4, dropout=dropout), corpus.codec.size).double()
     learner = Learner(model, corpus.codec, SGD(lr=0.1), READINGS, seed=3, gradient_clip_val=clip)

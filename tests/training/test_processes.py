@@ -1,4 +1,4 @@
-"""Two processes train as one: the same numbers up to the order of sums, from either to the other and back."""
+"""Two processes train as one: the same numbers up to the order of sums, also if the number of processes changes."""
 
 import multiprocessing
 import os
@@ -31,22 +31,22 @@ EXACT = (
 
 @pytest.fixture
 def corpus() -> Corpus:
-    """Long enough to validate on that the carried pass has several rows."""
+    """The validation text is so long that the carried pass has several rows."""
     return corpus_of("the quick brown fox. " * 50, "the quick brown dog. " * 300)
 
 
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes are forked from one that has imported everything, which takes each of them three seconds.
+    """Fork the other processes from one that has imported everything. Each would need three seconds for the imports.
 
-    What is given to them is pickled all the same. That they can be started from nothing, as they are elsewhere, is seen in
-    the tests without this.
+    Their arguments are pickled nevertheless. Without this fixture, processes are started from nothing, as in real use. The
+    tests without it show that this works.
     """
     if sys.platform != "linux":
-        return  # where to fork is not safe after so many imports
+        return  # elsewhere a fork is not safe after so many imports
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["throughline.training.run"])
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))  # the process to fork from does not get `sys.path`
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))  # the process that is forked does not get `sys.path`
     monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: context)
 
 
@@ -67,14 +67,14 @@ def test_a_share_without_rows_is_a_row_that_predicts_nothing() -> None:
 
 
 def assert_same(one: Path, other: Path, stateless: bool = False) -> None:
-    """Weights, optimizer, carried state (where one is read) and every figure but times agree to 1e-12."""
+    """Weights, optimizer, carried state (if one is read) and all metrics but times agree to 1e-12."""
     first, second = (read(folder / "checkpoints" / "last.ckpt") for folder in (one, other))
     tensors = [dict(flattened(checkpoint)) for checkpoint in (first, second)]
     assert len(tensors[0]) >= 30
     assert tensors[0].keys() == tensors[1].keys()
     for key, value in tensors[0].items():
         if stateless and key.startswith("/throughline/carry"):
-            continue  # of a row that stands for none
+            continue  # the state of a row that only replaces a missing one
         torch.testing.assert_close(tensors[1][key], value, rtol=0, atol=1e-12, msg=key)
     for mine, yours in zip(rows(one), rows(other), strict=True):
         for key in mine:

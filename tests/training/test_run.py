@@ -1,4 +1,4 @@
-"""Whole runs on a small corpus: what they spend, leave and report."""
+"""Whole runs on a small corpus: their budgets, files and reports."""
 
 import json
 import math
@@ -66,22 +66,22 @@ def test_the_best_checkpoint_is_that_of_the_lowest_loss(finished: tuple[Path, di
     folder, _, corpus = finished
     model, *_ = load_parts(folder / "checkpoints" / "best.ckpt")
     figures = measure(model, corpus.val, [Carried()])
-    assert figures["val/nll"] == pytest.approx(min(column(folder, "val/nll")), abs=2e-2)  # while training in bfloat16
+    assert figures["val/nll"] == pytest.approx(min(column(folder, "val/nll")), abs=2e-2)  # during training, in bfloat16
     assert min(column(folder, "val/nll")) < column(folder, "val/nll")[-1]  # the last is not the best, so this can fail
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one here")
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has one")
 def test_a_device_that_is_not_there_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^trainer.accelerator=mps: there is none here"):
         run(corpus, tmp_path, "trainer.accelerator=mps")
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can forget a peak")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset a peak")
 def test_the_peak_of_memory_is_of_this_run(corpus: Corpus, tmp_path: Path) -> None:
-    """A run beside a ballast peaks higher, by the ballast, than a later one in the same process without it."""
+    """With a ballast in memory, the peak of a run is higher by the ballast than that of a later run without it."""
     chosen = ("trainer.max_epochs=1", "regime.streams=4", "regime.bptt=16")
     (tmp_path / "first").mkdir()
-    run(corpus, tmp_path / "first", *chosen)  # so that what only a first run allocates is there already
+    run(corpus, tmp_path / "first", *chosen)  # only a first run allocates some of its memory
     ballast = torch.ones(2**25)
     weight = ballast.nbytes  # 128 MiB
     held = run(corpus, tmp_path, *chosen)["peak_memory_bytes"]
@@ -125,7 +125,7 @@ def test_training_figures_are_means_over_tokens(corpus: Corpus, tmp_path: Path) 
     [("stateful", 6), ("onestep", 1), ("windowed", 6), ("segments", 6), ("padded", 6), ("shuffled_carry", 6)],
 )
 def test_every_regime_trains(regime: str, epochs: int, corpus: Corpus, tmp_path: Path) -> None:
-    """It learns what follows what: the loss falls well below the best that a model without context can do."""
+    """It learns from context: the loss falls well below the best possible loss of a model without context."""
     chosen = (f"regime={regime}", *REGIMES.get(regime, REGIMES["stateful"]))
     summary = run(corpus, tmp_path, *chosen, f"trainer.max_epochs={epochs}")
     assert summary["regime"] == regime
@@ -134,7 +134,7 @@ def test_every_regime_trains(regime: str, epochs: int, corpus: Corpus, tmp_path:
     without_context = float(-(shares * np.log(shares)).sum())  # the entropy of single symbols, 2.71
     untrained = Generator(config(*SMALL).model, corpus.codec.size)
     assert measure(untrained, corpus.val, [Carried()])["val/nll"] > without_context
-    assert 0 < summary["val/nll"] < without_context / 2  # from 0.3 to 0.85 with one of three seeds, and 0.04 with `onestep`
+    assert 0 < summary["val/nll"] < without_context / 2  # from 0.3 to 0.85 with any of three seeds; 0.04 with `onestep`
 
 
 def test_the_same_seed_gives_the_same_weights(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Updates after single tokens, written out, are those that autograd and batches of one token make."""
+"""Updates after single tokens are those of autograd and of batches of one token."""
 
 import itertools
 import math
@@ -87,12 +87,12 @@ def test_updates_are_exact_and_those_of_adam_take_the_short_way(name: str) -> No
     weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
     weight.grad = torch.tensor(gradients[0], dtype=torch.float64)
     optimizer = cls([weight], lr=LR, fused=True, **arguments)
-    assert updates(optimizer) == optimizer.step  # the first one makes the averages
+    assert updates(optimizer) == optimizer.step  # the first update creates the averages
     optimizer.step()
     update = updates(optimizer)
     assert (update != optimizer.step) == name.startswith("Adam")
     for gradient in gradients[1:]:
-        weight.grad.copy_(torch.tensor(gradient))  # in its place, as backward does it
+        weight.grad.copy_(torch.tensor(gradient))  # in place, as backward does
         with torch.no_grad():
             update()
     expected = [by_hand(start, [g[i] for g in gradients]) for i, start in enumerate((1.0, -2.0))]
@@ -107,7 +107,7 @@ def test_gradients_with_dropout_are_those_of_autograd(vocab_size: int, clip: flo
     network = model.single_token()
     assert isinstance(network, LSTMToken)
     network.begin(None, np.random.default_rng(0))
-    for token, target in ((3, 5), (7, 3)):  # so that the second goes on from a state, and over another gradient
+    for token, target in ((3, 5), (7, 3)):  # the second continues from a state, and overwrites another gradient
         h, c = network.state
         nll = network.forward(token, target)
         norm = network.backward(clip)

@@ -1,4 +1,4 @@
-"""Lightning callbacks of other people act: what they monitor is there, and what they save can be used."""
+"""Lightning callbacks of other people work: the metrics they monitor exist, and the files they save can be used."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def trained(corpus: Corpus, folder: Path, *callbacks: Callback, more: tuple[str,
 
 
 class Seen(Callback):
-    """Notes what `trainer.callback_metrics` holds after each validation."""
+    """Records `trainer.callback_metrics` after each validation."""
 
     def __init__(self) -> None:
         self.metrics: list[dict[str, float]] = []
@@ -40,7 +40,7 @@ def test_the_metrics_of_a_validation_reach_them(corpus: Corpus, tmp_path: Path) 
 
 
 def test_early_stopping_ends_a_run_which_then_is_a_finished_one(corpus: Corpus, tmp_path: Path) -> None:
-    # With a patience of 2, the third validation that is not better by 10 nats ends the run.
+    # With a patience of 2, the second validation that is not better by 10 nats ends the run: the third of all.
     run = trained(corpus, tmp_path, EarlyStopping("val/nll", min_delta=10.0, patience=2))
     assert len(column(tmp_path, "val/nll")) == 3
     assert run.record.steps == 30
@@ -78,7 +78,7 @@ def test_a_run_is_what_is_needed_to_go_on_with(corpus: Corpus, tmp_path: Path) -
     assert run.generate("the", 30, seed=1) == run.generate("the", 30, seed=1)
     assert run.codec == corpus.codec
     assert run.record.to_plain()["val/nll"] == run.record.metrics["val/nll"]
-    again = trained(corpus, tmp_path, more=("resume=must",))  # finished: it is read, not trained
+    again = trained(corpus, tmp_path, more=("resume=must",))  # it is finished, so it is read and not trained
     assert again.record == run.record
     assert again.generate("the quick", 60, temperature=1e-6) == text
 
@@ -96,5 +96,5 @@ def test_what_they_log_leaves_the_rows_of_a_run_as_they_are(corpus: Corpus, tmp_
 
 def test_a_file_of_weights_only_is_no_run_to_resume(corpus: Corpus, tmp_path: Path) -> None:
     trained(corpus, tmp_path, ModelCheckpoint(tmp_path / "kept", save_weights_only=True, filename="w"))
-    with pytest.raises(UserError, match=r"w.ckpt: holds weights only, from which no run can be resumed"):
+    with pytest.raises(UserError, match=r"w.ckpt: holds only weights, so no run can be resumed"):
         trained(corpus, tmp_path, more=(f"resume={tmp_path / 'kept' / 'w.ckpt'}",))

@@ -1,4 +1,4 @@
-"""The work that the model needs is what a counter counts, and a run says what share of the device's it came to."""
+"""The operations of the model are those that a counter counts. A run reports its share of the device's rate."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from throughline.training.internals import DataWait
 from throughline.training.utilisation import calibrated, matrix_rate
 
 SIZES = LSTM(hidden_size=16, embedding_size=8)
-"""Of the runs here."""
+"""The model of the runs here."""
 
 
 def test_the_operations_written_out() -> None:
@@ -34,9 +34,9 @@ def test_the_operations_written_out() -> None:
 @pytest.mark.parametrize(
     ("precision", "clock"),
     [
-        # the loop looks at the clock, then before and after a product: they take 2, 1 and 4 seconds
+        # the loop reads the clock, then reads it before and after a product; the products take 2, 1 and 4 seconds
         ("64-true", [0, 0, 0, 2, 2, 2, 3, 3, 3, 7, 7]),
-        # before and after one by each library: they take 2 and 1, then 2 and 2 seconds
+        # before and after a product by each library; they take 2 and 1, then 2 and 2 seconds
         ("32-true", [0, 0, 0, 2, 2, 3, 3, 3, 5, 5, 7, 7]),
         ("bf16-mixed", [0, 0, 0, 2, 2, 3, 3, 3, 5, 5, 7, 7]),
     ],
@@ -66,7 +66,7 @@ def test_the_fastest_rate_of_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.M
     }
     assert calibrated(file, device, "32-true", again=True) == 100
     assert calibrated(file, device, "32-true", again=True) == calibrated(file, device, "32-true") == 120
-    assert calibrated(file, device, "64-true") == 80  # another precision has a rate of its own
+    assert calibrated(file, device, "64-true") == 80  # another precision has its own rate
 
 
 def test_waiting_for_data_is_told_from_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,14 +97,14 @@ def test_a_run_logs_its_share_of_the_matrix_rate(corpus: Corpus, tmp_path: Path,
     monkeypatch.setattr(utilisation, "matrix_rate", lambda *_: 1e9)
     small = ("regime=windowed", "regime.steps=7", "regime.batch_size=50", "trainer.max_epochs=1")
     summary = run(corpus, tmp_path, *small, "trainer.log_every_n_steps=5")
-    windows = corpus.train.num_targets  # each 7 steps wide, the first of them after padding; 50 a batch
+    windows = corpus.train.num_targets  # each has 7 steps, the first windows after padding; 50 per batch
     assert summary["positions"] == windows * 7
     operations = Generator(SIZES, corpus.codec.size).operations()
     per_window = 7 * operations.per_position - operations.less_per_row
     assert summary["flops"] == windows * per_window
     assert summary["device/utilisation"] == pytest.approx(summary["flops"] / 1e9 / summary["seconds"])
-    # Lightning's name for a fetch is no public one. Should it change, `DataWait.FETCH` would match nothing, and no wait be
-    # seen: this is the test that says so.
+    # Lightning's name for a fetch is not public. If it changes, `DataWait.FETCH` matches nothing and no wait is measured.
+    # Then this test fails.
     waited = summary["steps"] * pause / summary["seconds"]
     assert 0.1 < waited <= summary["device/data_wait"] < 1
 

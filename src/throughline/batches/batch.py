@@ -1,4 +1,4 @@
-"""One batch as tensors, read off the line where a regime's cut says."""
+"""One batch as tensors, read from the line at the positions of a regime's cut."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,14 +14,14 @@ from throughline.regimes import Cut, Plan
 
 
 class Batch(NamedTuple):
-    """What one training step needs to know; `reset` is born with the data and rides along.
+    """The input of one training step; `reset` is made together with the data and travels with them.
 
     Attributes:
         inputs: (B, T) token ids.
         targets: (B, T) the token after each input.
-        scored: (B, T) bool, the targets that are predicted; where it is False there is padding, or a target without loss.
+        scored: (B, T) bool, whether a target is scored; False for padding and for targets without loss.
         reset: (B,) bool, rows that start from zeros instead of the carried state.
-        n_valid: how many targets are predicted; a plain number, so that counting never waits for a device.
+        n_valid: number of scored targets; a plain number, so that counting never waits for a device.
     """
 
     inputs: Tensor
@@ -36,9 +36,9 @@ class Batch(NamedTuple):
 
 
 def read(cut: Cut, line: Line) -> Batch:
-    """Read the steps of `cut`: every row as long as the longest, shorter ones padded with the unknown symbol."""
+    """Read the steps of `cut`; shorter rows are padded with the unknown symbol to the length of the longest."""
     steps = int(cut.length.max())
-    # Off the line there is only padding, which is replaced below.
+    # Positions off the line are padding. The padding is replaced below.
     begin = cut.start + cut.length - steps if cut.pad_left else cut.start
     tokens = line.read(begin, steps + 1)  # B, T + 1
     inputs, targets = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
@@ -61,7 +61,7 @@ def read(cut: Cut, line: Line) -> Batch:
 
 
 def rows_of_rank(rows: int, rank: int, world_size: int) -> slice:
-    """Which of `rows` rows belong to process `rank`: a contiguous share, so a row never changes its process."""
+    """The rows, out of `rows`, that belong to process `rank`: a contiguous share, so a row never changes its process."""
     return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
 
 
@@ -74,13 +74,13 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
 
 
 class Batches(Dataset[Batch]):
-    """Batches of a plan, each a whole one: items in order for the Trainer, or by number for a loader's workers.
+    """The batches of a plan, one item per whole batch: in order for the Trainer, or by number for a loader's workers.
 
     Args:
         plan: the batches.
-        line: what they are read off.
-        numbers: which of them; all by default.
-        rank, world_size: which process reads, of how many: each gets its share of the rows of every batch.
+        line: the line that they are read from.
+        numbers: the numbers of the batches to read; all by default.
+        rank, world_size: the reading process and the number of processes; each gets its share of the rows of every batch.
     """
 
     def __init__(self, plan: Plan, line: Line, numbers: range | None = None, rank: int = 0, world_size: int = 1) -> None:
@@ -94,7 +94,7 @@ class Batches(Dataset[Batch]):
         return len(self.numbers)
 
     def __iter__(self) -> Iterator[Batch]:
-        # Without it Python would take an IndexError out of a plan for the end of the data.
+        # Without this method, Python would take an IndexError from a plan as the end of the data.
         for item in range(len(self)):
             yield self[item]
 

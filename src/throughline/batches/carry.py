@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 State = tuple[Tensor, ...]
-"""What a core carries, each tensor (L, B, ...): rows are dimension 1, whatever the core. Of an LSTM it is `(h, c)`."""
+"""The tensors that a core carries, each (L, B, ...). Rows are dimension 1 in every core. An LSTM carries `(h, c)`."""
 
 
 class Carry:
-    """The state that each stage continues from: one slot per stage, so validation can never touch training.
+    """The state that each stage continues from: one slot per stage, so validation can never change the state of training.
 
-    A state is offered when its batch has been read, and counts only when the batch is committed.
+    A state is offered after its batch has been read. It counts only after the batch is committed.
     """
 
     def __init__(self) -> None:
@@ -18,27 +18,27 @@ class Carry:
         self._pending: dict[str, State] = {}
 
     def begin(self, stage: str, reset: Tensor) -> State | None:
-        """The state that a batch starts from: zeros where `reset` (B,), and elsewhere what the batch before left."""
+        """The state that a batch starts from: zeros where `reset` (B,), elsewhere the state after the previous batch."""
         carried = self.committed.get(stage)
         if carried is None or carried[0].shape[1] != len(reset):
             if not reset.all():
                 raise RuntimeError(f"{stage}: {len(reset)} rows, not all reset, have no carried state to continue from")
             return None
-        if reset.device.type == "cpu" and not reset.any():  # most batches; a GPU would have to be waited for
+        if reset.device.type == "cpu" and not reset.any():  # most batches; on a GPU this check would have to wait
             return carried
         # A state from a file is on the CPU.
         return tuple(torch.where(_by_row(reset, s), 0.0, s.to(reset.device)) for s in carried)
 
     def offer(self, stage: str, state: State) -> None:
-        """Take the state after a batch, cut off its graph."""
+        """Take the state after a batch, and cut off its graph."""
         self._pending[stage] = tuple(s.detach() for s in state)
 
     def commit(self, stage: str, bad_batch: bool = False) -> None:
-        """The batch is done: the next one continues from where it ended, and after a bad batch, bad rows from zeros.
+        """Finish a batch: the next one continues from its state; after a bad batch, rows that are not finite become zeros.
 
-        After a good batch nothing is checked: where a row's last step is scored and its loss finite, so is the state after
-        it, because an LSTM's c grows by at most 1 per step, and a nan in the state is one in the prediction. Elsewhere the
-        next loss tells.
+        After a good batch nothing is checked. If a row's last step is scored and its loss is finite, the state after it is
+        finite as well: an LSTM's c grows by at most 1 per step, and a nan in the state would be a nan in the prediction. In
+        other rows the next loss shows a bad state.
         """
         state = self._pending.pop(stage)
         if bad_batch:
@@ -50,5 +50,5 @@ class Carry:
 
 
 def _by_row(rows: Tensor, state: Tensor) -> Tensor:
-    """Values by row (B,), as a shape that broadcasts over a state (L, B, ...)."""
+    """Values per row (B,), in a shape that broadcasts over a state (L, B, ...)."""
     return rows.view(1, -1, *[1] * (state.dim() - 2))

@@ -1,4 +1,4 @@
-"""`src/compare.py`: runs side by side, as a page, a table and pictures."""
+"""`src/compare.py`: compares runs in a page, a table and pictures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ class Compare:
     runs: str | Annotated[list[str], Field(min_length=1)]
     """Folders of runs, or of sweeps."""
     out: str | None = None
-    """None: the folder `comparison` in the first of those of the runs."""
+    """None: a folder `comparison` in the first folder of `runs`."""
     logger: Logger = Logger()  # frozen
     output_root: str = "outputs"
+    """The folder that holds the runs of W&B."""
 
     @property
     def folders(self) -> list[str]:
@@ -29,7 +30,7 @@ class Compare:
 
 
 def compare(settings: Compare) -> None:
-    """Compare the runs under the configured folders, and leave the report in `out`.
+    """Compare the runs under the configured folders, and write the report to `out`.
 
     Raises:
         UserError: there is nothing to compare, or the folder cannot be written.
@@ -56,9 +57,9 @@ def compare(settings: Compare) -> None:
         groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
         logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
         log_comparison(logger, settings.output_root, folder, page.tidy(comparison), pictures, console)
-    console.print(f"the comparison lies in {folder / 'report.html'}")
+    console.print(f"the comparison is in {folder / 'report.html'}")
 
 
 def main(root: Path | None = None) -> None:
-    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     launch("compare", Compare, compare, root)

@@ -1,4 +1,4 @@
-"""Between Hydra and the commands: YAML files that list differences only, and a composed config read into settings."""
+"""Connects Hydra and the commands: reads YAML files that list only differences, and builds settings from them."""
 
 import contextlib
 import importlib
@@ -31,15 +31,15 @@ T = TypeVar("T")
 
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
-"""The YAML files: in an installed package within it, in a checkout at its top."""
+"""The folder of the YAML files: inside an installed package, or at the top of a checkout."""
 
 
 def run_name(*, _root_: DictConfig) -> str:
-    """The name of a run, and in a sweep the values that the sweep changes, as folders are called by it."""
+    """The name of a run in its folder's name; in a sweep, the values that the sweep changes are added."""
     cfg, hydra_cfg = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), _root_.hydra
     try:
         config = load(cfg, Config, [Path(s.path) for s in hydra_cfg.runtime.config_sources if s.provider == "command-line"])
-    except (UserError, OmegaConfBaseException):  # it is said later, when the run begins
+    except (UserError, OmegaConfBaseException):  # the error is reported later, when the run begins
         return f"{hydra_cfg.runtime.choices.model}-{hydra_cfg.runtime.choices.regime}"
     if hydra_cfg.mode != RunMode.MULTIRUN:
         return config.name
@@ -50,13 +50,13 @@ def run_name(*, _root_: DictConfig) -> str:
     in_the_name = {"model", "regime", "regime.streams", "model.hidden_size", "model.num_layers", "seed"}
     members = [o for o in _overrides(hydra_cfg.overrides.task) if o.key_or_group in swept - in_the_name]
     pairs = [f"{o.key_or_group.rpartition('.')[2]}={o.get_value_element_as_str()}" for o in members]
-    # No sign that a shell or a file system takes for its own.
+    # Without characters that have a meaning for a shell or a file system.
     values = ["".join(c if c.isalnum() or c in "=._+-" else "_" for c in pair)[:40] for pair in pairs]
     return "-".join([f"{config.model.name}-{config.regime.label}", *values, f"s{config.seed}"])
 
 
 def _overrides(arguments: Iterable[str]) -> list[Override]:
-    """Those of the arguments that Hydra takes for overrides."""
+    """The arguments that Hydra reads as overrides."""
     parser, found = OverridesParser.create(), []
     for argument in arguments:
         with contextlib.suppress(HydraException):
@@ -73,9 +73,9 @@ OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_
 
 
 class Differences(FileConfigSource):
-    """Reads YAML files that name a settings class by `_target_`: where they are silent, the class speaks.
+    """Reads YAML files that name a settings class by `_target_`, and adds the defaults of the class for all missing keys.
 
-    So a default stands in one place, and every key can be set on the command line.
+    So each default is written in one place, and every key can be set on the command line.
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -94,7 +94,7 @@ class Differences(FileConfigSource):
     def _class(self, group: str, base: type[Any], target: Any) -> type[Any] | None:
         try:
             return target_class(group, base, target, [Path(self.path).absolute()] if self.provider == "command-line" else [])
-        except UserError:  # it is raised again, where the settings are built
+        except UserError:  # it is raised again when the settings are built
             return None
 
     @staticmethod
@@ -125,13 +125,13 @@ def _command_settings(target: Any) -> type[Any] | None:
 
 
 def launch(name: str, cls: type[T], run: Callable[[T], object], root: Path | None) -> None:
-    """Run a command by the settings that its command line composes; what is wrong is said in one line.
+    """Run a command with the settings of its command line; a user's error is reported in one line.
 
     Args:
-        name: of the command, as its file in `conf/` is called.
-        cls: its settings.
-        run: is given them.
-        root: the folder in which `outputs/` lies; None is the current one.
+        name: the name of the command and of its file in `conf/`.
+        cls: the class of its settings.
+        run: called with the settings.
+        root: the folder that contains `outputs/`; None is the current one.
     """
     composed(name, one_line_errors()(lambda cfg: run(load(cfg, cls))), root)
 
@@ -145,7 +145,7 @@ def composed(name: str, run: Callable[[DictConfig], object], root: Path | None) 
 
 
 def load(cfg: DictConfig, cls: type[T], folders: Sequence[Path] | None = None) -> T:
-    """Check a composed Hydra config and build its settings; `folders` are where a user's own modules lie, if it is known.
+    """Check a composed Hydra config and build its settings; `folders` are those of a user's own modules, if they are known.
 
     Raises:
         UserError: one line for each key that is wrong: the key, its value, and what is allowed.
@@ -160,7 +160,7 @@ def load(cfg: DictConfig, cls: type[T], folders: Sequence[Path] | None = None) -
 
 
 def own_folders() -> list[Path]:
-    """The folders that `-cd` names, where a user's own YAML files and modules lie."""
+    """The folders that `-cd` names, which contain a user's own YAML files and modules."""
     if not HydraConfig.initialized():
         return []
     sources = HydraConfig.get().runtime.config_sources

@@ -1,4 +1,4 @@
-"""`src/dashboard.py`: the project's workspace in W&B, what to look at first for whoever opens the project there."""
+"""`src/dashboard.py`: the project's workspace in W&B, a first view for everybody who opens the project there."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from throughline.settings import STRICT
 @dataclass(frozen=True, config=STRICT)
 class Dashboard:
     entity: str | None = None
-    """None: the one that the key of W&B belongs to."""
+    """None: the owner of the W&B key."""
     logger: Logger = Logger()  # frozen
     out: str = "outputs/workspace.json"
 
 
 def dashboard(settings: Dashboard) -> None:
-    """Save the workspace at W&B where a key is configured, and describe it as JSON in `out` in any case.
+    """Write the workspace as JSON to `out`, and also save it in W&B if a key is configured.
 
     Raises:
         UserError: wandb-workspaces is not installed, W&B refuses, or the file cannot be written.
@@ -42,18 +42,18 @@ def dashboard(settings: Dashboard) -> None:
     try:
         if "WANDB_MODE" in os.environ or not wandb.login(prompt=False, verify=False):
             print(
-                f"W&B: {reason}, so the workspace is only described, in {out}; once `wandb login` has a key, the same "
-                f"command saves it in the project {project}, where it is chosen by its name, regimes"
+                f"W&B: {reason}, so the workspace is only written to {out}; after `wandb login`, the same "
+                f"command saves it in the project {project}. Choose it there by its name, regimes"
             )
             return
         view.entity = settings.entity or wandb.Api().default_entity
         print(f"W&B: {view.save().url}")
-    except Exception as error:  # the library lets through whatever its transport raises
+    except Exception as error:  # the library passes on every error of its transport
         raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; the workspace is in {out}") from None
 
 
 def workspace(entity: str, project: str) -> Any:
-    """Loss by tokens and by seconds, the device, samples and a comparer, the runs grouped by regime and sorted by loss."""
+    """Loss by tokens and by seconds, the device, samples and a comparer; runs are grouped by regime and sorted by loss."""
     try:
         from wandb_workspaces.reports.v2.interface import BarPlot, LinePlot, MediaBrowser, RunComparer
         from wandb_workspaces.workspaces import Config, Ordering, RunsetSettings, Section, Summary, Workspace
@@ -99,5 +99,5 @@ def workspace(entity: str, project: str) -> Any:
 
 
 def main(root: Path | None = None) -> None:
-    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     launch("dashboard", Dashboard, dashboard, root)

@@ -1,4 +1,4 @@
-"""`src/evaluate.py`: the exact metrics of a checkpoint on a split of its own data, or of others."""
+"""`src/evaluate.py`: the exact metrics of a checkpoint on a split of its own data, or of other data."""
 
 from dataclasses import field
 from pathlib import Path
@@ -30,11 +30,11 @@ class Evaluate:
     """None: the data of the run."""
     evaluation: Evaluation = Evaluation()  # frozen
     readings: dict[str, Reading] = field(default_factory=dict)
-    """In addition to `carried` and `reset`."""
+    """Ways to measure, in addition to `carried` and `reset`."""
     model: Model | None = None
     codec: Codec | None = None
     head: Head | None = None
-    """These three are needed only where they are of a user's own module: the choices of the training, again."""
+    """These three are needed only for a user's own classes. Give the same choices as in training."""
 
 
 def evaluate(settings: Evaluate) -> None:
@@ -62,5 +62,5 @@ def evaluate(settings: Evaluate) -> None:
 
 
 def main(root: Path | None = None) -> None:
-    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     launch("evaluate", Evaluate, evaluate, root)

@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, config=STRICT)
 class Export:
     checkpoint: str
+    """A `.ckpt` file of a run."""
     output: str | None = None
     """None: the folder of the checkpoint."""
     onnx: bool = True
-    """Whether to write `model.onnx` too, for runtimes without PyTorch."""
+    """Whether to also write `model.onnx`, for runtimes without PyTorch."""
     tolerance: Positive = 1e-4
-    """By how much the graph's logits may differ from PyTorch's."""
+    """The largest allowed difference between the graph's logits and PyTorch's."""
     model: Model | None = None
     codec: Codec | None = None
     head: Head | None = None
-    """These three are needed only where they are of a user's own module: the choices of the training, again."""
+    """These three are needed only for a user's own classes. Give the same choices as in training."""
 
 
 def export(settings: Export) -> None:
-    """Write `model.safetensors`, `model.json` and, if asked for, `model.onnx`, and print what they are.
+    """Write `model.safetensors`, `model.json` and, if configured, `model.onnx`, and print a line about each.
 
     Raises:
-        UserError: the graph does not compute what the model does, or a file cannot be written; none is.
+        UserError: the graph and the model differ, or a file cannot be written; then none is written.
     """
     with large_imports():
         from throughline.runs import portable
@@ -73,11 +74,11 @@ def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[
     graph = onnx_step.build(generator, description)
     difference = onnx_step.largest_difference(generator, graph)
     measured = f"its logits differ from PyTorch's by at most {difference:.1e} over {onnx_step.STEPS} carried steps"
-    if not difference <= tolerance:  # nor when it is nan
+    if not difference <= tolerance:  # nan also ends here
         raise UserError(f"onnx: {measured}, more than tolerance={tolerance}; no file was written")
     return graph, f"one step in float32, {measured}"
 
 
 def main(root: Path | None = None) -> None:
-    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     launch("export", Export, export, root)

@@ -1,4 +1,4 @@
-"""`src/generate.py`: what a checkpoint generates, one sequence symbol by symbol, several one after the other."""
+"""`src/generate.py`: generates from a checkpoint, one sequence symbol by symbol, several one after the other."""
 
 import secrets
 import sys
@@ -22,32 +22,32 @@ class Generate:
     checkpoint: str
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
-    """None: a sequence begins after a line break, or the first symbol."""
+    """None: a line break, or the first symbol of a vocabulary without one."""
     length: PositiveInt = 500
     """Symbols in addition to the prompt."""
     num_sequences: PositiveInt = 1
-    """Texts; with several, a line `--- 1` stands before the first, and so on."""
+    """The number of texts. With several, a line `--- 1` stands before the first, and so on."""
     temperature: Positive = 0.8
-    """Below 1 the likelier symbols are preferred; 1 draws from the distribution as it is."""
+    """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is."""
     top_k: PositiveInt | None = None
-    """Draw among so many of the likeliest symbols only."""
+    """Draw only among this number of the likeliest symbols."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Draw among the fewest likeliest symbols whose probabilities reach p (Holtzman 2020)."""
+    """Draw only among the fewest likeliest symbols whose probabilities add up to p (Holtzman 2020)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    """None: another text each time. The seed that was drawn is printed on stderr, and repeats the text."""
+    """None: another text each time. The drawn seed is printed on stderr. Give it to repeat the text."""
     output: str | None = None
-    """A file to write to, instead of the terminal."""
+    """A file to write to instead of the terminal."""
     model: Model | None = None
     codec: Codec | None = None
     head: Head | None = None
-    """These three are needed only where they are of a user's own module: the choices of the training, again."""
+    """These three are needed only for a user's own classes. Give the same choices as in training."""
 
 
 def generate(settings: Generate) -> None:
-    """Write what the checkpoint generates.
+    """Generate from a checkpoint, and write the text.
 
     Raises:
-        UserError: the prompt holds a symbol that the codec does not know, or the file cannot be written.
+        UserError: the prompt contains a symbol that the codec does not know, or the file cannot be written.
     """
     with large_imports():
         from throughline.model import generation
@@ -89,6 +89,6 @@ def _opened(output: str | None) -> AbstractContextManager[TextIO]:
 
 
 def main(root: Path | None = None) -> None:
-    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     sys.argv = verbatim(sys.argv, "prompt")
     launch("generate", Generate, generate, root)

@@ -1,4 +1,4 @@
-"""`src/train.py`: its settings are those of a run, in `throughline.config`."""
+"""`src/train.py`: trains a generator; its settings are in `throughline.config`."""
 
 import shlex
 import sys
@@ -28,18 +28,18 @@ def train(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     sweep, folder = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    # What a member of a sweep raises Hydra keeps, runs the other members, and raises it in the end.
+    # Hydra keeps the error of a member of a sweep, runs the other members, and raises the error at the end.
     with nullcontext() if sweep else one_line_errors(), noted_failure(folder, announce=sweep):
         config = load(cfg, Config)
         console.print(f"run: {shown(folder)}")
         before = None if sweep or config.resume != "auto" else finished_folder(config.output_root, hydra.overrides.task)
         if before and not (folder / "checkpoints").exists():
             console.print(
-                f"resume: the same command has finished in {shown(before)}; this is a new run. {further(config, before)}"
+                f"resume: the same command already finished in {shown(before)}; this is a new run. {further(config, before)}"
             )
         with progress("reading data", console):
             corpus = config.data.read(config.codec)
-        with large_imports():  # takes seconds, so only once config and data are known to be sound
+        with large_imports():  # takes seconds, so it waits until config and data are checked
             from throughline.training import run
 
         finished = run.train(config, corpus, folder, console=console)
@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> None:
 
 
 def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
-    """Lines that say how to go on from here, as commands that can be copied."""
+    """Lines with the next commands, ready to be copied."""
     if sweep:
         yield f"compare:    {command('compare')} runs={shlex.quote(shown(run.folder.parent))}"
         return
@@ -58,7 +58,7 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
 
 
 def further(config: Config, folder: Path) -> str:
-    """A line that says how to train a finished run for longer."""
+    """A line with the command that trains a finished run for longer."""
     longer = {
         f"budget.{key}": 2 * value
         for key, value in (("tokens", config.budget.tokens), ("seconds", config.budget.seconds))
@@ -76,11 +76,11 @@ def further(config: Config, folder: Path) -> str:
 
 
 def command(name: str) -> str:
-    """How this program's other command `name` is called, as it was called itself."""
+    """The command line of the command `name`, in the form in which this program was called."""
     program = Path(sys.argv[0])
     return f"python {program.with_name(f'{name}.py')}" if program.suffix == ".py" else f"throughline-{name}"
 
 
 def main(root: Path | None = None) -> None:
-    """Run the command; `root` is the folder in which `outputs/` lies, by default the current one."""
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     composed("train", train, root)

@@ -1,4 +1,4 @@
-"""What a run reads: a line for each split, and the codec of their steps."""
+"""The data of a run: a line per split, and the codec of their steps."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from throughline.plumbing.errors import UserError
 
 @dataclass(frozen=True)
 class Corpus:
-    """The lines of the splits, their codec, and what identifies them.
+    """The lines of the splits, their codec, and a fingerprint that identifies them.
 
     Attributes:
-        codec: fitted.
-        splits: "train", "val" and, where there is one, "test".
-        fingerprint: plain values: where the data come from, the size of the vocabulary, and hashes.
+        codec: the fitted codec.
+        splits: the lines of "train", "val" and, if there is one, "test".
+        fingerprint: plain values: the origin of the data, the size of the vocabulary, and hashes.
     """
 
     codec: Codec
@@ -38,12 +38,12 @@ class Corpus:
         """Encode raw sequences; a codec that is not fitted yet is fitted to `train` alone.
 
         Args:
-            codec: of the kind of sequences that these are.
-            train, val, test: the sequences of each split; a test split is not needed.
-            origin: where they come from: at least a "source", which messages name.
+            codec: one that reads this kind of sequences.
+            train, val, test: the sequences of each split; a test split is optional.
+            origin: the origin of the data: at least a "source", the name that messages use.
 
         Raises:
-            UserError: a split has fewer than two steps, so nothing to predict.
+            UserError: a split has fewer than two steps, so nothing to predict, or the codec knows no symbol of `train`.
         """
         codec = codec.fit(train)
         splits = {}
@@ -53,12 +53,12 @@ class Corpus:
             encoded = [codec.encode(sequence) for sequence in sequences]
             size = sum(map(len, encoded))
             if size < 2:
-                raise UserError(f"{origin['source']}: too short: {size} tokens to {split} on, at least 2 are needed")
+                raise UserError(f"{origin['source']}: too short: the {split} split needs at least 2 tokens and has {size}")
             splits[split] = Line.of(encoded)
             if split == "train" and all((ids == UNKNOWN).all() for ids in encoded):
-                raise UserError(f"{origin['source']}: the codec {codec.name} knows no symbol of it; give codec.symbols=null")
+                raise UserError(f"{origin['source']}: the codec {codec.name} knows no symbol in it; give codec.symbols=null")
         content = [line.steps.tobytes() for line in splits.values()]
-        # With the lengths of all but the last, because the same steps may be split elsewhere.
+        # The hash includes the lengths of all splits but the last, because the same steps may be split elsewhere.
         lengths = " ".join(str(len(part)) for part in content[:-1])
         sha256 = hashlib.sha256(b"".join([lengths.encode(), *content])).hexdigest()
         symbols = hashlib.sha256(repr(codec.to_plain()).encode()).hexdigest()
@@ -73,7 +73,7 @@ class Corpus:
         return self.splits["val"]
 
     def line(self, split: str) -> Line:
-        """The line of a split, or with "all" those of all splits, end to end.
+        """The line of a split; "all" gives all splits end to end.
 
         Raises:
             UserError: there is no such split.

@@ -1,4 +1,4 @@
-"""What a regime cuts: sequences laid end to end."""
+"""The line: sequences laid end to end. A regime cuts it into batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Line:
-    """Sequences laid end to end: N steps, whose N - 1 targets are all steps but the first.
+    """Sequences laid end to end: N steps; every step but the first is one of the N - 1 targets.
 
     Attributes:
         steps: (N,) ids.
@@ -30,9 +30,9 @@ class Line:
         return len(self.steps) - 1
 
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
-        """`length` steps from each of the positions `start` (B,): (B, length); beyond the line its first or last step.
+        """Read `length` steps from each position in `start` (B,); returns (B, length).
 
-        The only place where steps are gathered.
+        Positions outside the line give its first or last step. No other code gathers steps.
         """
         return self.steps.take(start[:, None] + np.arange(length), mode="clip")
 

@@ -1,4 +1,4 @@
-"""Which part of the data is trained on, validated on, and tested on."""
+"""Splits the data into parts for training, validation and testing."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -12,13 +12,14 @@ from throughline.settings import STRICT, Probability
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class Splits:
-    """How data are split: the last parts of them are for validation and, where asked for, the test; or other files are."""
+    """How data are split: validation, and the test if there is one, get a part of the data or another file."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share of the data that is validated on, at the end or, if there is a test split, before that."""
+    """The share of the data used for validation: the end, or the part before the test split. `StandardLibrary` spreads it
+    over all files instead."""
     test_fraction: Probability = 0.0
-    """The share at the end of the data that is kept for the test. Give one where you publish a figure: `best.ckpt` is chosen
-    on the validation split, so its figure there is a little too good."""
+    """The share of the data kept for the test: the end, or in `StandardLibrary` spread over all files. Set it if you publish
+    results: `best.ckpt` is chosen on the validation split, so its result there is a little too good."""
     val_path: str | None = None
     """Another file to validate on, instead of `val_fraction`."""
     test_path: str | None = None
@@ -32,24 +33,24 @@ class Splits:
 
     @property
     def _shares(self) -> tuple[float, float, float]:
-        """Of train, val and test."""
+        """The shares of train, val and test."""
         val = 0.0 if self.val_path else self.val_fraction
         test = 0.0 if self.test_path else self.test_fraction
         return 1 - val - test, val, test
 
     def divided(self, content: Any, read: Callable[[str, str], Any]) -> dict[str, Any]:
-        """The parts of a text, of bytes, or of a list by split.
+        """Cut a text, bytes or a list into consecutive parts; returns the parts by split.
 
         Args:
-            content: all that was read.
-            read: reads another file alike, given its path and the key that names it.
+            content: the whole data.
+            read: reads another file in the same way, given its path and the key that names it.
         """
         train, _, test = self._shares
         first, second = int(len(content) * train), int(len(content) * (1 - test))
         return self._with_files({"train": content[:first], "val": content[first:second], "test": content[second:]}, read)
 
     def dealt(self, parts: Sequence[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
-        """Lists of parts by split, so that each split has some from everywhere: every tenth is in a split of 0.1."""
+        """Deal parts to the splits at equal distances: a split of 0.1 gets every tenth part."""
         _, val, test = self._shares
         rest, validation = _every(parts, val)
         train, held_out = _every(rest, test / (1 - val))
@@ -65,6 +66,6 @@ class Splits:
 
 
 def _every(parts: Sequence[Any], share: float) -> tuple[list[Any], list[Any]]:
-    """The parts, and so large a share of them taken out at equal distances."""
+    """Take a share of the parts out at equal distances; returns the rest and the parts taken out."""
     taken = np.diff(np.floor(np.arange(len(parts) + 1) * share + 1e-9)) > 0
     return [p for p, t in zip(parts, taken, strict=True) if not t], [p for p, t in zip(parts, taken, strict=True) if t]

@@ -1,15 +1,16 @@
-"""One carried pass, read in many rows at once and still exact.
+"""Reads one carried pass in many rows at once, and still gives the exact result.
 
-The line is cut into R strips of equal length, one per row, and every row but the first reads a warm-up from zeros before
-its strip. The result is that of one row if each strip begins in the state in which the strip before it ends:
+The line is cut into R strips of equal length, one per row. Every row but the first reads a warm-up from zeros before its
+strip. The result is that of one row if each strip begins in the state in which the previous strip ends:
 
     row 0   |---- strip 0 ----|            begins from zeros, as the pass does
     row 1              ~~~~~~~|---- strip 1 ----|      ~ warm-up
                               ^ the hand-over: is the state after the warm-up the one that row 0 ends in?
 
-Where a memory fades, most hand-overs agree after the warm-up. The strips for which they do not are read again, all at once,
-each from the end of the strip before it, and only as far as the state still differs from that of the first reading: from
-there on everything is the same. Where a memory does not fade, that does not help, and the rest is read in one row.
+If the memory of a network fades, most hand-overs agree after the warm-up. The strips that disagree are read again, all at
+once, each from the end of the previous strip. A strip is read again only until its state equals the state of the first
+reading, because from there on everything is the same. If the memory does not fade, reading again does not help. The rest is
+then read in one row.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from throughline.evaluation.readings import Scores
 from throughline.regimes import Cut
 
 PASSES = 3
-"""How often strips are read again side by side, at most."""
+"""The largest number of times that strips are read again side by side."""
 
 Score = Callable[[Batch, "State | None"], tuple[Scores, State]]
 
@@ -37,9 +38,9 @@ class Totals(NamedTuple):
 
     Attributes:
         nll: in nats.
-        correct: how many likeliest steps are the target; None where a head has none.
-        read_again: how many targets were read more than once, the warm-up not counted.
-        in_one_row: how many of these were read in one row.
+        correct: number of targets that are the likeliest step; None if the head has no likeliest step.
+        read_again: number of targets read again, once per further reading, without the warm-up.
+        in_one_row: number of these that were read in one row.
     """
 
     nll: float
@@ -57,8 +58,8 @@ def carried_totals(
         score: reads a batch from a state; None is zeros.
         line: the split.
         evaluation: gives the number of rows and the warm-up.
-        device: where.
-        advance: is called with targets that were read, and targets that are still to be read besides all of the line.
+        device: the device to read on.
+        advance: is called with the number of targets just read, and the number still to be read in addition to the line.
     """
     strips = Strips(score, line, evaluation, device, advance)
     strips.read_all()
@@ -78,12 +79,12 @@ def carried_totals(
 
 
 class Strips:
-    """The strips of a line, with their nll by block and their states.
+    """The strips of a line, with their nll per block and their states.
 
     Attributes:
-        edges: (R + 1,) where the strips begin, and where the last one ends; the line's last targets are the tail.
+        edges: (R + 1,) the beginnings of the strips, and the end of the last one; the targets after it are the tail.
         bounds: (K + 1,) columns at which the blocks of every strip begin and end.
-        nll, correct: (K + 1, R) sums by block; the last row holds the tail.
+        nll, correct: (K + 1, R) sums per block; the last row holds the tail.
         marks: the states (L, R, ...) after some of the blocks: the 1st, 2nd, 4th, 8th, ... and the last.
     """
 
@@ -119,42 +120,42 @@ class Strips:
             self.advance(len(self.edges[:-1]) * int(self.bounds[k + 1] - self.bounds[k]), 0)
 
     def handed_over_wrongly(self) -> np.ndarray:
-        """The strips that did not begin in the state in which the one before ended."""
+        """The strips that did not begin in the state in which the previous strip ended."""
         rows = np.arange(1, len(self.edges) - 1)
         if self.begins is not None and len(rows):
-            rows = rows[~alike(part(self.begins, rows), part(self.ends, rows - 1))]
+            rows = rows[~alike(rows_of(self.begins, rows), rows_of(self.ends, rows - 1))]
         return rows
 
     def read_again(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
-        """Read strips once more, each from the end of the one before.
+        """Read strips once more, each from the end of the previous strip.
 
         Returns:
-            The strips that still do not begin where the one before ends, and how many targets were read.
+            The strips that still do not begin in the state in which the previous strip ends, and the number of targets read.
         """
-        state, targets = part(self.ends, rows - 1), 0
+        state, targets = rows_of(self.ends, rows - 1), 0
         for k in range(len(self.bounds) - 1):
             state = self._read(k, rows, state)
             targets += len(rows) * int(self.bounds[k + 1] - self.bounds[k])
             if k in self.marks:
-                same = alike(state, part(self.marks[k], rows))
-                rows, state = rows[~same], part(state, np.flatnonzero(~same))
-                self.marks[k] = with_part(self.marks[k], rows, state)
+                same = alike(state, rows_of(self.marks[k], rows))
+                rows, state = rows[~same], rows_of(state, np.flatnonzero(~same))
+                self.marks[k] = with_rows(self.marks[k], rows, state)
                 if not len(rows):
                     break
         return rows[rows < len(self.edges) - 2] + 1, targets
 
     def read_in_one_row(self, pending: np.ndarray) -> int:
-        """Read strips in order, from the first of `pending` on, as far as states still change.
+        """Read strips in order, from the first of `pending` on, as long as states still change.
 
         Returns:
-            How many targets were read.
+            The number of targets read.
         """
         waiting, length, targets = set(pending.tolist()), int(self.edges[1]), 0
         for row in range(min(waiting, default=0), len(self.edges) - 1 if waiting else 0):
             if row not in waiting:
                 continue
             self.advance(0, length)
-            state = part(self.ends, np.array([row - 1]))
+            state = rows_of(self.ends, np.array([row - 1]))
             self.nll[:, row] = 0.0
             if self.correct is not None:
                 self.correct[:, row] = 0
@@ -164,23 +165,23 @@ class Strips:
                 self._add(0, row, scores)
                 self.advance(steps, 0)
             targets += length
-            if not alike(state, part(self.ends, np.array([row]))).all():
+            if not alike(state, rows_of(self.ends, np.array([row]))).all():
                 waiting.add(row + 1)
             last = len(self.bounds) - 2
-            self.marks[last] = with_part(self.ends, np.array([row]), state)
+            self.marks[last] = with_rows(self.ends, np.array([row]), state)
         return targets
 
     def read_tail(self) -> None:
-        """Read what the strips leave at the end of the line: fewer targets than there are strips."""
+        """Read the targets after the last strip; there are fewer of them than strips."""
         first = int(self.edges[-1])
         steps = self.line.num_targets - first
         if steps:
-            scores, _ = self._block(np.array([first]), steps, part(self.ends, np.array([-1])))
+            scores, _ = self._block(np.array([first]), steps, rows_of(self.ends, np.array([-1])))
             self._add(-1, 0, scores)
             self.advance(steps, 0)
 
     def _read(self, k: int, rows: "np.ndarray | slice", state: State | None) -> State:
-        """Read block k of some strips, in place of what was known of it."""
+        """Read block k of some strips, and replace its earlier sums."""
         first, last = int(self.bounds[k]), int(self.bounds[k + 1])
         scores, state = self._block(self.edges[:-1][rows] + first, last - first, state)
         self.nll[k, rows] = 0.0
@@ -207,12 +208,12 @@ def _by_row(values: Tensor, rows: "np.ndarray | slice | int") -> Tensor:
     return sums[0] if isinstance(rows, int) else sums
 
 
-def part(state: State, rows: np.ndarray) -> State:
+def rows_of(state: State, rows: np.ndarray) -> State:
     """Some rows of a state."""
     return tuple(s[:, rows] for s in state)
 
 
-def with_part(state: State, rows: np.ndarray, new: State) -> State:
+def with_rows(state: State, rows: np.ndarray, new: State) -> State:
     """A state with some of its rows replaced."""
     state = tuple(s.clone() for s in state)
     for s, n in zip(state, new, strict=True):
@@ -221,7 +222,7 @@ def with_part(state: State, rows: np.ndarray, new: State) -> State:
 
 
 def alike(first: State, second: State) -> np.ndarray:
-    """By row (B,), whether two states differ by rounding alone; a nan is like nothing."""
+    """Whether two states differ by rounding alone, per row (B,); a nan makes them different."""
     same = np.ones(first[0].shape[1], dtype=bool)
     for a, b in zip(first, second, strict=True):
         limit = 100 * torch.finfo(b.dtype).eps * b.abs().clamp(min=1.0)

@@ -1,20 +1,21 @@
-"""Measures a generator on a line: what readings say of it, as sums over all scored targets."""
+"""Measures a generator on a line: readings score it, and the scores are summed over all targets."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from throughline.batches.batch import Batches
+from throughline.batches.batch import Batch, Batches
 from throughline.batches.carry import Carry
 from throughline.data.line import Line
 from throughline.evaluation.handover import carried_totals
 from throughline.evaluation.protocol import Evaluation
-from throughline.evaluation.readings import Reading
+from throughline.evaluation.readings import Reading, Scores
 from throughline.model.generator import Generator
 from throughline.model.heads import Head
 
@@ -22,12 +23,12 @@ from throughline.model.heads import Head
 class Meter(Metric):
     """Adds up the scores of one reading, over all processes; means are over scored targets.
 
-    Sums, not torchmetrics' MeanMetric: that one drops nan, or with `nan_strategy="disable"` ignores the weights.
+    This uses sums, not torchmetrics' MeanMetric: that one drops nan, or with `nan_strategy="disable"` ignores the weights.
 
     Args:
         head: gives the mean nll in other units.
-        suffix: of the names of the metrics.
-        split: stands before them.
+        suffix: the end of the names of the metrics.
+        split: the beginning of these names.
     """
 
     nll: Tensor
@@ -41,14 +42,14 @@ class Meter(Metric):
             self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
 
     def begin(self, device: torch.device) -> None:
-        """Forget everything, and count in float64 where the device has it; moving a module sets that back."""
+        """Reset the sums, and count in float64 if the device supports it; moving a module undoes this."""
         self.to(device)
         self.set_dtype(torch.float32 if device.type == "mps" else torch.float64)
         self.reset()
         self.knows_correct = True
 
     def update(self, nll: Tensor | float, targets: Tensor | int, correct: Tensor | int | None) -> None:
-        """Count sums over targets; where a head has no likeliest step, `correct` is None."""
+        """Add sums over targets; `correct` is None if the head has no likeliest step."""
         self.nll += nll
         self.targets += targets
         if correct is None:
@@ -66,10 +67,10 @@ class Meter(Metric):
 
 
 class ByPosition:
-    """Adds up the nll of the pass with resets by position: how many tokens the model has read since it began from zeros.
+    """Adds up the nll of the pass with resets by position, the number of tokens that the model has read since the reset.
 
     Attributes:
-        nll_sum, targets: (R,) of the first, second, ... target after a reset.
+        nll_sum, targets: (R,) sums for the first, second, ... target after a reset.
     """
 
     def __init__(self, reset_every: int) -> None:
@@ -103,48 +104,57 @@ def measure(
     """The exact metrics of a generator on a line, in the precision of its weights.
 
     Args:
-        generator: is moved to the device, and otherwise left as it is.
+        generator: is moved to the device, and is otherwise unchanged.
         line: the split.
-        readings: how it is read.
+        readings: the ways to read the line.
         evaluation: settings that the readings have in common.
-        device: where; None is where the generator is.
-        by_position: is given the scores of the reading `reset`.
-        split: the name of the split, which the names of the metrics begin with.
-        advance: is called with numbers of targets: those that were read just now, and those that are still to be read
-            beside all that it was called with before.
+        device: the device to measure on; None is the device of the generator.
+        by_position: receives the scores of the reading `reset`.
+        split: the name of the split; the names of the metrics begin with it.
+        advance: is called with the number of targets just read, and the number still to be read in addition to those of
+            earlier calls.
     """
     device, readings = device or next(generator.parameters()).device, list(readings)
-    was_training = generator.training
-    generator.to(device).eval()
     advance(0, len(readings) * line.num_targets)
     metrics: dict[str, float] = {}
-    for reading in readings:
-        meter = Meter(generator.head, reading.suffix, split)
-        meter.begin(device)
-        with torch.inference_mode(not reading.learns):
-            read = reading.begin(generator)
-            if reading.one_row:
-                totals = carried_totals(partial(reading.score, read), line, evaluation, device, advance)
-                meter.update(totals.nll, line.num_targets, totals.correct)
-                metrics |= meter.compute()
-                continue
-            carry = Carry()
-            for batch in Batches(reading.plan(line, evaluation, exact=True), line):
-                batch = batch.to(device)
-                scores, state = reading.score(read, batch, carry.begin(reading.name, batch.reset))
-                carry.offer(reading.name, state)
-                carry.commit(reading.name)
-                meter.update(*scores.sums(batch))
-                advance(batch.n_valid, 0)
-                if by_position is not None and reading.name == "reset":
-                    by_position.add(scores.nll, batch.scored)
-        metrics |= meter.compute()
-    generator.train(was_training)
+    was_training = generator.training
+    generator.to(device).eval()
+    try:
+        for reading in readings:
+            meter = Meter(generator.head, reading.suffix, split)
+            meter.begin(device)
+            with torch.inference_mode(not reading.learns):
+                read = reading.begin(generator)
+                if reading.one_row:
+                    totals = carried_totals(partial(reading.score, read), line, evaluation, device, advance)
+                    meter.update(totals.nll, line.num_targets, totals.correct)
+                else:
+                    for scores, batch in _in_order(reading, read, line, evaluation, device):
+                        meter.update(*scores.sums(batch))
+                        advance(batch.n_valid, 0)
+                        if by_position is not None and reading.name == "reset":
+                            by_position.add(scores.nll, batch.scored)
+            metrics |= meter.compute()
+    finally:
+        generator.train(was_training)
     return metrics
 
 
+def _in_order(
+    reading: Reading, read: Any, line: Line, evaluation: Evaluation, device: torch.device
+) -> Iterator[tuple[Scores, Batch]]:
+    """The batches of a reading's plan with their scores, the state carried from batch to batch."""
+    carry = Carry()
+    for batch in Batches(reading.plan(line, evaluation, exact=True), line):
+        batch = batch.to(device)
+        scores, state = reading.score(read, batch, carry.begin(reading.name, batch.reset))
+        carry.offer(reading.name, state)
+        carry.commit(reading.name)
+        yield scores, batch
+
+
 def best_device() -> torch.device:
-    """A GPU if there is one that PyTorch can use, else the CPU."""
+    """A GPU if PyTorch can use one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

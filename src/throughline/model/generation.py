@@ -19,14 +19,14 @@ def generate(
     top_p: float | None = None,
     seed: int = 0,
 ) -> Iterator[list[int]]:
-    """Yield `length` times the next token id of each of `num_sequences` sequences.
+    """Yield the next token id of each of `num_sequences` sequences, `length` times.
 
     Args:
         generator: in evaluation mode.
         prompt: (N,) ids, N >= 1, read from zeros through the same forward as in training.
         length: how many tokens to generate.
-        num_sequences: B, sequences at once that share the prompt.
-        temperature: divides the logits; near 0 the likeliest token is taken.
+        num_sequences: B, the number of sequences at once; all share the prompt.
+        temperature: divides the logits; near 0 the likeliest token is always drawn.
         top_k: sample among the k likeliest tokens.
         top_p: sample among the fewest likeliest tokens whose probabilities reach p (Holtzman 2020).
         seed: the same seed gives the same sequences.

@@ -1,4 +1,4 @@
-"""The generator: tokens in, a prediction of the next token out; the state is an argument and a result, never kept."""
+"""The generator reads tokens and predicts the next token. The state is an argument and a result, and is never kept."""
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,9 @@ class Generator(nn.Module):
             state: where the rows continue from; None is zeros.
 
         Returns:
-            Predictions (B, T, P), of which a step lies together in memory, and the state after the last step.
+            Predictions (B, T, P), in memory step after step, and the state after the last step.
         """
-        # Time comes first inside, as oneDNN and cuDNN have it; the other way round they copy what they read and write.
+        # Time is the first dimension inside, as in oneDNN and cuDNN. With batch first they would copy input and output.
         output, state = self.core(self.reader(inputs.t()), state)  # T, B, H
         predicted: Tensor = self.head(self.dropout(output))  # T, B, P
         return predicted.transpose(0, 1), state
@@ -59,21 +59,21 @@ class Generator(nn.Module):
             The nll (B, T) of every target in nats, the predictions (B, T, P), and the state after the last step.
         """
         predicted, state = self(inputs, state)
-        nll = self.head.nll(predicted.transpose(0, 1), targets.t())  # T, B: as the predictions lie in memory
+        nll = self.head.nll(predicted.transpose(0, 1), targets.t())  # T, B: the order of the predictions in memory
         return nll.t(), predicted, state
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The dtype of the weights."""
         return next(self.parameters()).dtype
 
     def operations(self) -> Operations:
-        """Floating-point operations of training; looking a row up takes none, nor does multiplying by one-hot zeros."""
+        """Floating-point operations of training; looking up a row and multiplying by one-hot zeros count as none."""
         core = self.core.operations(self.settings.embedding_size if self.settings.input == "embedding" else 0)
         return core._replace(per_position=core.per_position + self.head.operations())
 
     def stepper(self, state: State, rows: int) -> Stepper:
-        """The generator one step at a time, `rows` sequences that continue from the state of one row."""
+        """The generator one step at a time, for `rows` sequences that all continue from the state of one row."""
         return self.core.stepper(self.reader, self.head, state, rows) or TorchStepper(self, state, rows)
 
     def single_token(self) -> SingleToken:

@@ -1,4 +1,4 @@
-"""The optimizers that `optimizer=` may name: PyTorch's, with their own arguments."""
+"""PyTorch's optimizers with their own arguments; `optimizer=` names one of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -23,13 +23,13 @@ class Optimizer(ABC):
     """The settings of an optimizer; `lr` is multiplied by the schedule's factor."""
 
     lr: Positive = 0.01
-    """The learning rate at its highest. Lower it for larger networks and smaller batches."""
+    """The highest learning rate. Lower it for larger networks and smaller batches."""
     weight_decay: NonNegative = 0.0
     """How strongly weights are pulled towards zero."""
 
     @abstractmethod
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
-        """PyTorch's optimizer of these parameters."""
+        """PyTorch's optimizer for these parameters."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,7 +51,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True, config=STRICT)
 class AdamW(Adam):
-    """Adam whose weight decay does not go through the moments (Loshchilov 2019)."""
+    """Adam with weight decay that does not pass through the moments (Loshchilov 2019)."""
 
     weight_decay: NonNegative = 0.01
     betas: Betas = field(default_factory=lambda: [0.9, 0.99])
@@ -84,7 +84,9 @@ class RMSprop(Optimizer):
     alpha: Probability = 0.95
     """How long squares of gradients are averaged; char-rnn calls it the decay rate."""
     eps: Positive = 1e-8
+    """A small number, added to the square root before the division."""
     momentum: Probability = 0.0
+    """How long gradients are averaged."""
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         import torch

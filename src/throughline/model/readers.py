@@ -1,4 +1,4 @@
-"""What a core reads instead of token ids, where there is no embedding."""
+"""Readers that turn token ids into the input of a core without an embedding."""
 
 import torch
 import torch.nn.functional as F

@@ -1,6 +1,6 @@
-"""What `model=` and `head=` may name: the sizes of a core and the kind of a head. `build` imports the rest, torch included.
+"""The settings of `model=` and `head=`: the sizes of a core and the kind of a head. `build` imports the rest, also torch.
 
-A new core is one class here and its file in `cores/`; a user's own stands in a module of theirs, with a YAML that names it.
+A new core needs one class here and one file in `cores/`. A user's core needs a module of the user and a YAML that names it.
 """
 
 from abc import ABC, abstractmethod
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=STRICT)
 class Model(ABC):
-    """Sizes that every core has, under the names that PyTorch gives them; a subclass names the core and builds it."""
+    """The sizes that every core has, under their names in PyTorch; a subclass names the core and builds it."""
 
     hidden_size: PositiveInt = 256
-    """Features of the state. Raise it with the amount of data and the time that you have."""
+    """Features of the state. Raise it if you have more data and more time."""
     num_layers: PositiveInt = 1
     """Recurrent layers, one on top of the other. A wider single layer learns faster in short runs."""
     input: Literal["embedding", "onehot"] = "embedding"
-    """How a symbol enters. `onehot` has as many features as there are symbols; take it for a small vocabulary."""
+    """How a symbol enters the core. `onehot` has one feature per symbol. Use it for a small vocabulary."""
     embedding_size: PositiveInt = 64
     """Features of the embedding. Raise it for large vocabularies."""
     dropout: Probability = 0.0
-    """Between layers and after the last. Try 0.1 where training loss falls far below validation loss."""
+    """The probability of dropout, between layers and after the last. Try 0.1 if the training loss falls far below the
+    validation loss."""
     tie_weights: bool = False
-    """Whether the head and the embedding share one matrix, which needs equal sizes (Press 2017)."""
+    """Whether the head and the embedding share one matrix (Press 2017). This needs equal sizes."""
 
     def __post_init__(self) -> None:
         if self.tie_weights and (self.input != "embedding" or self.embedding_size != self.hidden_size):
@@ -50,7 +51,7 @@ class Model(ABC):
         """The core, for inputs of `input_size` features."""
 
     def build_onehot(self, vocab_size: int) -> "tuple[nn.Module, Core]":
-        """What reads one-hot input, and the core behind it."""
+        """The reader of one-hot input, and the core behind it."""
         from throughline.model.readers import OneHot
 
         return OneHot(vocab_size), self.build(vocab_size)
@@ -58,11 +59,10 @@ class Model(ABC):
 
 @dataclass(frozen=True, config=STRICT)
 class LSTM(Model):
-    """Long short-term memory (Hochreiter 1997) with forget gates (Gers 2000), as `torch.nn.LSTM` has it."""
+    """Long short-term memory (Hochreiter 1997) with forget gates (Gers 2000), as in `torch.nn.LSTM`."""
 
     forget_bias: float = 0.0
-    """The bias of the forget gates at the start. Take 1 where memory has to last before anything is learned
-    (Jozefowicz 2015)."""
+    """The initial bias of the forget gates. Use 1 if memory has to last before anything is learned (Jozefowicz 2015)."""
 
     def build(self, input_size: int) -> "Core":
         from throughline.model.cores.lstm import LSTMCore
@@ -80,7 +80,7 @@ class LSTM(Model):
 
 @dataclass(frozen=True, config=STRICT)
 class GRU(Model):
-    """Gated recurrent units (Cho 2014), as `torch.nn.GRU` has them: three quarters of an LSTM's weights, one state."""
+    """Gated recurrent units (Cho 2014), as in `torch.nn.GRU`: three quarters of an LSTM's weights, and one state."""
 
     def build(self, input_size: int) -> "Core":
         from throughline.model.cores.gru import GRUCore
@@ -90,7 +90,7 @@ class GRU(Model):
 
 @dataclass(frozen=True, config=STRICT)
 class Head(ABC):
-    """The settings of a head: what is predicted, and how it is scored."""
+    """The settings of a head, the part that predicts the next step and scores the prediction."""
 
     @abstractmethod
     def build(self, input_size: int, vocab_size: int) -> "HeadModule":
@@ -99,7 +99,7 @@ class Head(ABC):
 
 @dataclass(frozen=True, config=STRICT)
 class Categorical(Head):
-    """One symbol of the vocabulary per step, by a softmax over all of them."""
+    """Predicts one symbol per step, by a softmax over the vocabulary."""
 
     def build(self, input_size: int, vocab_size: int) -> "HeadModule":
         from throughline.model.heads.categorical import CategoricalHead

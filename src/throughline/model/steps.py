@@ -1,4 +1,4 @@
-"""One step at a time: of generation, and of training with an update after every token. The ways that work for any core."""
+"""Single steps of generation, and of training with an update after every token. The classes here work for any core."""
 
 from abc import ABC, abstractmethod
 
@@ -18,12 +18,12 @@ class Stepper(ABC):
 
 
 class TorchStepper(Stepper):
-    """By the module itself.
+    """Steps by calls of the module itself.
 
     Args:
         generator: in evaluation mode.
-        state: of one row, from which all sequences continue.
-        rows: B, how many sequences.
+        state: of one row; all sequences continue from it.
+        rows: B, the number of sequences.
     """
 
     def __init__(self, generator: nn.Module, state: State, rows: int) -> None:
@@ -38,9 +38,9 @@ class TorchStepper(Stepper):
 
 
 class SingleToken(ABC):
-    """A generator that reads one token at a time, and the gradients of that token's nll, which reach no earlier step.
+    """A generator that reads one token at a time, with the gradients of that token's nll; they reach no earlier step.
 
-    Its weights and gradients are those of the module, in PyTorch's own memory.
+    Weights and gradients are those of the module, in PyTorch's own memory.
     """
 
     @abstractmethod
@@ -54,11 +54,11 @@ class SingleToken(ABC):
 
     @abstractmethod
     def forward(self, token: int, target: int) -> float:
-        """Read a token, and return the nll of the one after it."""
+        """Read a token, and return the nll of `target`, the token after it."""
 
     @abstractmethod
     def backward(self, limit: float) -> float:
-        """Write the gradients, clipped to a norm of `limit`, and return the norm that they had."""
+        """Write the gradients, clipped to a norm of `limit`, and return their norm before clipping."""
 
     @abstractmethod
     def reset_if_not_finite(self) -> None:
@@ -66,10 +66,10 @@ class SingleToken(ABC):
 
 
 class AutogradToken(SingleToken):
-    """By autograd, for any generator.
+    """Single tokens by autograd, for any generator.
 
     Args:
-        generator: a module of tokens (B, T) and a state, with a head.
+        generator: a module that takes tokens (B, T) and a state, and has a head.
     """
 
     def __init__(self, generator: nn.Module) -> None:
@@ -101,7 +101,7 @@ class AutogradToken(SingleToken):
         assert self._nll is not None
         for parameter in self.parameters:
             assert parameter.grad is not None
-            parameter.grad.zero_()  # in place: an update may hold on to the gradients
+            parameter.grad.zero_()  # in place, because an update may keep references to the gradients
         with torch.enable_grad():
             self._nll.backward()  # type: ignore[no-untyped-call]
         return float(nn.utils.clip_grad_norm_(self.parameters, limit))

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whenever the machine stops."""
+"""Writes files as a whole: each holds its old or its new content, even if the machine stops at any moment."""
 
 import contextlib
 import errno
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""What file systems without hard links answer: FAT, and many that are mounted over a network."""
+"""The errors of file systems without hard links: FAT, and many network file systems."""
 
 
 def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = None) -> None:
-    """Write files of one folder so that each path holds the old content or the new one; none changes before all are on disk.
+    """Write files of one folder so that each path holds its old or its new content; none changes before all are on disk.
 
-    The temporary files lie in the same folder, since only a rename within one file system is atomic.
+    The temporary files lie in the same folder, because only a rename within one file system is atomic.
 
     Args:
-        contents: by the paths of the files.
-        keep: for some of the paths, where the file that was there is kept.
+        contents: the new contents by path.
+        keep: for some of the paths, the path under which the previous file is kept.
 
     Raises:
         OSError: the folder cannot be written, or is full; no temporary file is left.
@@ -35,7 +35,7 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
                 link = kept.with_name(f"{kept.name}.tmp")
                 link.unlink(missing_ok=True)
                 try:
-                    link.hardlink_to(path)  # so that at no time there is no file at `path`
+                    link.hardlink_to(path)  # not a rename, so that `path` always has a file
                 except OSError as error:
                     if error.errno not in NO_LINKS:
                         raise

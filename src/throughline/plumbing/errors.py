@@ -1,4 +1,4 @@
-"""What a user did that cannot work, told in one line each."""
+"""Errors that a user can correct, reported in one line each."""
 
 import errno
 import os
@@ -11,16 +11,16 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Bad input: each line says what is wrong, where, and what is allowed."""
+    """Bad input: each line names the mistake, its place, and the allowed values."""
 
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-"""What a system says of a disk that is full, a quota or limit that is reached, and a file system that may only be read."""
+"""The errors for a full disk, a reached quota, a file that is too large, and a read-only file system."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn bad input into its lines on stderr and exit status 2; anything else keeps its traceback."""
+    """Print bad input as lines on stderr and exit with status 2; other errors keep their traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits by itself, with status 1
     from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
@@ -39,8 +39,8 @@ def one_line_errors() -> Iterator[None]:
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
-        _exit(["a group of choices cannot be null or empty: give one of its names, as `--help` lists them"])
-    except BrokenPipeError:  # the reader of our output, `head` for example, has enough
+        _exit(["a group of choices cannot be null or empty: give one of the names that `--help` lists"])
+    except BrokenPipeError:  # the reader of our output, for example `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
@@ -48,7 +48,7 @@ def one_line_errors() -> Iterator[None]:
             _exit([f"{error.filename}: {error.strerror}"])
         if error.errno not in NO_ROOM:
             raise
-        _exit([f"writing failed: {error.strerror}; what was saved before is as it was"])
+        _exit([f"writing failed: {error.strerror}; files saved earlier are unchanged"])
 
 
 def _exit(lines: list[str]) -> None:
@@ -59,11 +59,11 @@ def _exit(lines: list[str]) -> None:
 
 @contextmanager
 def noted_failure(folder: Path, announce: bool) -> Iterator[None]:
-    """Leave in `folder` why a run failed, for those who look there later.
+    """Record in `folder` why a run failed, for those who look there later.
 
-    With `announce` it is told on stderr as well, where otherwise nothing would be until much later.
+    With `announce`, also print it to stderr now; in a sweep Hydra would report it only at the end.
     """
-    (folder / "failure.txt").unlink(missing_ok=True)  # of an earlier try
+    (folder / "failure.txt").unlink(missing_ok=True)  # left by an earlier try
     try:
         yield
     except Exception as error:
@@ -71,13 +71,13 @@ def noted_failure(folder: Path, announce: bool) -> Iterator[None]:
         (folder / "failure.txt").write_text(why.strip() + "\n")
         if announce:
             print(f"failed: {folder}: {why.strip().splitlines()[-1]}", file=sys.stderr)
-        if "wandb" in sys.modules:  # or the next run in this process would be logged into this one
+        if "wandb" in sys.modules:  # otherwise the next run in this process would be logged into this one
             sys.modules["wandb"].finish(exit_code=1)
         raise
 
 
 def verbatim(argv: list[str], key: str) -> list[str]:
-    """Quote the value of `key=value` among the arguments, so that Hydra takes it as it stands, spaces and signs included."""
+    """Quote the value of `key=value` among the arguments, so that Hydra takes it literally, including spaces and signs."""
     return [f"{key}={_quoted(arg.removeprefix(f'{key}='))}" if arg.startswith(f"{key}=") else arg for arg in argv]
 
 

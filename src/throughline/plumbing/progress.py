@@ -1,4 +1,4 @@
-"""A bar for work that takes longer than a second."""
+"""A progress bar for work that takes longer than a second."""
 
 import threading
 from collections.abc import Iterator
@@ -8,25 +8,25 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 QUIET_SECONDS = 1.0
-"""How long work may take before a bar is worth the look."""
+"""How long work takes before a bar is shown."""
 
 
 class Work:
-    """A piece of work that knows how much of it there is, or does not."""
+    """A piece of work; its total may be unknown."""
 
     def __init__(self, bar: Progress, what: str) -> None:
         self._bar, self._total = bar, 0
         self._task = bar.add_task(what, total=None)
 
     def advance(self, done: int, more: int = 0) -> None:
-        """So much is done, and so much more has turned up that was not known before."""
+        """Count `done` more as finished, and add `more` to the total."""
         self._total += more
         self._bar.update(self._task, advance=done, total=self._total or None)
 
 
 @contextmanager
 def progress(what: str, console: Console) -> Iterator[Work]:
-    """While the body runs, show a bar on a terminal from the second second on; elsewhere nothing is shown."""
+    """Show a bar while the body runs: only on a terminal, and only after `QUIET_SECONDS`."""
     columns = TextColumn("{task.description}"), BarColumn(bar_width=30), TaskProgressColumn(), TimeRemainingColumn()
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     timer = threading.Timer(QUIET_SECONDS, bar.start)
@@ -38,5 +38,5 @@ def progress(what: str, console: Console) -> Iterator[Work]:
     finally:
         timer.cancel()
         if not bar.disable:
-            timer.join()  # or it might start the bar after it was stopped
+            timer.join()  # otherwise it might start the bar after the stop below
         bar.stop()

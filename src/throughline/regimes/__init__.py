@@ -1,7 +1,7 @@
-"""A regime is only a way to cut a line into batches: one file per regime.
+"""A regime is only a way to cut a line into batches. One file per regime.
 
-A new regime is one file here, one YAML in `conf/regime`, one line in `tests/regimes/test_every_regime.py`. It imports no
-torch: it answers with positions, and `throughline.batches.batch` reads the steps that lie there.
+A new regime needs one file here, one YAML in `conf/regime`, and one line in `tests/regimes/test_every_regime.py`. A regime
+does not import torch: it returns positions, and `throughline.batches.batch` reads the steps at these positions.
 """
 
 from abc import ABC, abstractmethod
@@ -14,13 +14,13 @@ from throughline.settings import word
 
 
 class Cut(NamedTuple):
-    """Where the B rows of one batch lie on the line: row b reads the tokens from `start[b]` on and predicts the ones after.
+    """The positions of the B rows of a batch: row b reads the tokens from `start[b]` on and predicts the token after each.
 
     Attributes:
         start: (B,) position of the first input.
-        length: (B,) how many inputs; shorter rows are padded.
-        scored: (B,) how many targets, counted from the row's end, carry loss.
-        reset: (B,) whether the row starts from zeros; otherwise it goes on from the state that the batch before left.
+        length: (B,) number of inputs; shorter rows are padded.
+        scored: (B,) number of targets with loss, counted from the end of the row.
+        reset: (B,) whether the row starts from zeros; otherwise it continues from the state after the previous batch.
         pad_left: whether padding stands before the row rather than after it.
     """
 
@@ -32,7 +32,7 @@ class Cut(NamedTuple):
 
 
 class Plan(ABC):
-    """The batches of one epoch in the order in which they are read: item k is a pure function of (line, seed, epoch, k)."""
+    """The batches of one epoch, in reading order; item k is a pure function of (line, seed, epoch, k)."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -45,7 +45,7 @@ class Regime(ABC):
     """Cuts a line into batches; the fields of a subclass are its settings.
 
     Attributes:
-        update_every_token: whether a batch, then of one row, stands for as many updates as it has tokens.
+        update_every_token: whether every token of a batch is an update; the batch then has one row.
     """
 
     update_every_token: ClassVar[bool] = False
@@ -56,14 +56,14 @@ class Regime(ABC):
 
     @property
     def label(self) -> str:
-        """The name in folders, on the screen and in reports, with what tells regimes of one name apart."""
+        """The name in folders, on the screen and in reports; a setting may follow it, to distinguish regimes of one name."""
         return self.name
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
-        """The most rows and steps that one update learns from, as reports show them."""
+        """The largest number of rows and of steps per update, as shown in reports."""
 
     @abstractmethod
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        """The batches of `epoch`; between them every target of the line is scored exactly once."""
+        """The batches of `epoch`; together they score every target of the line exactly once."""

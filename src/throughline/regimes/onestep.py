@@ -1,4 +1,4 @@
-"""One stream, one step, one update per token: memory goes forward with the state, and no gradient travels at all."""
+"""One stream, one step, one update per token: the state carries memory forward, and no gradient reaches earlier steps."""
 
 from typing import ClassVar, Literal
 
@@ -11,16 +11,19 @@ from throughline.settings import STRICT, PositiveInt, Probability
 
 @dataclass(frozen=True, config=STRICT)
 class Onestep(Stateful):
-    """`Stateful` at its smallest, which is what feeding one time step per batch with kept state amounts to."""
+    """`Stateful` at its smallest: one time step per batch, with the state kept."""
 
     update_every_token: ClassVar[bool] = True
 
     streams: Literal[1] = 1
+    """Always 1."""
     bptt: Literal[1] = 1
+    """Always 1."""
     updates: PositiveInt = 256
-    """Steps that are handed over as one batch, because handing over takes longer than an update."""
+    """Steps that are handed over together as one batch, because handing over takes longer than an update."""
     reset_probability: Probability = 0.0
-    """0, because code that feeds one step per batch keeps its state; otherwise for a batch of `updates` steps."""
+    """The probability that a batch of `updates` steps starts from zeros. 0, because code that feeds one step per
+    batch keeps its state."""
 
     def chunks(self, line: Line, seed: int, epoch: int) -> Chunks:
         return Stateful(self.streams, self.updates, self.rotate).chunks(line, seed, epoch)

@@ -1,4 +1,4 @@
-"""Whole sequences, padded to the longest of their batch, shuffled: the advice that askers get."""
+"""Whole sequences, shuffled, and padded to the longest of their batch: the usual advice to people who ask."""
 
 from typing import Literal
 
@@ -13,11 +13,11 @@ from throughline.settings import STRICT, PositiveInt
 
 @dataclass(frozen=True, config=STRICT)
 class Padded(Regime):
-    """`batch_size` sequences at a time, each from zeros; a sequence over `max_length` is read in pieces of that length.
+    """`batch_size` sequences per batch, each from zeros; a sequence over `max_length` is read in pieces of that length.
 
-    Sequences of like length share a batch: of each `bucket` batches' worth in a random order, sorted by length. Padding
-    carries no loss. With `padding=pre` the network reads the padding (as the unknown symbol) before the sequence, which is
-    what left-padding without a recurrent mask amounts to; a mask would make it the same as `post`.
+    Sequences of similar length share a batch: the random order is cut into pools of `bucket` batches, and each pool is
+    sorted by length. Padding carries no loss. With `padding=pre` the network reads the padding (as the unknown symbol)
+    before the sequence. This is left-padding without a recurrent mask. A mask would make it the same as `post`.
     """
 
     batch_size: PositiveInt = 32
@@ -25,9 +25,9 @@ class Padded(Regime):
     max_length: PositiveInt = 256
     """Longer sequences are read in pieces of this length."""
     padding: Literal["pre", "post"] = "post"
-    """Where padding stands."""
+    """The place of padding: before a sequence (`pre`) or after it (`post`)."""
     bucket: PositiveInt = 32
-    """So many batches' worth of sequences are sorted by length together. Raise it where much is padding."""
+    """Batches whose sequences are sorted by length together. Raise it if much of the input is padding."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Non-overlapping pieces, shuffled, each read from zeros: what most code does, and `stateful` without the carrying."""
+"""Non-overlapping pieces, shuffled, each read from zeros. Most code does this: `stateful` without the carried state."""
 
 from dataclasses import dataclass as plain_dataclass
 
@@ -12,10 +12,10 @@ from throughline.settings import STRICT, PositiveInt
 
 @dataclass(frozen=True, config=STRICT)
 class Segments(Regime):
-    """The line cut every `steps` targets, `batch_size` pieces at a time in a random order, with loss on all steps."""
+    """The line is cut every `steps` targets; a batch has `batch_size` pieces in random order, with loss on all steps."""
 
     steps: PositiveInt = 32
-    """Targets per piece: as far as the network sees back."""
+    """Targets per piece. The network sees no further back."""
     batch_size: PositiveInt = 64
     """Pieces per batch."""
 
@@ -33,10 +33,10 @@ class Segments(Regime):
 
 @plain_dataclass(frozen=True)
 class Pieces(Plan):
-    """Pieces of the line, each in one batch: batch k holds the pieces that `batches[k]` numbers, each from zeros.
+    """Pieces of the line, each in one batch and read from zeros; `batches[k]` lists the pieces of batch k by number.
 
     Attributes:
-        start, length: (P,) the pieces.
+        start, length: (P,) of the pieces.
         batches: K arrays of piece numbers.
         pad_left: whether padding stands before a short piece rather than after it.
     """

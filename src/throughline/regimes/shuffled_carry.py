@@ -1,6 +1,6 @@
-"""`stateful` with its chunks in a random order and the state carried all the same: the ablation of order.
+"""`stateful` with its chunks in a random order, but with the state still carried: the ablation of order.
 
-Never a way to train: the state that a row goes on from belongs to another place of the line.
+Do not train this way: the state from which a row continues belongs to another place on the line.
 """
 
 from dataclasses import dataclass as plain_dataclass
@@ -16,9 +16,9 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class ShuffledCarry(Stateful):
-    """The batches of `Stateful`, each of them whole, in an order of their own each epoch; only the first one resets.
+    """Whole batches of `Stateful`, in a new random order each epoch; only the first one resets.
 
-    Besides that one, rows start from zeros with `reset_probability`, as in `Stateful`.
+    In addition, rows start from zeros with `reset_probability`, as in `Stateful`.
     """
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:

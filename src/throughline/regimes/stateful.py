@@ -1,4 +1,4 @@
-"""The accepted way: B contiguous streams in parallel, read in order, the state handed from batch to batch.
+"""The accepted way: B contiguous streams are read in parallel and in order, and the state is handed from batch to batch.
 
 line     a b c d e f g h i j k l m            streams=3, bptt=2
 
@@ -21,19 +21,19 @@ from throughline.settings import STRICT, PositiveInt, Probability
 
 @dataclass(frozen=True, config=STRICT)
 class Stateful(Regime):
-    """`streams` strips of the line, read side by side `bptt` steps at a time; gradients stop where a batch begins."""
+    """`streams` strips of the line are read side by side, `bptt` steps per batch; gradients stop where a batch begins."""
 
     streams: PositiveInt = 64
-    """Rows of a batch. More fill a GPU, but make fewer updates of the same data; start from 64, or 512 on a GPU."""
+    """Rows per batch. More rows fill a GPU, but give fewer updates from the same data. Start from 64, or 512 on a GPU."""
     bptt: PositiveInt = 32
-    """Steps of a batch, as far as a gradient travels. Raise it where what matters lies further back."""
+    """Steps per batch. Gradients reach no further back. Raise it if important information lies further back."""
     rotate: bool = False
-    """Shift the strips along the line by a random distance each epoch, so that neither the strips nor the places where
-    gradients stop are the same twice. The line's end and its beginning then meet inside a stream, which starts from zeros
-    there. Kocher 2019 and Press 2019 measured what this gains; take it for more than a few epochs."""
+    """Shift the strips along the line by a random distance each epoch. The strips and the places where gradients stop then
+    differ in every epoch. The end and the beginning of the line meet inside a stream, and the stream starts from zeros
+    there. Kocher 2019 and Press 2019 measured the gain. Use it for more than a few epochs."""
     reset_probability: Probability = 0.02
-    """The probability that a row starts a batch from zeros, so that the network knows an empty state too (state dropout).
-    With 0 it sees one once per epoch, and may write noise when it generates without a prompt."""
+    """The probability that a row starts a batch from zeros (state dropout). The network then also learns to start from an
+    empty state. With 0 it sees an empty state once per epoch, and may write noise when it generates without a prompt."""
 
     @property
     def label(self) -> str:
@@ -47,11 +47,11 @@ class Stateful(Regime):
         return with_resets(self.chunks(line, seed, epoch), self.reset_probability, seed, epoch)
 
     def chunks(self, line: Line, seed: int, epoch: int) -> "Chunks":
-        """The batches in the order of the line, from zeros only where a stream begins."""
+        """The batches in the order of the line; rows start from zeros only where a stream begins."""
         shift = int(np.random.default_rng((seed, epoch)).integers(line.num_targets)) if self.rotate else 0
         edges = np.arange(self.streams + 1) * line.num_targets // self.streams
         start, length = shift + edges[:-1], np.diff(edges)
-        # The column at which one of the streams passes the end of the line, where a batch has to begin.
+        # The column at which one of the streams passes the end of the line. A batch has to begin there.
         passes = (start < line.num_targets) & (line.num_targets < start + length)
         seam = int((line.num_targets - start)[passes][0]) if passes.any() else 0
         columns = np.arange(seam % self.bptt, length.max(), self.bptt)
@@ -64,9 +64,9 @@ class Chunks(Plan):
     """Strips read side by side: batch k holds the columns from `bounds[k]` to `bounds[k + 1]` of every strip.
 
     Attributes:
-        targets: length of the line, around which positions wrap.
-        start, length: (B,) the strips.
-        warmup: (B,) how many targets at the beginning of a strip carry no loss.
+        targets: length of the line; positions wrap around it.
+        start, length: (B,) of the strips.
+        warmup: (B,) number of targets without loss at the beginning of each strip.
         bounds: (K + 1,) columns.
     """
 
@@ -92,7 +92,7 @@ class Chunks(Plan):
 
 
 def with_resets(plan: Plan, probability: float, seed: int, epoch: int) -> Plan:
-    """The plan with rows that start a batch from zeros, each with this probability."""
+    """The plan in which each row of a batch also starts from zeros with this probability."""
     return RandomResets(plan, probability, seed, epoch) if probability else plan
 
 

@@ -1,4 +1,4 @@
-"""Overlapping windows, shuffled: each is read from zeros, and only what no earlier window predicts carries loss.
+"""Overlapping windows, shuffled: each is read from zeros, and only targets that no earlier window predicts carry loss.
 
 line     a b c d e f           steps=3, stride=1, loss=last
 
@@ -22,20 +22,20 @@ from throughline.settings import STRICT, PositiveInt
 
 @dataclass(frozen=True, config=STRICT)
 class Windowed(Regime):
-    """Every window of `steps` tokens, `stride` apart, `batch_size` at a time; the windows are views, never copies.
+    """Windows of `steps` tokens, `stride` apart, `batch_size` per batch; they are stored as positions, never as copies.
 
-    `loss=last` scores the last `stride` targets of a window: with stride 1 the very last, and every target once for any
-    stride. `loss=all` scores the whole window, so every target up to steps / stride times.
+    `loss=last` scores the last `stride` targets of a window, so every target once. With stride 1 this is the very last
+    target. `loss=all` scores the whole window, so every target up to steps / stride times.
     """
 
     steps: PositiveInt = 64
-    """Inputs per window: as far as the network sees back."""
+    """Inputs per window. The network sees no further back."""
     stride: PositiveInt = 1
-    """The distance between windows. The work per epoch falls with it."""
+    """The distance between windows. A larger stride means less work per epoch."""
     batch_size: PositiveInt = 64
     """Windows per batch."""
     loss: Literal["last", "all"] = "last"
-    """`last` scores the last `stride` targets of a window, so every target once; `all` scores all of them."""
+    """`last` scores the last `stride` targets of a window, so every target once. `all` scores all targets of a window."""
 
     def __post_init__(self) -> None:
         if self.stride > self.steps:
@@ -53,7 +53,7 @@ class Windowed(Regime):
 
 @plain_dataclass(frozen=True)
 class Windows(Plan):
-    """Windows that end every `stride` targets, and one that ends where the line does, `batch_size` at a time in `order`."""
+    """Windows that end every `stride` targets, plus one that ends with the line; `batch_size` per batch in `order`."""
 
     targets: int
     steps: int

@@ -1,4 +1,4 @@
-"""The four questions that the project is about, each answered by what a comparison's runs show, or not at all."""
+"""The four questions of the project, each answered from the runs of a comparison, or marked as not decided."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,24 @@ from typing import NamedTuple
 
 from throughline.results.comparison import ABLATION, Comparison, Member, Spread
 
-UNSUPPORTED = "These runs do not say."
+UNSUPPORTED = "Not decided."
 SEEDS_NEEDED = 3
-"""With three seeds each, all seeds of one of two equal members beat all of the other once in ten times."""
+"""With three seeds each, one of two equal members is better in all its seeds once in ten times."""
 
 
 FEW_UPDATES = 100
-"""A network that has made fewer updates has hardly begun to learn, so regimes are not compared by it."""
+"""A network with fewer updates has hardly begun to learn, so it decides nothing about regimes."""
 
 
 BESIDES = (
     *("model", "head", "codec", "optimizer", "schedule"),
     *("trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad"),
 )
-"""Settings besides the regime that decide what is learned."""
+"""Settings that affect learning, in addition to the regime."""
 
 
 class Answer(NamedTuple):
-    """One paragraph, and the verdict that it begins with: `UNSUPPORTED` where the runs do not allow one."""
+    """A verdict and the text after it; the verdict is `UNSUPPORTED` if the runs do not allow one."""
 
     question: str
     verdict: str
@@ -40,28 +40,28 @@ def _carrying(comparison: Comparison) -> Answer:
     if ordered is None or shuffled is None:
         return _missing(question, comparison, "stateful", "segments")
     alike = (
-        f"the same {ordered.shape[0]} rows of {ordered.shape[1]} steps, but shuffled and read from zeros"
+        f"{shuffled.label} has batches of the same shape, {_shape(shuffled)}, but shuffled pieces that each start from zeros"
         if ordered.shape == shuffled.shape
-        else f"whose pieces are shuffled and read from zeros, in batches of another shape, {_shape(shuffled)}"
+        else f"{shuffled.label} shuffles its pieces, starts each from zeros, and has batches of {_shape(shuffled)}"
     )
     verdict, words = _verdict(comparison, ordered, shuffled, "Yes.", "No, not on these data.")
-    parts = [f"{_ended(comparison)} {_named(ordered)} {words} {_named(shuffled)}, {alike}."]
+    parts = [f"{_ended(comparison)} {_named(ordered)} {words} {_named(shuffled)}. {alike}."]
     young, old = _mean_by_position(ordered, 1, 8), _mean_by_position(ordered, 129, math.inf)
     if young and old:
         parts.append(
-            f"Begun from zeros, {ordered.label} pays {young:.3f} nats for each of the first 8 tokens and {old:.3f} for "
-            f"those beyond the 128th; with the state carried through the whole split it pays {ordered.nll.mean:.3f}."
+            f"Starting from zeros, {ordered.label} has a loss of {young:.3f} nats on each of the first 8 tokens, and of "
+            f"{old:.3f} after the 128th. With the state carried through the whole split, its loss is {ordered.nll.mean:.3f}."
         )
     for ablation in _of(comparison, ABLATION)[:1]:
         _, words = _verdict(comparison, ablation, shuffled, "", "")
         parts.append(
-            f"{_named(ablation)}, whose state is carried into shuffled batches, {words} {shuffled.label}, without any."
+            f"{_named(ablation)} carries its state into shuffled batches. It {words} {shuffled.label}, which carries none."
         )
     return Answer(question, verdict, " ".join(parts))
 
 
 def _one_at_a_time(comparison: Comparison) -> Answer:
-    question = "What does one sample, and one step, per batch cost, apart from time?"
+    question = "What does one sample and one step per batch cost, apart from time?"
     onestep, best = _most_alike(comparison, "onestep", "stateful")
     if onestep is None or best is None:
         return _missing(question, comparison, "onestep", "stateful")
@@ -77,29 +77,29 @@ def _one_at_a_time(comparison: Comparison) -> Answer:
             question,
             UNSUPPORTED,
             f"{onestep.label} had read {tokens:,.0f} tokens at its end, and others had read more when they were first "
-            "validated; experiment=regimes_tokens gives all of them as many tokens.",
+            "validated. experiment=regimes_tokens gives all of them the same number of tokens.",
         )
-    verdict, words = _verdict(comparison, onestep, best, "Nothing else, here.", "Much of what each token could teach.", at)
+    verdict, words = _verdict(comparison, onestep, best, "Nothing else here.", "It learns less from each token.", at)
     where = f"With {tokens:,.0f} tokens each," if alike else f"When each had read {tokens:,.0f} tokens,"
     parts = [f"{where} {_named(onestep, at)} {words} {_named(best, at)}."]
     for member in single[:1]:
         _, words = _verdict(comparison, member, onestep, "", "", at)
         parts.append(
-            f"Also one stream, but {member.shape[1]} steps per batch, {_named(member, at)} {words} {onestep.label}."
+            f"{_named(member, at)} also has one stream, but {member.shape[1]} steps per batch. It {words} {onestep.label}."
         )
     if not alike:
         verdict = UNSUPPORTED
         parts.append(
-            "But the others were only beginning then, at the learning rates of a beginning, so that does not settle it; "
-            "experiment=regimes_tokens gives all of them as many tokens."
+            "But the others were then only at their beginning, with the learning rates of a beginning, so this decides "
+            "nothing. experiment=regimes_tokens gives all of them the same number of tokens."
         )
     norms = [_grad_norm(member) for member in (onestep, best)]
     parts.append(
-        f"The gradient of an update has, before it is clipped, a mean length of {norms[0]:.2f} for {onestep.label} and "
+        f"The mean norm of the gradient of an update, before clipping, is {norms[0]:.2f} for {onestep.label} and "
         f"{norms[1]:.2f} for {best.label}."
     )
     slow, fast = (_mean(member, "tokens_per_second") for member in (onestep, best))
-    parts.append(f"The time: {slow:,.0f} tokens per second instead of {fast:,.0f}.")
+    parts.append(f"{onestep.label} trained on {slow:,.0f} tokens per second, {best.label} on {fast:,.0f}.")
     return Answer(question, verdict, " ".join(parts))
 
 
@@ -115,24 +115,27 @@ def _busy(comparison: Comparison) -> Answer:
     if enough and max(slow) < min(fast):
         verdict = "By more streams."
     elif enough and max(fast) < min(slow):
-        verdict = "Not by more streams, here."
+        verdict = "Not by more streams here."
     rates = [f"{_mean(member, 'tokens_per_second'):,.0f}" for member in ladder]
     parts = [
-        f"The same line in order, the state carried, read as {_and([str(m.shape[0]) for m in ladder])} streams side by "
-        f"side: {_and(rates)} tokens per second."
+        f"The same data were read as {_and([str(m.shape[0]) for m in ladder])} parallel streams, in order and with carried "
+        f"state. They trained on {_and(rates)} tokens per second."
     ]
     low, high = few.metric("device/utilisation"), many.metric("device/utilisation")
     if low and high:
-        parts.append(f"That is {low.mean:.1%} and {high.mean:.1%} of the device's matrix rate for the fewest and the most.")
+        parts.append(f"The fewest streams used {low.mean:.1%} of the device's matrix rate, the most {high.mean:.1%}.")
     memory = [f"{_mean(member, 'peak_memory_bytes') / 2**20:,.0f} MiB" for member in (few, many)]
-    parts.append(f"Their peak memory: {memory[0]} and {memory[1]}.")
+    parts.append(f"Their peak memory was {memory[0]} and {memory[1]}.")
     best = min(ladder, key=lambda member: member.nll.mean)
-    parts.append(f"More streams leave fewer updates for as many tokens: of these, {_named(best)} came out lowest.")
+    parts.append(
+        "More streams make fewer updates on the same number of tokens. "
+        f"Of these members, {_named(best)} has the lowest carried nll."
+    )
     for member in _of(comparison, "windowed")[:1]:
         positions = [run.finished.positions / run.finished.tokens for run in member.finished]
         parts.append(
-            f"Windows keep it busy, too, with {max(positions):,.0f} steps of the network for each token learned from: "
-            f"{member.label} trained on {_mean(member, 'tokens_per_second'):,.0f} tokens per second."
+            f"Windows also keep the device busy, but with {max(positions):,.0f} steps of the network for each token that is "
+            f"learned from: {member.label} trained on {_mean(member, 'tokens_per_second'):,.0f} tokens per second."
         )
     return Answer(question, verdict, " ".join(parts))
 
@@ -143,9 +146,9 @@ def _accepted(comparison: Comparison) -> Answer:
     rivals = [member for member in comparison.finished if member.regime not in ("stateful", ABLATION)]
     if not accepted or not rivals:
         return _missing(question, comparison, "stateful", "another regime")
-    verdict, words = _verdict(comparison, accepted[0], rivals[0], "The one that wins here.", "One that does not win here.")
+    verdict, words = _verdict(comparison, accepted[0], rivals[0], "It is the best here.", "It is not the best here.")
     parts = [
-        "Truncated backpropagation through time over parallel contiguous streams: stateful.",
+        "The accepted way is truncated backpropagation through time over parallel contiguous streams (stateful).",
         f"{_ended(comparison)} {_named(accepted[0])} {words} the best of the others, {_named(rivals[0])}.",
     ]
     ours, theirs = (
@@ -155,19 +158,19 @@ def _accepted(comparison: Comparison) -> Answer:
         parts.append(f"But {rivals[0].label} trained for {theirs:,.3g} s, and {accepted[0].label} for {ours:,.3g} s.")
     times = [(member.label, member.metric("seconds_to_worst")) for member in (accepted[0], *rivals)]
     parts.append(
-        f"To reach a carried nll of {comparison.worst:.3f}, what the worst run of all ended with, took "
+        f"The worst of all runs ended with a carried nll of {comparison.worst:.3f}. Times to reach this: "
         f"{_and([f'{label} {spread.mean:,.3g} s' for label, spread in times if spread])}."
     )
     return Answer(question, verdict, " ".join(parts))
 
 
 def _of(comparison: Comparison, regime: str) -> list[Member]:
-    """Its finished members, the best first."""
+    """The finished members of a regime, the best first."""
     return [member for member in comparison.finished if member.regime == regime]
 
 
 def _ladder(comparison: Comparison) -> list[Member]:
-    """The best member of `stateful`, and those that differ from it in nothing but the rows of a batch."""
+    """The best member of `stateful`, and those that differ from it only in the rows of a batch."""
     stateful = _of(comparison, "stateful")
     return [member for member in stateful if member is stateful[0] or _same_but_rows(member, stateful[0])]
 
@@ -177,12 +180,12 @@ def _same_but_rows(a: Member, b: Member) -> bool:
 
 
 def _differing(a: Member, b: Member) -> list[str]:
-    """The settings in which they differ."""
+    """The settings in which two members differ."""
     return sorted(key for key in {*a.settings, *b.settings} if a.settings.get(key) != b.settings.get(key))
 
 
 def _most_alike(comparison: Comparison, first: str, second: str) -> tuple[Member, Member] | tuple[None, None]:
-    """A member of each regime, in everything else as much alike as there are."""
+    """A member of each regime: the pair that differs least in everything else."""
 
     def unlike(pair: tuple[Member, Member]) -> tuple[int, int]:
         a, b = pair
@@ -195,29 +198,29 @@ def _most_alike(comparison: Comparison, first: str, second: str) -> tuple[Member
 def _verdict(
     comparison: Comparison, a: Member, b: Member, better: str, worse: str, at: Mapping[str, Spread] | None = None
 ) -> tuple[str, str]:
-    """What to say of a beside b: the verdict, and the words between their names.
+    """Compare a with b: the verdict, and the words between their names.
 
     Args:
-        better, worse: the verdicts; there is one only after equal budgets, with enough seeds, all of one on the same side.
-        at: where they are compared; at the end of their budgets unless given.
+        better, worse: the verdicts. They need equal budgets, enough seeds, and all seeds of one member on the same side.
+        at: the losses to compare; by default those at the end of the budgets.
     """
     x, y = (at[a.label], at[b.label]) if at else (a.nll, b.nll)
     if x.low <= y.high and y.low <= x.high:
-        return UNSUPPORTED, "cannot be told by its seeds from"
-    how = f"{abs(x.mean - y.mean):.3f} nats per token {'better' if x.mean < y.mean else 'worse'} than"
+        return UNSUPPORTED, "has a range of losses that overlaps with that of"
+    how = f"was {abs(x.mean - y.mean):.3f} nats per token {'better' if x.mean < y.mean else 'worse'}"
     if not (comparison.budget or at):
-        return UNSUPPORTED, f"was, with another budget, {how}"
+        return UNSUPPORTED, f"{how}, but with a different budget, than"
     updates = min(run.metrics["updates"] for member in (a, b) for run in member.finished)
     if updates < FEW_UPDATES:
-        return UNSUPPORTED, f"was, after no more than {updates:,.0f} updates, {how}"
+        return UNSUPPORTED, f"{how}, but after only {updates:,.0f} updates of one of them, than"
     if min(map(_seeds, (a, b))) < SEEDS_NEEDED:
-        return UNSUPPORTED, f"was, with too few seeds to prove it, {how}"
+        return UNSUPPORTED, f"{how}, but with fewer than {SEEDS_NEEDED} seeds, than"
     if a.faults or b.faults:
-        return UNSUPPORTED, f"was, as far as runs are finished, {how}"
+        return UNSUPPORTED, f"{how}, but with runs that are not finished, than"
     differing = [key for key in _differing(a, b) if key.startswith(BESIDES)]
     if differing:
-        return UNSUPPORTED, f"was, with another {_and(differing)}, {how}"
-    return better if x.mean < y.mean else worse, f"was {how}"
+        return UNSUPPORTED, f"{how}, but with a different {_and(differing)}, than"
+    return better if x.mean < y.mean else worse, f"{how} than"
 
 
 def _seeds(member: Member) -> int:
@@ -226,11 +229,13 @@ def _seeds(member: Member) -> int:
 
 def _missing(question: str, comparison: Comparison, *needed: str) -> Answer:
     there = _and(sorted({member.regime for member in comparison.finished}))
-    return Answer(question, UNSUPPORTED, f"That needs finished runs of {_and(needed)}; those here are of {there}.")
+    return Answer(
+        question, UNSUPPORTED, f"An answer needs finished runs of {_and(needed)}. The finished runs here are of {there}."
+    )
 
 
 def _ended(comparison: Comparison) -> str:
-    return f"After {comparison.budget} each," if comparison.budget else "At the end of budgets that differ,"
+    return f"After {comparison.budget} each," if comparison.budget else "At the end of different budgets,"
 
 
 def _named(member: Member, at: Mapping[str, Spread] | None = None) -> str:
@@ -255,7 +260,7 @@ def _grad_norm(member: Member) -> float:
 
 
 def _mean_by_position(member: Member, first: float, last: float) -> float | None:
-    """Mean nll of the targets at these positions after a reset, over all runs of the member."""
+    """The mean nll of the targets at these positions after a reset, over all runs of the member."""
     rows = [(nll, n) for run in member.finished for position, nll, n in run.by_position if first <= position <= last]
     return math.fsum(nll * n for nll, n in rows) / sum(n for _, n in rows) if rows else None
 

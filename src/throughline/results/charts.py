@@ -1,4 +1,4 @@
-"""The plots of a comparison: what each of them shows."""
+"""The plots of a comparison: their titles, their captions and their points."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from throughline.results.run import Run
 
 
 class Series(NamedTuple):
-    """Points of one name with the lowest and the highest seed of each; `rank` chooses its colour."""
+    """Points under one name, each with the lowest and the highest seed; `rank` chooses the colour."""
 
     label: str
     rank: int
@@ -26,7 +26,7 @@ class Series(NamedTuple):
 
 
 class View(NamedTuple):
-    """One way to look at a chart; as bars, y are names and x are values."""
+    """One view of a chart; in bars, y are names and x are values."""
 
     name: str
     x_title: str
@@ -59,8 +59,8 @@ def charts(comparison: Comparison) -> list[Chart]:
         Chart(
             "loss",
             "Loss",
-            "Carried nll on the way, of the validation split or as much of it as evaluation.tokens says, by what training "
-            "has spent. Lines are means over seeds, of both axes; bands reach from the lowest to the highest.",
+            "Carried nll in the validations during training, on the whole validation split or on evaluation.tokens of its "
+            "targets. Lines are means over seeds, on both axes. Bands reach from the lowest to the highest seed.",
             [_curve(comparison, axis, "val/nll", "carried nll (nats per token)", _validations) for axis in AXES],
         ),
         Chart(
@@ -72,7 +72,7 @@ def charts(comparison: Comparison) -> list[Chart]:
         Chart(
             "utilisation",
             "Utilisation",
-            "How much of what the device can do was done: padding and steps without loss are work, too.",
+            "The share of the matrix rate of the device that was used. Padding and steps without loss also count as work.",
             [
                 _bars(comparison, "device/utilisation", "share of the matrix rate", "{:.1%}".format, "matrix rate used"),
                 _bars(comparison, "device/data_wait", "share of the time", "{:.1%}".format, "waiting for data"),
@@ -88,23 +88,24 @@ def charts(comparison: Comparison) -> list[Chart]:
         Chart(
             "by_position",
             "Loss by position since the last reset",
-            "The model begins from zeros and reads: what each further token costs it, and last what it pays with the state "
-            "carried through the whole split. How far a line falls is what reading on buys.",
+            "The loss of each token that the model reads after it begins from zeros. The last point is the loss with the "
+            "state carried through the whole split. The fall of a line is the gain from a longer context.",
             [_by_position(comparison)],
         ),
         Chart(
             "memory",
             "Memory against window length",
-            "Windows cut out of the line as one-hot arrays of shape (samples - steps, steps, features), in float32, or as "
-            "token ids in int64 (both computed); and what this program needs for the same windows, line, order and a batch "
-            "(measured for this page). Whole runs of the windowed regime include the libraries (measured).",
+            "Two lines are computed: windows cut out of the line as one-hot arrays of shape (samples - steps, steps, "
+            "features) in float32, or as token ids in int64. One is measured for this page: the memory of this program for "
+            "the same windows, with line, order and one batch. Whole runs of the windowed regime are measured with all "
+            "libraries.",
             [_memory(comparison)],
             of_members=False,
         ),
         Chart(
             "gradient_norm",
             "Gradient norm",
-            "Of all gradients together, before clipping, as a mean over a twenty-fourth of the run.",
+            "The norm of all gradients together, before clipping. Each point is a mean over one twenty-fourth of the run.",
             [_curve(comparison, axis, "train/grad_norm", "gradient norm", _grad_norms) for axis in AXES],
         ),
     ]
@@ -137,7 +138,7 @@ def _curve(
 
 
 def _aligned(curves: list[list[dict[str, float]]]) -> list[list[dict[str, float]]]:
-    """The k-th point of each curve side by side; of longer curves some are left out, never the first or the last."""
+    """The k-th point of each curve side by side; longer curves lose some points, but never the first or the last."""
     length = min(map(len, curves))
     places = [np.linspace(0, len(curve) - 1, length).round().astype(int) for curve in curves]
     return [[curve[place[k]] for curve, place in zip(curves, places, strict=True)] for k in range(length)]

@@ -1,4 +1,4 @@
-"""Runs side by side: members that differ in nothing but the seed, their spread over seeds, and what to keep in mind."""
+"""Runs side by side: members that differ in nothing but the seed, their spread over seeds, and cautions."""
 
 import json
 import math
@@ -16,9 +16,9 @@ from throughline.results.metrics import Metric
 from throughline.results.run import Run, printable, read_run
 
 ABLATION = "shuffled_carry"
-"""The regime that nobody would train with: it is shown, and never the best of anything."""
+"""The regime that nobody would train with. It is shown, but never marked as the best."""
 PRIVATE = ("seed", "resume", "output_root", "logger.")
-"""Settings in which two runs may differ and still be the same but for chance."""
+"""Settings in which two runs of the same member may differ."""
 
 
 class Spread(NamedTuple):
@@ -48,6 +48,11 @@ class Member:
     def regime(self) -> str:
         return self.runs[0].regime
 
+    @property
+    def regime_label(self) -> str:
+        """The regime as folders and the screen call it, if a run has finished."""
+        return (self.finished[0].finished.label if self.finished else "") or self.regime
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         return {k: v for k, v in self.runs[0].settings.items() if not k.startswith(PRIVATE)}
@@ -61,7 +66,7 @@ class Member:
         return [run for run in self.runs if run.fault]
 
     def metric(self, key: str) -> Spread | None:
-        """Over the finished runs; None where one of them does not have it."""
+        """A metric over the finished runs; None if one of them does not have it."""
         values = [run.metrics.get(key, math.nan) for run in self.finished]
         return Spread.of(values) if values and all(map(math.isfinite, values)) else None
 
@@ -70,9 +75,9 @@ class Member:
         return Spread.of([run.metrics["val/nll"] for run in self.finished])
 
     def nll_at(self, tokens: float) -> Spread | None:
-        """The carried nll on the way, where so many tokens had been read: between two validations by a straight line.
+        """The carried nll during training after `tokens` tokens, on a straight line between two validations.
 
-        None where a run had more tokens than that behind it when it was first validated.
+        None if a run had already read more tokens at its first validation.
         """
         ways = [run.validations for run in self.finished]
         if any(tokens < way[0]["tokens"] for way in ways):
@@ -92,8 +97,8 @@ class Comparison:
     """Members in the order of their carried nll, those without a finished run last.
 
     Attributes:
-        worst: the highest carried nll that a finished run ended with, by its last validation on the way.
-        budget: what all runs were given, in words; empty where they were not given the same.
+        worst: the highest carried nll at the end of a finished run, by its last validation during training.
+        budget: the budget of all runs, in words; empty if they had different budgets.
         cautions: what to keep in mind when comparing them.
     """
 
@@ -111,7 +116,7 @@ class Comparison:
         return [run for member in self.members for run in member.runs]
 
     def best(self, metric: Metric) -> float | None:
-        """The best mean of a metric, where it has a better end and there is something to be better than."""
+        """The best mean of a metric; None if it has no better direction, or if only one member has it."""
         means = [
             spread.mean
             for member in self.finished
@@ -130,14 +135,14 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     """Compare all runs in and under `folders`.
 
     Raises:
-        UserError: there are none, none is finished, or they are of different data.
+        UserError: there are no runs, none is finished, or they were trained on different data.
     """
     for folder in folders:
         if not Path(folder).is_dir():
-            raise UserError(f"runs={folder}: no such folder; give that of a sweep or of a run, or several as [a,b]")
+            raise UserError(f"runs={folder}: no such folder; give the folder of a sweep or of a run, or several as [a,b]")
     found = {file.parent.parent.resolve() for folder in folders for file in Path(folder).rglob(".hydra/config.yaml")}
     if not found:
-        raise UserError(f"runs={', '.join(map(str, folders))}: no run lies there; give the folder of a sweep or of a run")
+        raise UserError(f"runs={', '.join(map(str, folders))}: no run is there; give the folder of a sweep or of a run")
     runs = [read_run(folder) for folder in sorted(found, key=_natural)]
     finished = [run for run in runs if not run.fault]
     if not finished:
@@ -146,7 +151,7 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     if len({_tokens_sha256(run) for run in finished}) > 1:
         sources = Counter(f"{run.finished.data['source']} {_tokens_sha256(run)[:12]}" for run in finished)
         different = "; ".join(f"{source} ({n} runs)" for source, n in sources.items())
-        raise UserError(f"runs: of different data, whose nll cannot be compared: {different}")
+        raise UserError(f"runs: trained on different data, so their nll cannot be compared: {different}")
     worst = max(run.validations[-1]["val/nll"] for run in finished)
     for run in finished:
         run.metrics["seconds_to_worst"] = _seconds_to(run, worst)
@@ -159,7 +164,7 @@ def read(folders: Sequence[str | Path]) -> Comparison:
 
 
 def _seconds_to(run: Run, nll: float) -> float:
-    """When the carried nll of a run, which ended no higher, was down at `nll`."""
+    """The seconds until the carried nll of a run fell to `nll`; the run must end no higher."""
     way = run.validations
     reached = next(place for place, row in enumerate(way) if row["val/nll"] <= nll)
     if reached == 0:
@@ -181,20 +186,29 @@ def _members(runs: list[Run]) -> list[Member]:
     unnamed = [Member("", group) for group in alike.values()]
     labels = [_label(member, unnamed) for member in unnamed]
     for place, label in enumerate(labels):
-        if label in labels[:place]:  # cut off, or two settings of which the last parts of the names are alike
+        if label in labels[:place]:  # a label was cut off, or the names of two settings end alike
             labels[place] = f"{label} ({place})"
     return [Member(label, member.runs) for label, member in zip(labels, unnamed, strict=True)]
 
 
 def _label(member: Member, members: list[Member]) -> str:
-    """The regime, and the settings in which the member differs from others of the same one."""
-    others = [other.settings for other in members if other.regime == member.regime]
-    keys = {key for settings in others for key in settings}
-    differing = {key for key in keys if len({str(settings.get(key)) for settings in others}) > 1}
-    # Where classes differ, their names say enough: the settings below them are not compared.
+    """The regime, and the settings in which the member differs from others of the same regime."""
+    others = [other for other in members if other.regime == member.regime]
+    keys = {key for other in others for key in other.settings}
+    differing = {key for key in keys if len({str(other.settings.get(key)) for other in others}) > 1}
+    differing = {key for key in differing if not _said_by_label(key, others)}
+    # Where classes differ, their names are enough: the settings below them are not shown.
     shown = sorted(key for key in differing if not any(key.startswith(f"{other}.") for other in differing))
     parts = [f"{key.split('.')[-1]}={member.settings.get(key)}" for key in shown]
-    return printable(" ".join([member.regime, *parts]), most=60)
+    return printable(" ".join([member.regime_label, *parts]), most=60)
+
+
+def _said_by_label(key: str, members: list[Member]) -> bool:
+    """Whether the labels of a regime differ exactly where the values of one of its settings do: `stateful8` has 8 streams."""
+    if not key.startswith("regime."):
+        return False
+    pairs = {(member.regime_label, str(member.settings.get(key))) for member in members}
+    return len(pairs) == len({label for label, _ in pairs}) == len({value for _, value in pairs})
 
 
 def _budget(runs: list[Run]) -> str:
@@ -213,20 +227,22 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
     cautions = []
     faults = [run for member in members for run in member.faults]
     if faults:
-        cautions.append(f"{len(faults)} of {len(faults) + len(finished)} runs have no metrics: failed or not finished.")
+        cautions.append(
+            f"{len(faults)} of {len(faults) + len(finished)} runs have no metrics, because they failed or are not finished."
+        )
     if not _budget(finished):
-        cautions.append("The runs had unequal budgets, so their final losses say little about their regimes.")
+        cautions.append("The runs had different budgets, so their final losses are no fair comparison of their regimes.")
     few = [member.label for member in members if len({run.seed for run in member.finished}) == 1]
     if few:
-        cautions.append(f"One seed only, so chance is not ruled out: {', '.join(few)}.")
+        cautions.append(f"Only one seed, so the result may be chance: {', '.join(few)}.")
     if len({run.finished.reset_every for run in finished}) > 1:
         cautions.append("evaluation.reset_every differs, so the nll with resets cannot be compared.")
     for key in ("evaluation.tokens", "evaluation.streams", "evaluation.warmup"):
         if len({str(run.settings.get(key)) for run in finished}) > 1:
-            cautions.append(f"{key} differs, so the curves, and what is read off them, were not measured alike.")
+            cautions.append(f"{key} differs, so the curves and the values from them were not measured alike.")
     read = [run.finished.tokens for run in finished]
     if {*_limits(finished[0])} == {"tokens"} and _budget(finished) and max(read) > 1.02 * min(read):
-        cautions.append(f"Batches are whole, so the runs read between {min(read):,} and {max(read):,} tokens.")
+        cautions.append(f"A run ends with a whole batch, so the runs read between {min(read):,} and {max(read):,} tokens.")
     for key in ("device", "devices", "precision", "versions", "parameters"):
         values = sorted({printable(getattr(run.finished, key)) for run in finished})
         if len(values) > 1:
@@ -236,7 +252,8 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
         rates = [record.matrix_rate for record in alike]
         if rates and max(rates) > 1.25 * min(rates):
             cautions.append(
-                f"In {precision} the device was measured at between {min(rates):.3g} and {max(rates):.3g} operations a "
-                "second: it was slowed down at times, or there are several, so speeds and utilisation are rough."
+                f"In {precision} the device's measured matrix rate was between {min(rates):.3g} and {max(rates):.3g} "
+                "operations per second. Either it was slowed down at times, or there were several devices, so speeds and "
+                "utilisation are rough."
             )
     return cautions

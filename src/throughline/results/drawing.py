@@ -11,20 +11,20 @@ import numpy as np
 from throughline.results.charts import Chart, Series, View
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999", "#b2182b", "#66a61e")
-"""Of members, in their order; told apart by most people who do not see all colours, on white and on black."""
+"""The colours of members, in their order. Most people who do not see all colours can distinguish them, on white or black."""
 SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X", "cross": "P", "star": "*"}
-"""Of members, too, so that colour is never alone: the names of plotly, and of matplotlib. There are seven, so that the
-eleventh member, whose colour is the first one's, has another."""
+"""The symbols of members, so that colour is never the only difference: plotly's names, and matplotlib's. There are seven, so
+that the eleventh member, which has the colour of the first, has another symbol."""
 
 
 def for_plotly(view: View) -> dict[str, Any]:
-    """The view as the data and layout of plotly; colours of text and lines between are those of the page."""
+    """The view as the data and layout of plotly; the page sets the colours of text and grid lines."""
     import plotly.graph_objects as go
 
     figure = go.Figure(layout={"template": None, "uirevision": "same", "showlegend": False, "bargap": 0.35})
     for s in view.series:
         colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS)[s.rank % len(SYMBOLS)]
-        label = html.escape(s.label, quote=False).replace("$", "&#36;")  # plotly takes names for HTML or TeX
+        label = html.escape(s.label, quote=False).replace("$", "&#36;")  # plotly reads names as HTML or TeX
         about = {"name": label, "legendgroup": s.label}
         seeds = [f"{view.show(low)}–{view.show(high)}" for low, high in zip(s.low, s.high, strict=True)]  # noqa: RUF001
         if view.bars:
@@ -36,7 +36,7 @@ def for_plotly(view: View) -> dict[str, Any]:
                 marker_color=colour,
                 text=[view.show(y) for y in s.y],
                 textposition="auto",
-                insidetextanchor="start",  # where no line that tells the seeds crosses it
+                insidetextanchor="start",  # where the line of the seeds does not cross it
                 error_x=_errors(s),
                 customdata=seeds,
                 hovertemplate=f"%{{text}}<br>seeds %{{customdata}}<extra>{label}</extra>",
@@ -82,7 +82,7 @@ def _errors(s: Series) -> dict[str, Any]:
 
 
 def _ticks(values: list[float]) -> tuple[list[float], list[str]]:
-    """Places on a logarithmic axis that are round for a reader, and what they are called there."""
+    """Places on a logarithmic axis that are round numbers, and their labels."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     low, high = min(values), max(values)
@@ -105,7 +105,7 @@ def draw(chart: Chart, view: View, picture: Path) -> None:
     axes = figure.subplots()
     for s in view.series:
         colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS.values())[s.rank % len(SYMBOLS)]
-        label = textwrap.fill(s.label, 28).replace("$", r"\$")  # matplotlib takes names for a subset of TeX
+        label = textwrap.fill(s.label, 28).replace("$", r"\$")  # matplotlib reads names as a subset of TeX
         if view.bars:
             errors = np.abs(np.subtract([s.low, s.high], s.y))
             bar = axes.barh([label], s.y, color=colour, xerr=errors, ecolor="grey")
@@ -132,7 +132,7 @@ def draw(chart: Chart, view: View, picture: Path) -> None:
 
 
 def pictures(drawn: Sequence[Chart], folder: Path) -> dict[str, list[Path]]:
-    """Draw every view of every chart into `folder`; the files, by the keys of the charts."""
+    """Draw every view of every chart into `folder`; returns the files by the keys of the charts."""
     files = {}
     for chart in drawn:
         names = [

@@ -1,4 +1,4 @@
-"""What windows cost in memory: cut out as arrays, and as throughline reads them."""
+"""The memory of windows: cut out as arrays, and as throughline reads them."""
 
 import tracemalloc
 
@@ -9,22 +9,22 @@ from throughline.data.line import Line
 from throughline.regimes.windowed import Windowed
 
 WINDOWS = (16, 32, 64, 128, 256, 512, 1024)
-"""Steps of a window."""
+"""The steps of a window."""
 
 
 def bytes_of_windows(num_targets: int, vocab: int, batch_size: int) -> tuple[list[int], dict[str, list[int]]]:
-    """The steps of windows that fit the line, and for each the bytes of all windows, by ways to hold them."""
+    """The steps of windows that fit the line, and for each the bytes of all windows, by the way to hold them."""
     line = Line.of([np.zeros(num_targets + 1, np.min_scalar_type(vocab - 1))])
     steps = [T for T in WINDOWS if num_targets > T]
     return steps, {
         "one-hot windows (computed)": [4 * vocab * T * (num_targets + 1 - T) for T in steps],
         "windows of ids (computed)": [8 * T * (num_targets + 1 - T) for T in steps],
-        "here (measured)": [line.steps.nbytes + bytes_for_windows(line, T, batch_size) for T in steps],
+        "throughline (measured)": [line.steps.nbytes + bytes_for_windows(line, T, batch_size) for T in steps],
     }
 
 
 def bytes_for_windows(line: Line, steps: int, batch_size: int) -> int:
-    """The most memory that planning an epoch of all windows of a line takes and reading one batch of them, line apart."""
+    """The peak memory to plan an epoch of all windows of a line and to read one batch of them, without the line itself."""
     tracemalloc.start()
     try:
         Batches(Windowed(steps=steps, batch_size=batch_size).plan(line, seed=0, epoch=0), line)[0]

@@ -1,4 +1,4 @@
-"""Writes a comparison down: a page that needs nothing but itself, the same in Markdown, pictures, and a tidy table."""
+"""Writes the report of a comparison: a page in one file, the same in Markdown, pictures, and a tidy table."""
 
 import csv
 import html
@@ -20,7 +20,7 @@ from throughline.results.metrics import METRICS
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Leave the report in a folder: page, Markdown, table and pictures; returns the pictures.
+    """Write the report into a folder: page, Markdown, table and pictures; returns the pictures.
 
     Raises:
         OSError: the folder cannot be written.
@@ -40,7 +40,7 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
-    """All that the page says, as plain values."""
+    """All contents of the page, as plain values."""
     parent = os.path.commonpath([run.folder.parent for run in comparison.runs])
     return {
         "comparison": comparison,
@@ -83,7 +83,7 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
 
 def headline(comparison: Comparison) -> str:
     best, *others = [member for member in comparison.finished if member.regime != ABLATION] or comparison.finished
-    budget = f"after {comparison.budget} each" if comparison.budget else "after budgets that differ"
+    budget = f"after {comparison.budget} each" if comparison.budget else "after different budgets"
     if not others:
         return (
             f"{best.label} ended with a carried nll of {best.nll.mean:.3f}, {budget}; there is nothing to compare it with."
@@ -91,13 +91,13 @@ def headline(comparison: Comparison) -> str:
     tied = [member.label for member in others if member.nll.low <= best.nll.high]
     if tied:
         return (
-            f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats per token, and its seeds do not "
-            f"separate it from {', '.join(tied)}."
+            f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per token, {budget}. But its range over the "
+            f"seeds overlaps with that of {', '.join(tied)}."
         )
     gap = others[0].nll.mean - best.nll.mean
     return (
-        f"The lowest carried nll, {budget}: {best.label} with {best.nll.mean:.3f} nats per token, {gap:.3f} less than "
-        f"{others[0].label}."
+        f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per token, {budget}. "
+        f"This is {gap:.3f} less than {others[0].label}."
     )
 
 
@@ -107,7 +107,7 @@ def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
     for metric in METRICS:
         spread = member.metric(metric.key)
         if spread is None:
-            cells.append({"mean": "not known", "seeds": "", "best": False})
+            cells.append({"mean": "unknown", "seeds": "", "best": False})
         else:
             seeds = f"{metric.show(spread.low)}–{metric.show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
             cells.append({"mean": metric.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(metric)})
@@ -121,7 +121,7 @@ def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
 
 
 def tidy(comparison: Comparison) -> list[list[Any]]:
-    """A row per run, below their head: what it is, how it ended, its metrics if finished, and the settings that differ."""
+    """A header and one row per run: its name, its state, its metrics if it is finished, and the settings that differ."""
     keys, differing = [metric.key for metric in METRICS], list(comparison.differences())
     rows: list[list[Any]] = [["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing]]
     for member in comparison.members:
@@ -147,7 +147,7 @@ def _plotly() -> str:
 
 
 def _rendered(template: str, **values: Any) -> str:
-    """A template with everything in it escaped: what the runs say may come from anywhere."""
+    """A template with every value escaped, because the files of the runs may come from anywhere."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -160,7 +160,7 @@ def _rendered(template: str, **values: Any) -> str:
 
 
 def _cell(text: Any) -> Markup:
-    """Text in one line of Markdown, none of it taken for Markdown or HTML."""
+    """Text in one line of Markdown, escaped so that none of it acts as Markdown or HTML."""
     line = " ".join(str(text).split())
     for mark in "\\`*_[]|~#":
         line = line.replace(mark, f"\\{mark}")

@@ -1,6 +1,6 @@
 """One run, read from its folder.
 
-The files may come from anywhere, so they are read as plain data and believed only where they fit together.
+The files may come from anywhere, so they are read as plain data and accepted only if they fit together.
 """
 
 import csv
@@ -19,14 +19,14 @@ from throughline.settings import word
 
 @dataclass(frozen=True)
 class Run:
-    """What the folder of a run says.
+    """The contents of the folder of a run.
 
     Attributes:
         settings: its configuration, flat, by dotted names.
-        overrides: of its command line.
-        fault: why it has no metrics; empty for a finished run.
-        record: of a finished run; so are the metrics, curve, positions and passage.
-        metrics: those of its record, and others that are worked out from its files or beside other runs.
+        overrides: the overrides of its command line.
+        fault: the reason why it has no metrics; empty for a finished run.
+        record: the record of a finished run; an unfinished run also has no metrics, curve, positions and passage.
+        metrics: those of its record, and others that are computed from its files or from a comparison with other runs.
         curve: the rows of `metrics.csv`.
         by_position: (position, nll, targets), ascending.
     """
@@ -60,12 +60,12 @@ class Run:
         return [row for row in self.curve if "val/nll" in row]
 
 
-class Unfinished(Exception):  # noqa: N818  # it is no error
-    """Why a run has no metrics."""
+class Unfinished(Exception):  # noqa: N818  # it is not an error
+    """The reason why a run has no metrics."""
 
 
 def read_run(folder: Path) -> Run:
-    """Read the folder of a run; whatever is wrong with it becomes its `fault`, and it then has no metrics."""
+    """Read the folder of a run; anything wrong with it becomes its `fault`, and the run then has no metrics."""
     run = Run(folder, {}, [])
     try:
         settings = _flat(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=False))
@@ -74,12 +74,12 @@ def read_run(folder: Path) -> Run:
         return _finished(run)
     except (Unfinished, UserError) as why:
         return replace(run, fault=printable(why))
-    except Exception as error:  # files can be wrong in more ways than have names
+    except Exception as error:  # a file can be wrong in more ways than can be listed
         return replace(run, fault=printable(f"unreadable: {type(error).__name__}: {error}"))
 
 
 def _finished(run: Run) -> Run:
-    """The run with all that its files say.
+    """The run with the contents of its files.
 
     Raises:
         Unfinished: it failed, or something is not there yet.
@@ -115,9 +115,9 @@ def _finished(run: Run) -> Run:
 
 
 def _printable_record(record: Record) -> Record:
-    """The record with texts that no terminal and no page takes for more than text."""
+    """The record with texts that a terminal or a page shows as text and nothing else."""
     texts: dict[str, Any] = {
-        key: printable(getattr(record, key)) for key in ("name", "regime", "model", "device", "precision")
+        key: printable(getattr(record, key)) for key in ("name", "label", "regime", "model", "device", "precision")
     }
     data = {**record.data, "source": printable(record.data["source"]), "vocab": int(record.data["vocab"])}
     versions = {key: printable(record.versions[key]) for key in ("python", "torch")}
@@ -130,7 +130,7 @@ def _numbers(file: Path) -> list[dict[str, float]]:
 
 
 def printable(text: Any, most: int = 500) -> str:
-    """One line of text, at most so long, that no terminal takes for a command."""
+    """One line of text, at most `most` characters long, in which a terminal finds no command."""
     line = "".join(character if character.isprintable() else " " for character in str(text))
     return line if len(line) <= most else line[: most - 3] + "..."
 

@@ -16,11 +16,11 @@ from throughline.runs import portable
 from throughline.settings import plain
 
 FORMAT = 2
-"""Of what a checkpoint holds under the key "throughline"."""
+"""The format of the values under the key "throughline" of a checkpoint."""
 
 
 PREFIX = "generator."
-"""Of the names of the weights among those of a learner."""
+"""The prefix of the generator's weights among those of a learner."""
 _SEAL = b"sha256:"
 _SEAL_LENGTH = len(_SEAL) + 64
 
@@ -30,36 +30,36 @@ class OtherVersionError(UserError):
 
 
 def write(checkpoint: dict[str, Any], path: Path, previous: Path | None = None) -> None:
-    """Write a checkpoint so that `path` holds the old file or the new one, whole, whenever the machine stops.
+    """Write a checkpoint so that `path` holds the whole old file or the whole new one, whenever the machine stops.
 
     Args:
         checkpoint: tensors and plain types.
         path: the file.
-        previous: where the file that `path` held is kept.
+        previous: the path at which the old file of `path` is kept.
 
     Raises:
-        UserError: the folder cannot be written, or is full; the files that were there are as before.
+        UserError: the folder cannot be written, or is full; the old files are unchanged.
     """
     content = io.BytesIO()
     torch.save(checkpoint, content)
     try:
         atomic.write({path: _sealed(content.getvalue())}, keep={path: previous} if previous else {})
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; no checkpoint can be written, the older ones are as they were") from None
+        raise UserError(f"{path}: {error.strerror}; no checkpoint can be written, the older ones are unchanged") from None
 
 
 def _sealed(content: bytes) -> bytes:
-    """The content with its sha256 as the comment with which a zip file may end: still a file that `torch.load` reads."""
+    """The content with its sha256 as the comment at the end of the zip file; `torch.load` still reads it."""
     content = content[:-2] + _SEAL_LENGTH.to_bytes(2, "little")
     return content + _SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU: tensors and plain types, nothing that can run.
+    """Read a checkpoint onto the CPU: tensors and plain types, and no code.
 
     Raises:
         OtherVersionError: it is whole, but of another version.
-        UserError: there is no such file, it is damaged, or it is no checkpoint of throughline.
+        UserError: there is no such file, it is damaged, or it is not a checkpoint of throughline.
     """
     try:
         content = Path(path).read_bytes()
@@ -92,16 +92,16 @@ def describe(generator: Generator, codec: Codec) -> dict[str, Any]:
 def load_parts(
     path: str | Path, model: Model | None = None, codec: Codec | None = None, head: Head | None = None
 ) -> tuple[Generator, Codec, dict[str, Any]]:
-    """The generator that a checkpoint or an exported `.safetensors` file holds, its codec, and what it says of its data.
+    """The generator in a checkpoint or an exported `.safetensors` file, its codec, and the description of its data.
 
-    An exported file says nothing of them.
+    An exported file has no description of its data; an empty one is returned.
 
     Args:
         path: the file.
-        model, codec, head: what a command line has chosen, if it has; they must be those of the file.
+        model, codec, head: the choices of a command line, if there are any; they must match the file.
 
     Raises:
-        UserError: the file is damaged, of another kind, or holds something else than was chosen.
+        UserError: the file is damaged, of another kind, or does not match the choices.
     """
     generator, own, data = (*portable.load(Path(path)), {}) if Path(path).suffix == ".safetensors" else _load(path)
     for name, chosen, there in (("model", model, generator.settings), ("head", head, generator.head_settings)):
@@ -121,7 +121,7 @@ def _load(path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:
         codec, model, head = portable.parts_from_plain(about["codec"], about["model"], about["head"])
         weights = {name.removeprefix(PREFIX): weight for name, weight in state.items() if name.startswith(PREFIX)}
         if model.tie_weights:
-            weights.pop("head.weight", None)  # there under another name, too
+            weights.pop("head.weight", None)  # stored under another name as well
         return portable.built(model, head, codec.size, weights).eval(), codec, dict(about.get("data") or {})
     except UserError as error:
         raise UserError(f"checkpoint={path}: {str(error).splitlines()[0]}") from None

@@ -16,16 +16,16 @@ from throughline.runs.record import COLUMNS, VALIDATION, metric_rows
 
 
 class CSVLogger(Logger):
-    """Appends each row to `metrics.csv` at once, under columns that are known from the start.
+    """Appends each row to `metrics.csv` at once; the columns are fixed from the start.
 
     Lightning's own logger deletes the file when a run resumes in its folder, and rewrites all of it for each new column.
     """
 
     def __init__(self, path: Path, steps: int = 0, readings: Iterable[Reading] = (Carried(), Reset())) -> None:
-        """Continue the file after `steps`: later rows are of batches that the run will do again.
+        """Continue the file after `steps`: later rows belong to batches that the run will repeat.
 
         Raises:
-            UserError: a row of the file holds anything but numbers.
+            UserError: a row of the file holds something other than numbers.
         """
         super().__init__()
         self.path = path
@@ -50,8 +50,8 @@ class CSVLogger(Logger):
         return ""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        if "tokens" in metrics:  # rows of other people's callbacks have no place on the axes
+        if "tokens" in metrics:  # rows of a user's callbacks have no place on the axes
             self._write({**metrics, "step": step})
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The configuration lies beside the file, in `.hydra/config.yaml`."""
+        """Do nothing: a command keeps the configuration beside the file, in `.hydra/config.yaml`."""

@@ -1,4 +1,4 @@
-"""The loss of a run as a picture."""
+"""Draws the loss of a run as a picture."""
 
 from pathlib import Path
 

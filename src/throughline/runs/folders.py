@@ -1,4 +1,4 @@
-"""Which folder a run or a sweep gets: a new one, or that of an earlier one that it resumes."""
+"""Chooses the folder of a run or a sweep: a new one, or that of an earlier one that it resumes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
     """The folder of a run: with `auto` and `must` that of the latest unfinished run of the same command, else `new`.
 
-    A run that resumes from a file gets a new folder as well, so the run that left the file stays as it is.
+    A run that resumes from a file also gets a new folder, so the run that wrote the file stays unchanged.
     """
     if resume not in ("auto", "must"):
         return new
@@ -34,7 +34,7 @@ def finished_folder(root: str, overrides: Sequence[str]) -> Path | None:
 
 
 def shown(path: Path) -> str:
-    """The path as a person types it: from the current folder where it lies below that."""
+    """The path as a user would type it: relative if it is below the current folder."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
@@ -51,7 +51,7 @@ def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> 
 
 
 def _command(file: Path, key: str | None = None) -> list[str] | None:
-    """The overrides by which a run or a sweep was started; None where the file is damaged."""
+    """The overrides that started a run or a sweep; None if the file is damaged."""
     try:
         saved = OmegaConf.load(file)
         return _apart_from_resume(saved if key is None else OmegaConf.select(saved, key))

@@ -1,8 +1,8 @@
 """One step of a generator as an ONNX graph: a token and a state in, logits and the next state out.
 
-Written out node by node; each core adds its own. PyTorch's exporters cannot follow one-hot input by rows; the one for an
-LSTM of any number of rows is deprecated, the other cuts the weights up at every step. The graph here is as small as the
-network: one node per layer.
+The graph is written node by node, and each core adds its own nodes. PyTorch's exporters cannot follow one-hot input by rows.
+The exporter for an LSTM of any number of rows is deprecated. The other one cuts up the weights at every step. The graph here
+is as small as the network: one node per layer.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from throughline.plumbing.errors import UserError
 from throughline.settings import word
 
 OPSET, IR = 18, 8
-"""Of ONNX 1.13 (2022), so that older runtimes read the file, too."""
+"""The versions of ONNX 1.13 (2022), so that older runtimes can also read the file."""
 STEPS, ROWS = 32, (1, 3)
-"""How the graph is compared with PyTorch."""
+"""The steps and the numbers of rows for which the graph is compared with PyTorch."""
 
 
 def build(generator: Generator, description: str) -> bytes:
@@ -29,11 +29,11 @@ def build(generator: Generator, description: str) -> bytes:
     the next state, `h_next` and `c_next`.
 
     Args:
-        generator: to be exported.
+        generator: the generator to export.
         description: kept in the file under the key "throughline".
 
     Raises:
-        UserError: nobody has written the graph of this core, or it is too large for a file.
+        UserError: there is no graph for this core or head, or it is too large for a file.
     """
     V, settings, core = generator.vocab_size, generator.settings, generator.core  # noqa: N806
     weights = {name: parameter.detach().float().numpy() for name, parameter in generator.named_parameters()}
@@ -77,17 +77,17 @@ def build(generator: Generator, description: str) -> bytes:
     helper.set_model_props(whole, {"throughline": description})
     size = whole.ByteSize()
     if size >= onnx.checker.MAXIMUM_PROTOBUF:
-        raise UserError(f"onnx: the graph has {size:,} bytes, and one ONNX file at most 2 GiB; give onnx=false")
+        raise UserError(f"onnx: the graph has {size:,} bytes, but an ONNX file has at most 2 GiB; give onnx=false")
     onnx.checker.check_model(whole, full_check=True)
     return bytes(whole.SerializeToString())
 
 
 @torch.inference_mode()
 def largest_difference(generator: Generator, graph: bytes) -> float:
-    """By how much any logit of the graph, in onnxruntime, differs from the generator's over carried steps.
+    """The largest difference between the logits of the graph, in onnxruntime, and the generator's, over carried steps.
 
-    Of the logits alone: a wrong state would show in those of the next step, and an LSTM's c has no bound, so nor has its
-    rounding.
+    Only logits are compared. A wrong state would show in the logits of the next step. An LSTM's c has no bound, so its
+    rounding error has no bound either.
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     tokens = np.random.default_rng(0).integers(generator.vocab_size, size=(STEPS, max(ROWS), 1))
@@ -100,4 +100,4 @@ def largest_difference(generator: Generator, graph: bytes) -> float:
             ours, state = generator(torch.from_numpy(token), state)
             theirs, *graphs_state = session.run(None, {"token": token, **dict(zip(names, graphs_state, strict=True))})
             differences.append(np.abs(ours[:, 0].numpy() - theirs).max())
-    return float(np.max(differences))  # nan, if there is one
+    return float(np.max(differences))  # nan if any difference is nan

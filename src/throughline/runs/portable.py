@@ -1,4 +1,4 @@
-"""A model as two plain files: weights in `NAME.safetensors`, and beside it what they are, in `NAME.json`."""
+"""A model as two plain files: the weights in `NAME.safetensors`, and beside it their description in `NAME.json`."""
 
 import hashlib
 import json
@@ -20,14 +20,14 @@ from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, from_plain, plain
 
 FORMAT: Literal[2] = 2
-"""Of the description."""
+"""The format of the description."""
 DESCRIPTION_LIMIT = 64 * 2**20
-"""Bytes that a description may have: some forty for each symbol of the largest vocabulary of characters."""
+"""The most bytes of a description: some forty per symbol of the largest vocabulary of characters."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Description:
-    """What weights are: its fields are those of the JSON file, and are checked when it is read."""
+    """The description of weights; its fields are those of the JSON file, and are checked when the file is read."""
 
     format: Literal[2]
     throughline: str
@@ -35,9 +35,9 @@ class Description:
     head: dict[str, Any]
     codec: dict[str, Any]
     sha256: str
-    """Of the weights file."""
+    """The sha256 of the weights file."""
     seal: str
-    """The sha256 of all the other fields, so that damage here is found, too."""
+    """The sha256 of all the other fields, so that damage to them is also found."""
 
     def sealed(self) -> "Description":
         plain = json.dumps(asdict(replace(self, seal="")), sort_keys=True)
@@ -47,7 +47,7 @@ class Description:
 def pack(generator: Generator, codec: Codec) -> tuple[bytes, str]:
     """The contents of both files, weights and description; the same model always gives the same bytes."""
     tensors = {name: weight.contiguous() for name, weight in tensors_of(generator).items()}
-    weights = safetensors.torch.save(tensors, metadata={"format": "pt"})  # which other readers of such files look for
+    weights = safetensors.torch.save(tensors, metadata={"format": "pt"})  # other readers of such files look for it
     description = Description(
         format=FORMAT,
         throughline=__version__,
@@ -59,17 +59,17 @@ def pack(generator: Generator, codec: Codec) -> tuple[bytes, str]:
 
 
 def load(path: Path) -> tuple[Generator, Codec]:
-    """The generator that `pack` was given, bit for bit, and its codec.
+    """The generator and the codec that were packed, bit for bit.
 
     Raises:
-        UserError: a file is missing, damaged, of another kind, or not the one that belongs to the other.
+        UserError: a file is missing, damaged, of another kind, or does not belong to the other file.
     """
     beside = path.with_suffix(".json")
     try:
         with path.open("rb") as file, beside.open("rb") as text:
             description = _description(text.read(DESCRIPTION_LIMIT + 1))
             if hashlib.file_digest(file, "sha256").hexdigest() != description.sha256:
-                raise UserError(f"damaged, or not the file that {beside.name} describes: its checksum is another")
+                raise UserError(f"damaged, or not the file that {beside.name} describes: its checksum differs")
             file.seek(0)
             weights = _weights(file.read())
         try:
@@ -80,7 +80,7 @@ def load(path: Path) -> tuple[Generator, Codec]:
     except OSError as error:
         raise UserError(
             f"checkpoint={path}: {error.filename}: {error.strerror}; give a .safetensors file of src/export.py, "
-            "with the .json file that belongs to it beside it"
+            "with its .json file beside it"
         ) from None
     except UserError as error:
         raise UserError(f"checkpoint={path}: {error}") from None
@@ -96,10 +96,10 @@ def parts_as_plain(generator: Generator, codec: Codec) -> dict[str, dict[str, An
 
 
 def parts_from_plain(codec: dict[str, Any], model: dict[str, Any], head: dict[str, Any]) -> tuple[Codec, Model, Head]:
-    """The settings that `parts_as_plain` gave.
+    """The settings and the codec from the plain values of `parts_as_plain`.
 
     Raises:
-        UserError: no class is known by one of the names, or a value is not allowed.
+        UserError: one of the names belongs to no known class, or a value is not allowed.
     """
     return (
         from_plain(Codec, codec, where="codec."),  # type: ignore[type-abstract]
@@ -110,7 +110,7 @@ def parts_from_plain(codec: dict[str, Any], model: dict[str, Any], head: dict[st
 
 def _description(text: bytes) -> Description:
     if len(text) > DESCRIPTION_LIMIT:
-        raise UserError(f"its .json file has more than the {DESCRIPTION_LIMIT:,} bytes that are allowed")
+        raise UserError(f"its .json file has more than the allowed {DESCRIPTION_LIMIT:,} bytes")
     try:
         description = TypeAdapter(Description).validate_json(text)
     except ValidationError as error:
@@ -130,12 +130,12 @@ def _description(text: bytes) -> Description:
 def _weights(content: bytes) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
-    except Exception as error:  # of several types, one for each way in which a file can be wrong
+    except Exception as error:  # its type depends on what is wrong with the file
         raise UserError(f"not a safetensors file ({type(error).__name__})") from None
 
 
 def tensors_of(generator: Generator) -> dict[str, Tensor]:
-    """The weights by name; a tied one, which is there under two names, under the first."""
+    """The weights by name; a tied weight has two names, and is listed under the first."""
     tensors: dict[str, Tensor] = generator.state_dict()
     return {
         name: tensor for name, tensor in tensors.items() if not (generator.settings.tie_weights and name == "head.weight")
@@ -143,10 +143,10 @@ def tensors_of(generator: Generator) -> dict[str, Tensor]:
 
 
 def built(settings: Model, head: Head, vocab_size: int, weights: dict[str, Tensor]) -> Generator:
-    """A model of these sizes with these weights; whatever sizes are claimed, no memory is taken before the weights fit.
+    """A model of these sizes with these weights; no memory is taken before the weights are known to fit the claimed sizes.
 
     Raises:
-        UserError: they do not: a name, a shape, or a type that no weights of throughline have.
+        UserError: they do not fit: a name, a shape or a type is wrong.
     """
     dtypes = {weight.dtype for weight in weights.values()}
     if dtypes not in ({torch.float32}, {torch.float64}):
@@ -169,5 +169,5 @@ def built(settings: Model, head: Head, vocab_size: int, weights: dict[str, Tenso
                 f"{name!r} has the shape {found.get(name)} instead of {expected.get(name)}"
             )
     generator = Generator(settings, vocab_size, head).to(dtypes.pop())
-    generator.load_state_dict(weights, strict=False)  # a tied weight is there once
+    generator.load_state_dict(weights, strict=False)  # a tied weight is stored once
     return generator

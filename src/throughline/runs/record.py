@@ -1,4 +1,4 @@
-"""What a run writes and what reports read: `summary.json` and `metrics.csv`, one schema for both sides."""
+"""The files that a run writes and reports read: `summary.json` and `metrics.csv`, one schema for both sides."""
 
 import csv
 import json
@@ -14,32 +14,33 @@ from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 
 FORMAT = 2
-"""Of `summary.json` and `metrics.csv`."""
+"""The format of `summary.json` and `metrics.csv`."""
 
 AXES = ("step", "epoch", "tokens", "updates", "seconds")
-"""Where a row of `metrics.csv` stands: batches, epochs, targets and updates trained on, and seconds of training."""
+"""The place of a row of `metrics.csv`: batches, epochs and targets trained on, updates made, and seconds of training."""
 
 COLUMNS = (
     *AXES,
     *("train/nll", "train/bpc", "train/grad_norm", "train/tokens_per_second", "train/lr"),
     *("device/utilisation", "device/data_wait", "device/driver_utilisation"),
 )
-"""Of `metrics.csv`, before those of the readings; nll is in nats and bpc in bits, both per token."""
+"""The columns of `metrics.csv` before those of the readings; nll is in nats and bpc in bits, both per token."""
 VALIDATION = ("val/nll", "val/bpc", "val/ppl", "val/accuracy")
-"""Columns of a reading, which adds its suffix."""
+"""The columns of a reading; each reading adds its suffix."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Record:
-    """What a finished run says of itself. In `summary.json` the metrics stand beside the fields.
+    """The results of a finished run. In `summary.json` the metrics stand beside the fields.
 
     Attributes:
-        shape: rows and steps of a batch, as the regime says.
-        seconds: of training; `wall_seconds` is all.
+        shape: rows and steps of a batch, as given by the regime.
+        seconds: the training time; `wall_seconds` is the time of the whole run.
         train_targets: how many targets the training line has.
-        limits: at whichever the run ended.
-        positions, flops: steps of rows that the model read, and the operations that it needed for them.
-        matrix_rate: operations per second that the device was measured to do.
+        limits: the limits of the run; it ended at the first one that it reached.
+        positions, flops: the steps of all rows that the model read, and the operations that it needed for them.
+        matrix_rate: the measured operations per second of the device.
+        label: the regime as folders and the screen call it, `stateful32`; empty in records of earlier versions.
         metrics: by name: `val/nll`, `device/utilisation`, ...
     """
 
@@ -68,6 +69,7 @@ class Record:
     devices: int
     data: dict[str, Any]
     versions: dict[str, str]
+    label: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -77,7 +79,7 @@ class Record:
         return {**values, **values.pop("metrics"), "shape": list(self.shape)}
 
     def write(self, folder: Path) -> None:
-        """Write `summary.json`, by which a run counts as finished."""
+        """Write `summary.json`; a run with this file counts as finished."""
         atomic.write({folder / "summary.json": (json.dumps(self.to_plain(), indent=2) + "\n").encode()})
 
     @classmethod
@@ -108,10 +110,10 @@ class Record:
 
 
 def metric_rows(path: Path) -> Iterator[dict[str, str]]:
-    """The whole rows of a `metrics.csv`, under the columns that it has; a torn last one is left out.
+    """The complete rows of a `metrics.csv`, by its own columns; an incomplete last row is left out.
 
     Raises:
-        UserError: a row holds anything but numbers.
+        UserError: a row holds something other than numbers.
     """
     with path.open(newline="\n", errors="replace") as file:
         reader = csv.DictReader(line for line in file if line.endswith("\n"))
@@ -122,7 +124,7 @@ def metric_rows(path: Path) -> Iterator[dict[str, str]]:
                 yield row
         except (KeyError, TypeError, ValueError, csv.Error):
             raise UserError(
-                f"{path}: line {reader.line_num} is no row of metrics; mend it, or move the file away to do without"
+                f"{path}: line {reader.line_num} is not a row of metrics; repair it, or move the file away"
             ) from None
 
 

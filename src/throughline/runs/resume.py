@@ -9,12 +9,12 @@ from throughline.runs.record import Record
 
 
 def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[str, Any], str]:
-    """The checkpoint to resume from, if any: its path, what it holds, and a line that says so.
+    """The checkpoint to resume from, if any: its path, its contents, and a message for the user.
 
-    Damaged ones are named and passed over.
+    The message names damaged checkpoints; these are skipped.
 
     Raises:
-        UserError: `resume` asks for a checkpoint and there is no intact one.
+        UserError: `resume` requires a checkpoint and there is no intact one.
     """
     if resume == "none":
         return None, {}, ""
@@ -24,13 +24,13 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
         if path.exists() or resume not in ("auto", "must"):
             try:
                 checkpoint = read(path)
-            except OtherVersionError as error:  # starting from the beginning would write over it
+            except OtherVersionError as error:  # a start from the beginning would overwrite it
                 raise UserError(f"{str(error).removeprefix('checkpoint=')}; resume=none starts a new run") from None
             except UserError as error:
                 passed_over.append(str(error).removeprefix("checkpoint="))
                 continue
             if "Spending" not in checkpoint.get("callbacks", {}):
-                raise UserError(f"{path}: holds weights only, from which no run can be resumed; give last.ckpt or best.ckpt")
+                raise UserError(f"{path}: holds only weights, so no run can be resumed; give last.ckpt or best.ckpt")
             return path, checkpoint, "\n".join([*passed_over, f"resume: continuing from {path}"])
     if resume != "auto":
         raise UserError(
@@ -41,7 +41,7 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
 
 
 def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> Record | None:
-    """The record of the run in `folder`, if `resumed` is its last checkpoint and it ended by the same limits."""
+    """The record of the run in `folder`, if `resumed` is its last checkpoint and it ended with the same limits."""
     if resumed != folder / "checkpoints" / "last.ckpt" or not (folder / "summary.json").exists():
         return None
     try:
@@ -52,13 +52,13 @@ def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> Record 
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, origin: str | None = None) -> None:
-    """Refuse to continue another run than the one that was saved.
+    """Refuse to continue a run other than the saved one.
 
     Args:
         saved: the identity in the checkpoint.
-        mine: that of this run.
-        path: of the checkpoint.
-        origin: where the data of the saved run came from.
+        mine: the identity of this run.
+        path: the checkpoint.
+        origin: the origin of the data of the saved run.
 
     Raises:
         UserError: a line for each field that differs, with both values.

@@ -1,4 +1,4 @@
-"""A trained generator in use: what a checkpoint, an exported file, or a run that has just ended gives."""
+"""A trained generator in use: from a checkpoint, from an exported file, or from a run that has just ended."""
 
 import secrets
 from collections.abc import Callable, Sequence
@@ -30,8 +30,8 @@ class Trained:
 
     Attributes:
         generator: a `torch.nn.Module` on the CPU, in evaluation mode.
-        codec: turns text into its steps, and steps into text.
-        data: where its data came from, as plain values; empty for an exported file.
+        codec: turns text into the steps of the generator, and steps into text.
+        data: the origin of its data, as plain values; empty for an exported file.
     """
 
     generator: Generator
@@ -55,7 +55,7 @@ class Trained:
             seed: None draws another text each time.
 
         Raises:
-            UserError: the prompt holds a symbol that the codec does not know.
+            UserError: the prompt contains a symbol that the codec does not know.
         """
         options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         options["seed"] = secrets.randbits(32) if seed is None else seed
@@ -64,10 +64,10 @@ class Trained:
         return prompt + "".join(self.codec.stream(token for (token,) in steps))
 
     def probabilities(self, prompt: str) -> dict[str, float]:
-        """The probability of each symbol to come next after the prompt, the likeliest first; the prompt begins from zeros.
+        """The probability that each symbol comes next after the prompt, the likeliest first; the prompt is read from zeros.
 
         Raises:
-            UserError: the prompt holds a symbol that the codec does not know.
+            UserError: the prompt contains a symbol that the codec does not know.
         """
         with torch.inference_mode():
             predicted, _ = self.generator(torch.from_numpy(self.codec.prompt(prompt).astype(np.int64))[None])
@@ -78,7 +78,7 @@ class Trained:
         """The negative log-likelihood of each symbol but the first, in nats, given all those before it.
 
         Raises:
-            UserError: the text holds a symbol that the codec does not know.
+            UserError: the text contains a symbol that the codec does not know.
         """
         steps = torch.from_numpy(self.codec.prompt(text).astype(np.int64))[None]
         with torch.inference_mode():
@@ -98,12 +98,12 @@ class Trained:
         Args:
             data: None is the data of the run.
             split: "train", "val", "test", or "all".
-            readings: beside `carried` and `reset`.
-            evaluation: settings that readings have in common.
+            readings: ways to measure, in addition to `carried` and `reset`.
+            evaluation: the settings that all readings share.
             advance: see `throughline.evaluation.measure.measure`.
 
         Raises:
-            UserError: there are no such data, or they have no such split.
+            UserError: the data cannot be read, or they have no such split.
         """
         corpus = data if isinstance(data, Corpus) else self.corpus(data)
         chosen = all_readings({reading.name: reading for reading in readings})
@@ -114,16 +114,16 @@ class Trained:
             self.generator.cpu()
 
     def corpus(self, data: Source | None = None) -> Corpus:
-        """Read data by the codec of this generator; None are those of the run, which must be as they were.
+        """Read data with the codec of this generator; None reads the data of the run, which must be unchanged.
 
         Raises:
-            UserError: they cannot be read, or have changed.
+            UserError: the data cannot be read, or have changed.
         """
         if data is not None:
             return data.read(self.codec)
         if not self.data:
             raise UserError(
-                "data: the file does not say on what it was trained; give data=..., for example data=text data.path=FILE"
+                "data: the file does not record its training data; give data=..., for example data=text data.path=FILE"
             )
         try:
             source: Source = from_plain(Source, self.data["source"], where="data.")  # type: ignore[type-abstract]
@@ -132,8 +132,8 @@ class Trained:
             raise UserError(f"the data of the run: {str(error).splitlines()[0]}; or give data=...") from None
         if corpus.fingerprint["tokens_sha256"] != self.data["tokens_sha256"]:
             raise UserError(
-                f"data: {corpus.fingerprint['source']} is not what it was when the run was trained; "
-                "give data=... to measure on what is there now"
+                f"data: {corpus.fingerprint['source']} has changed since the run was trained; "
+                "give data=... to measure on the current data"
             )
         return corpus
 
@@ -143,16 +143,16 @@ def load(path: str | Path, model: Model | None = None, codec: Codec | None = Non
 
     Args:
         path: the file.
-        model, codec, head: needed only where they are of a user's own class: the choices of the training, again.
+        model, codec, head: needed only for a user's own classes; give the same choices as in training.
 
     Raises:
-        UserError: the file is damaged, of another kind, or holds something else than was chosen.
+        UserError: the file is damaged, of another kind, or does not match the choices.
     """
     return Trained(*load_parts(path, model, codec, head))
 
 
 def about_data(source: Source, corpus: Corpus) -> dict[str, Any]:
-    """What a checkpoint says of the data that it was trained on."""
+    """The description of the training data that a checkpoint keeps."""
     origin, sha256 = corpus.fingerprint["source"], corpus.fingerprint["tokens_sha256"]
     return {"source": source.located(), "origin": origin, "tokens_sha256": sha256}
 

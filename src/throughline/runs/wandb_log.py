@@ -17,22 +17,22 @@ from throughline.runs.record import Record, metric_rows
 
 
 class WandbRows(WandbLogger):
-    """Logs each row at its own step. Lightning's logger does not, and W&B takes no second row for a step that it has."""
+    """Logs each row at its own step. Lightning's logger does not, and W&B accepts only one row per step."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if "tokens" in metrics:
             self.experiment.log(metrics, step=step)
-        else:  # of other people's callbacks, whose steps are counted otherwise: it goes with the next row
+        else:  # of a user's callback, which counts steps differently: it goes with the next row
             self.experiment.log(metrics, commit=False)
 
     def replay(self, metrics: Path) -> None:
-        """Log what an earlier life of the run has left in `metrics.csv`, and drop what of it W&B kept here.
+        """Log the rows that an earlier part of the run left in `metrics.csv`, and delete W&B's local files of that part.
 
-        A life that was killed has written rows after its last checkpoint, and the next life writes them again. Without a
-        server to tell them apart, one whole history takes the place of several pieces.
+        A killed run has written rows after its last checkpoint, and the resumed run writes them again. No server is there to
+        tell them apart, so one whole history replaces the several pieces.
         """
         run = self.experiment
-        if run.starting_step > 0:  # a server has them
+        if run.starting_step > 0:  # the server already has them
             return
         for row in metric_rows(metrics):
             self.log_metrics({key: float(value) for key, value in row.items() if value and key != "step"}, int(row["step"]))
@@ -43,13 +43,13 @@ class WandbRows(WandbLogger):
 
 
 def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], console: Console) -> WandbRows:
-    """A W&B run that never blocks and never asks: online where a key is configured and the server answers, else offline.
+    """A W&B run that never blocks and never asks: online if a key is configured and the server answers, else offline.
 
     Args:
         config: its plain form becomes the run's config.
-        output_dir: the run's id is made from its name and this folder, so a run that resumes finds itself again.
-        fingerprint: what identifies the data.
-        console: where one line says what became of it.
+        output_dir: the run's id is made from its name and this folder, so a resumed run continues the same W&B run.
+        fingerprint: identifies the data.
+        console: shows one line about the W&B run.
     """
     run = _begin_run(
         config.logger,
@@ -70,12 +70,12 @@ def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], 
 def log_comparison(
     settings: LoggerSettings, root: str, folder: Path, table: list[list[Any]], pictures: list[Path], console: Console
 ) -> None:
-    """Log a comparison as a run of its own: the table, whose first row is its head, and the pictures.
+    """Log a comparison as its own run: the table, with its header as the first row, and the pictures.
 
     Args:
-        settings: of the logger.
-        root: where runs are kept.
-        folder: where the comparison lies, from which its id is made.
+        settings: the settings of the logger.
+        root: the folder that contains the runs.
+        folder: the folder of the comparison; the id is made from it.
     """
     import wandb
 
@@ -91,7 +91,7 @@ def _id(name: str, folder: Path, root: str) -> str:
 
 
 def _begin_run(logger: LoggerSettings, root: str, console: Console, **about: Any) -> Any:
-    """Begin a run of W&B, or continue the one of the same id, and say in one line where it is."""
+    """Begin a run of W&B, or continue the one with the same id, and print one line with its address or its mode."""
     import wandb
 
     settings: dict[str, Any] = {**about, "resume": "allow", "project": logger.project, "group": logger.group, "dir": root}
@@ -109,7 +109,7 @@ def _begin_run(logger: LoggerSettings, root: str, console: Console, **about: Any
             mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
             run = wandb.init(mode=mode, settings=quiet, **settings)
     except (wandb.errors.Error, ValueError) as error:
-        raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; logger=none does without") from None
+        raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; logger=none works without W&B") from None
     if mode == "disabled":
         console.print("W&B: disabled, WANDB_MODE=disabled")
     elif mode == "online":
@@ -126,7 +126,7 @@ def _begin_run(logger: LoggerSettings, root: str, console: Console, **about: Any
 
 
 def log_ending(logger: WandbLogger, record: Record, passage: str, curve: Path) -> None:
-    """Log what a finished run leaves, and close the W&B run so that another may begin in this process."""
+    """Log the results of a finished run, and close the W&B run so that another can begin in this process."""
     import wandb
 
     run = logger.experiment

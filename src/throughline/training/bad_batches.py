@@ -16,7 +16,7 @@ from throughline.training.processes import gathered
 
 
 class BadBatches(Callback):
-    """Stops the run, or skips, when a loss or a gradient is not finite; the learner has already left out the update."""
+    """Stops the run, or skips the batch, if a loss or gradient is not finite; the learner already left out the update."""
 
     def __init__(self, settings: Numerics, checkpoints: Path, console: Console) -> None:
         self.settings = settings
@@ -37,9 +37,7 @@ class BadBatches(Callback):
         good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
         self.skipped += 1
         if self.settings.on_bad_batch == "stop":
-            raise UserError(
-                f"{where}: {what} is not finite; {good}; numerics.on_bad_batch=skip would pass over such batches"
-            )
+            raise UserError(f"{where}: {what} is not finite; {good}; numerics.on_bad_batch=skip would skip such batches")
         if self.skipped > self.settings.max_skipped:
             limit = f"numerics.max_skipped={self.settings.max_skipped}"
             raise UserError(f"{where}: {what} is not finite, and {limit} such batches were skipped before; {good}")

@@ -1,4 +1,4 @@
-"""The one point at which a batch counts as done."""
+"""The only point at which a batch counts as done."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from throughline.training.learner import Learner
 
 
 class Commit(Callback):
-    """The one point at which a batch counts as done: its state is carried on, and the place in the data moves.
+    """The only point at which a batch counts as done: its state is kept for the next batch, and the place in the data moves.
 
     It must be the first callback. Lightning runs callbacks before the module's hooks and checkpoint callbacks last;
     committing in a module hook would leave checkpoints one batch behind.

@@ -16,12 +16,12 @@ from throughline.regimes import Regime
 class StreamDataModule(LightningDataModule):
     """Batches of a regime for training, and those of the readings for validation.
 
-    It knows its place, `epoch` and `batch`: how many batches of which epoch are done. That place is saved with a
-    checkpoint, and a loader always begins there; Lightning's own counts are not used. It holds the corpus of a run: whatever
-    needs to know the data asks for `corpus` here.
+    Its place is `epoch` and `batch`: the number of batches done in that epoch. A checkpoint saves this place, and a loader
+    always begins there; Lightning's own counts are not used. It also holds the `corpus` of a run for everything that needs
+    the data.
 
     The Trainer needs `reload_dataloaders_every_n_epochs=1`, because each epoch has its own plan, and
-    `use_distributed_sampler=False`, because Lightning would otherwise shuffle batches whose order is the point.
+    `use_distributed_sampler=False`, because Lightning would otherwise shuffle the batches, and their order matters.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class StreamDataModule(LightningDataModule):
 
     @property
     def epochs(self) -> float:
-        """How many epochs are done, the part of the present one included."""
+        """The number of epochs done, including the part of the current one."""
         return self.epoch + self.batch / len(self._plan)
 
     def completes(self, batches: int) -> bool:
-        """Whether the batch in progress is the last of so many in a row, or of the epoch."""
+        """Whether the batch in progress is the last of `batches` in a row, or the last of the epoch."""
         return (self.batch + 1) % batches == 0 or self.batch + 1 == len(self._plan)
 
     def advance(self) -> None:
-        """A batch is done: the place in the line moves on."""
+        """Count a batch as done: move to the next place in the line."""
         self.last_done = self.epoch + 1, self.batch + 1
         self.batch += 1
         if self.batch == len(self._plan):
@@ -73,15 +73,15 @@ class StreamDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Batches | DataLoader[Batch]:
         assert self.trainer is not None
-        ahead = range(self.batch, len(self._plan))  # from wherever training has come to
+        ahead = range(self.batch, len(self._plan))  # from the current place on
         batches = Batches(self._plan, self.corpus.train, ahead, self.trainer.global_rank, self.trainer.world_size)
         pinned = self.trainer.strategy.root_device.type == "cuda"
         if not (pinned or self.num_workers):
-            return batches  # already whole and in order: a loader would only count them
+            return batches  # they are whole and in order; a loader would only count them
         return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        # Lightning searches a batch for what can be moved. That takes longer than to see that nothing must be.
+        # Lightning searches a batch for tensors to move. Checking that nothing must be moved is faster.
         return batch if batch.inputs.device == device else batch.to(device)
 
     def val_dataloader(self) -> list[Batches]:
@@ -92,6 +92,6 @@ class StreamDataModule(LightningDataModule):
 
 
 def datamodule_of(trainer: Trainer) -> StreamDataModule:
-    """The data module of a trainer, which knows how many batches of which epoch are done."""
+    """The data module of a trainer; its `epoch` and `batch` are the place of training."""
     datamodule: StreamDataModule = trainer.datamodule  # type: ignore[attr-defined]  # lightning adds the property
     return datamodule

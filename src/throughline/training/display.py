@@ -1,4 +1,4 @@
-"""What a person sees of a run: before, while it trains, and after."""
+"""The output of a run on the screen: before, during and after training."""
 
 import math
 import time
@@ -23,14 +23,14 @@ from throughline.training.spending import Spending
 
 
 def introduce(config: Config, data: StreamDataModule, generator: Generator, console: Console) -> None:
-    """Show a person what will be trained on what."""
+    """Print the settings, the data and the model of a run."""
     corpus = data.corpus
     fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
     size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
     different = " ".join(f"{key}={value}" for key, value in config.differences().items())
     limits = ", ".join(f"{value:,g} {key.removeprefix('max_')}" for key, value in config.limits.items() if value is not None)
     console.print(
-        f"settings: {different or 'all'} {'and otherwise ' if different else ''}by default (`--cfg job` prints all); "
+        f"settings: {different or 'all'} {'and all others ' if different else ''}by default (`--cfg job` prints all); "
         f"ends after {limits}\n"
         f"data: {fingerprint['source']}{size}; "
         f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
@@ -44,9 +44,9 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, cons
 
 
 class Display(Callback):
-    """Shows a person how far the run is: one live bar for all of it, and a line per validation that stays.
+    """Shows the progress of a run: one live bar for all of it, and one permanent line per validation.
 
-    Where there is no terminal only the lines are printed.
+    Without a terminal, only the lines are printed.
     """
 
     REFRESH_SECONDS = 0.25
@@ -74,7 +74,7 @@ class Display(Callback):
         pl_module.advance = self._advance
 
     def _due(self) -> bool:
-        """Whether the bar is old enough to be drawn again."""
+        """Whether it is time to draw the bar again."""
         now = time.perf_counter()
         if self.bar.disable or now - self._shown_at < self.REFRESH_SECONDS:
             return False
@@ -99,12 +99,12 @@ class Display(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Learner)
-        if not pl_module.ends:  # that one says by itself how far it is
+        if not pl_module.ends:  # an exact validation reports its own progress
             batches = sum(int(number) for number in trainer.num_val_batches)
             self._advance(1, batches - self._to_validate)
 
     def _advance(self, done: int, more: int) -> None:
-        """So much of a validation is done, and so much more turned out to be needed."""
+        """Add finished work to the bar of a validation, and further work that was found."""
         self._validated += done
         self._to_validate += more
         if time.perf_counter() - self._validating_since > QUIET_SECONDS and self._due():
@@ -134,19 +134,19 @@ class Display(Callback):
 
 
 def show(record: Record, passage: str, folder: Path, console: Console) -> None:
-    """Show a person what came of it."""
+    """Print the results of a run."""
     metrics = record.metrics
     units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
     carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
     others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
     console.print(
-        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", the state carried; "
+        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", with carried state; "
         f"with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
         + (f"\ntest nll {metrics['test/nll']:.4f} nats, by best.ckpt" if "test/nll" in metrics else "")
         + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
-        f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in all, "
-        f"{record.peak_memory_bytes / 2**20:,.0f} MiB at most",
+        f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in total, "
+        f"{record.peak_memory_bytes / 2**20:,.0f} MiB of memory at most",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -154,4 +154,4 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
     console.rule("generated")
     console.print(passage, highlight=False, markup=False, soft_wrap=True)
     console.rule()
-    console.print(f"everything lies in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"all files are in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""All reaches into what Lightning and PyTorch do not promise to keep, each with the test that notices when it breaks."""
+"""All uses of details that Lightning and PyTorch do not promise to keep, each with the test that notices a change."""
 
 import inspect
 import sys
@@ -15,9 +15,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class QuickNotes:
-    """Lets Lightning note the hook that it is in, which it does some twenty times per step, in a tenth of the time.
+    """Lets Lightning note its current hook in a tenth of the time; it does this some twenty times per step.
 
-    A module looks through its parameters, buffers and modules for every attribute that is set.
+    Otherwise a module searches its parameters, buffers and modules whenever an attribute is set.
     Noticed by `test_lightning_notes_the_hook_that_it_is_in`.
     """
 
@@ -29,7 +29,7 @@ class QuickNotes:
 
 
 def with_signature(step: F) -> F:
-    """Keep the signature of a training step: Lightning asks for it at each step, which takes longer than any of its hooks.
+    """Keep the signature of a training step: Lightning asks for it at each step, and that takes longer than any hook.
 
     Noticed by `test_the_signature_of_a_step_is_kept`.
     """
@@ -46,7 +46,7 @@ def validate_next(trainer: Trainer, now: bool) -> None:
 
 
 def count_batches(trainer: Trainer, batches: int) -> None:
-    """Tell the Trainer how many batches were trained on: it counts validation intervals by those that it has seen.
+    """Set the Trainer's number of batches trained on: it counts validation intervals only by the batches that it has seen.
 
     Noticed by `test_a_killed_run_goes_on_bit_for_bit`.
     """
@@ -54,15 +54,15 @@ def count_batches(trainer: Trainer, batches: int) -> None:
 
 
 def count_updates(trainer: Trainer, updates: int) -> None:
-    """Set `trainer.global_step`: it counts no updates that are made without its own wrapper of the optimizer.
+    """Set `trainer.global_step`: the Trainer counts no updates that bypass its wrapper of the optimizer.
 
-    A `ModelCheckpoint` saves nothing while it is 0. Noticed by `test_model_checkpoint_saves_files_that_can_be_used`.
+    A `ModelCheckpoint` saves nothing while this is 0. Noticed by `test_model_checkpoint_saves_files_that_can_be_used`.
     """
     trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = updates
 
 
 class DataWait(Profiler):
-    """Adds up the time in which training waited for its next batch: Lightning tells its profiler when it fetches one.
+    """Adds up the time in which training waited for its next batch: Lightning calls its profiler at each fetch.
 
     Noticed by `test_a_run_logs_its_share_of_the_matrix_rate`.
     """

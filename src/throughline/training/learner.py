@@ -26,26 +26,26 @@ class Learner(QuickNotes, LightningModule):
     """Trains and validates a generator by truncated backpropagation through time.
 
     Args:
-        generator: learns.
-        codec: of its steps, saved beside the weights.
-        optimizer: its settings.
-        readings: by which it is validated.
-        seed: of dropout, which is a function of (seed, epoch, batch), so a resumed run draws the same.
+        generator: the generator to train.
+        codec: the codec of its steps, saved beside the weights.
+        optimizer: the settings of the optimizer.
+        readings: the ways in which it is validated.
+        seed: the seed of dropout, which is a function of (seed, epoch, batch, process), so a resumed run draws the same.
         identity: values that a run must have in common with a checkpoint to resume it, saved beside the weights.
         data: where the data came from, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
-        accumulate_grad_batches: how many batches' gradients are averaged for an update.
+        accumulate_grad_batches: the number of batches whose gradients are averaged for one update.
 
     Attributes:
-        updates: how many were made.
+        updates: the number of updates made.
         bad_batch: whether the last batch had a non-finite loss or gradient and was left out of the update.
-        nll: (B, T) of the last batch, zero where nothing is predicted.
-        nll_sum_of_batch: the sum of that over all processes.
-        grad_norm: of its gradients, before they were clipped.
-        metrics: of the last validation.
+        nll: (B, T) of the last batch, zero where nothing is scored.
+        nll_sum_of_batch: the sum of `nll` over all processes.
+        grad_norm: the norm of the gradients of the last update, before clipping.
+        metrics: the metrics of the last validation.
         ends: whether the last validation is the one that ends the run.
-        by_position: of the validation that ends a run, which is exact; None before.
-        advance: is called with the targets that this one reads (see `throughline.evaluation.measure.measure`).
+        by_position: the loss by position of the exact validation that ends a run; None before.
+        advance: called with the targets that the exact validation reads (see `throughline.evaluation.measure.measure`).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Learner(QuickNotes, LightningModule):
         accumulate_grad_batches: int = 1,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False  # the step is written out here, and Lightning's way to it costs 0.4 ms
+        self.automatic_optimization = False  # the step is written out here, because Lightning's own loop costs 0.4 ms
         self.generator = generator
         self.codec = codec
         self.optimizer = optimizer
@@ -82,30 +82,31 @@ class Learner(QuickNotes, LightningModule):
         self.advance: Callable[[int, int], None] = lambda done, more: None
 
     def rows_with_gradient(self, batch: Batch) -> int:
-        """How many chains of steps there are through which gradients flow: one per row."""
+        """The number of chains of steps through which gradients flow: one per row."""
         return len(batch.reset)
 
     def step(self, batch: Batch) -> Tensor:
-        """One batch through the generator, from the carried state to the next one; its nll (B, T), zero where unscored."""
+        """Read one batch, from the carried state to the next; returns its nll (B, T), zero where nothing is scored."""
         nll, _, state = self.generator.score(batch.inputs, batch.targets, self.carry.begin("train", batch.reset))
         self.carry.offer("train", state)
-        # Most batches are scored throughout. In several processes `n_valid` is not of this share of the rows.
+        # Most batches are scored everywhere. With several processes, `n_valid` counts the rows of all of them.
         whole = self.trainer.world_size == 1 and batch.n_valid == nll.numel()
         return nll if whole else nll.masked_fill(~batch.scored, 0.0)
 
     @with_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Forward, backward, and the update, unless the gradients of further batches are to be added first."""
+        """Forward and backward, then the update, unless the gradients of further batches must be added first."""
         if self.generator.settings.dropout:
             self._seed_dropout()
         nll = self.step(batch)
         self.nll, nll_sum = nll.detach(), nll.sum()
         self.nll_sum_of_batch = self.trainer.strategy.reduce(nll_sum.detach(), reduce_op="sum")
-        # Where gradients of several batches add up, one that is not finite must not get in; else `_update` checks it.
+        # Where gradients of several batches add up, a non-finite one must be kept out. Otherwise `_update` checks it.
         self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
-        with torch.autocast(self.device.type, enabled=False):  # the Trainer enters it, but it is for the forward pass alone
+        with torch.autocast(self.device.type, enabled=False):  # the Trainer enters it, but only the forward pass needs it
             if not self.bad_batch:
-                # Over the valid targets of all processes, between which gradients are averaged, as they are over batches.
+                # The mean over the valid targets of all processes. The factors are there because gradients are averaged over
+                # processes, and added over batches.
                 loss = nll_sum * (self.trainer.world_size / self.accumulate_grad_batches) / batch.n_valid
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -121,11 +122,11 @@ class Learner(QuickNotes, LightningModule):
         if not grads:  # all the batches of this update were bad
             return
         self.grad_norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
-        # The one place where a step waits for the device.
+        # This is the only place where a step waits for the device.
         norm, nll_sum = torch.stack([self.grad_norm, self.nll_sum_of_batch.to(self.grad_norm)]).tolist()
-        # Where several batches add up, bad ones were left out already, and only the norm counts.
+        # Where several batches add up, bad ones are already left out, so only the norm counts.
         if math.isfinite(norm if self.bad_batch else norm + nll_sum):
-            # As `torch.nn.utils.clip_grad_norm_` does, but that one multiplies even by 1.
+            # The same as `torch.nn.utils.clip_grad_norm_`, but that function multiplies even by 1.
             if norm > self.gradient_clip_val - 1e-6:
                 factor = self.gradient_clip_val / (self.grad_norm + 1e-6)
                 for grad in grads:
@@ -150,14 +151,14 @@ class Learner(QuickNotes, LightningModule):
             torch.cuda.manual_seed(seed)
 
     def on_validation_start(self) -> None:
-        # The validation that ends a run is exact, so that nothing is read twice. Several processes share the work of
-        # validation instead, and the first of them measures afterwards.
+        # The validation that ends a run is exact, so that nothing is read twice. Several processes share the validation
+        # instead, and the first of them measures exactly afterwards.
         self.ends = bool(self.trainer.should_stop) and self.trainer.world_size == 1
 
     def on_validation_epoch_start(self) -> None:
         self._read = [reading.begin(self.generator) for reading in self.readings]
         for meter in self.meters:
-            meter.begin(self.device)  # here, because moving the module to its device sets the precision back
+            meter.begin(self.device)  # here, because moving the module to its device resets the precision
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         if self.ends:
@@ -175,7 +176,7 @@ class Learner(QuickNotes, LightningModule):
             self.metrics = measure(self.generator, data.corpus.val, self.readings, *settings, advance=self.advance)
         else:
             self.metrics = {key: value for meter in self.meters for key, value in meter.compute().items()}
-        # For callbacks of other people, in float32; our own logger gets them as they are.
+        # For the callbacks of users, in float32. Our own logger gets the metrics unrounded.
         self.log_dict(self.metrics, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -189,8 +190,8 @@ class Learner(QuickNotes, LightningModule):
             "data": self.data,
             "updates": self.updates,
         }
-        # Our own callbacks and the data module know where training is; Lightning's counts of batches in an epoch would be
-        # one behind or ahead, depending on the hook that saved.
+        # Our own callbacks and the data module save the place of training. Lightning's counts of batches in an epoch would
+        # be one behind or ahead, depending on the hook that saved.
         checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -201,18 +202,18 @@ class Learner(QuickNotes, LightningModule):
 
 
 def between_updates(trainer: Trainer) -> bool:
-    """Whether no gradient waits for those of further batches to be added."""
+    """Whether no gradient is waiting for the gradients of further batches."""
     assert isinstance(trainer.lightning_module, Learner)
     return datamodule_of(trainer).batch % trainer.lightning_module.accumulate_grad_batches == 0
 
 
 def _gathered(state: State) -> State:
-    """The state of the rows of all processes, from that of each, in the precision that the weights are kept in."""
+    """The state of the rows of all processes, collected from each of them, in the precision of the weights."""
     return tuple(
         gathered(s.to(torch.promote_types(s.dtype, torch.float32)) if s.is_floating_point() else s, dim=1) for s in state
     )
 
 
 def _shared(state: State, rank: int, world_size: int) -> State:
-    """The state of the rows of one process, from that of all."""
+    """The part of the state of all rows that belongs to one process."""
     return tuple(s[:, rows_of_rank(s.shape[1], rank, world_size)] for s in state)

@@ -1,4 +1,4 @@
-"""What a run finds and sets on the machine: devices, the precision that is fast, memory."""
+"""The machine of a run: its devices, its fast precision, its memory, and the state of its process."""
 
 import contextlib
 import ctypes
@@ -24,21 +24,21 @@ from throughline.plumbing.startup import QUIET_LOGGERS, quieten
 from throughline.training.signals import Signals
 
 CPUINFO = Path("/proc/cpuinfo")
-"""Where Linux lists what the processor can do."""
+"""The file in which Linux lists the features of the processor."""
 
 
 @contextlib.contextmanager
 def process_as_before() -> Iterator[None]:
-    """Leave the process as it was, whatever training sets in it: a notebook goes on to other work.
+    """Restore everything that training sets in the process, because a notebook continues with other work.
 
-    Of `keep_freed_memory` nothing can be taken back; it costs memory at most.
+    Only `keep_freed_memory` cannot be undone; it costs no more than memory.
     """
     levels = {name: logging.getLogger(name).level for name in (*QUIET_LOGGERS, "lightning.pytorch.utilities.rank_zero")}
     handlers = {number: signal.getsignal(number) for number in Signals.EXIT_STATUS}
     variables = {key: os.environ.get(key) for key in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
     threads, denormals, matmul = torch.get_num_threads(), flushes_denormals(), torch.get_float32_matmul_precision()
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    in_main_thread = threading.current_thread() is threading.main_thread()  # elsewhere Python sets no handler
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers only there
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
             yield
@@ -60,12 +60,12 @@ def process_as_before() -> Iterator[None]:
 
 
 def flushes_denormals() -> bool:
-    """Whether PyTorch takes denormal numbers for zero in this thread."""
+    """Whether PyTorch treats denormal numbers as zero in this thread."""
     return bool((torch.tensor(1e-39) * 1.0).item() == 0.0)
 
 
 def prepare_process() -> None:
-    """Set what a training process needs."""
+    """Prepare a process for training: few log messages, kept memory, no denormals."""
     quieten()
     keep_freed_memory()
     torch.set_flush_denormal(True)  # Adam's moments for rare symbols decay to denormals, which are slow
@@ -76,7 +76,7 @@ def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precisio
     if wanted != "auto":
         return wanted
     if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "32-true"  # cuDNN's LSTM has run in float16 under bfloat16 autocast, which would need a gradient scaler
+        return "32-true"  # under bfloat16 autocast cuDNN's LSTM has run in float16, and that would need a gradient scaler
     return "bf16-mixed" if accelerator in ("auto", "cpu") and _cpu_multiplies_bfloat16() else "32-true"
 
 
@@ -99,11 +99,11 @@ def refuse_absent_device(settings: Trainer) -> None:
         )
     gpus = torch.cuda.device_count()
     if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:
-        raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the GPUs that are here")
+        raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the number of GPUs here")
 
 
 def keep_freed_memory() -> None:
-    """Keep freed blocks in the process: glibc hands them back each step, and faulting them in again costs up to a third."""
+    """Keep freed blocks in the process: glibc would return them at each step, and to get them back costs up to a third."""
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
@@ -113,21 +113,21 @@ def keep_freed_memory() -> None:
 
 
 def begin_peak_memory() -> None:
-    """Forget the peaks of earlier runs in this process, as in a sweep, and release what they left."""
+    """Forget the peaks of earlier runs in this process, as in a sweep, and release the memory that they left."""
     gc.collect()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # only Linux can forget
+    with contextlib.suppress(OSError):  # only Linux can reset the peak
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory that the run held: on the GPU where it trained on one, else of this process."""
+    """The peak memory of the run: on the GPU if it trained on one, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, since the process began
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, for the whole life of the process

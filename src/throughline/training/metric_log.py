@@ -1,4 +1,4 @@
-"""Sends what is measured while training to the loggers."""
+"""Sends the metrics of training and validation to the loggers."""
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ from throughline.training.utilisation import Utilisation
 class MetricLog(Callback):
     """Sends metrics to the loggers, every row with its place on the axes: step, epoch, tokens, updates and seconds.
 
-    Sums stay on the device and are read only when a row is due, so no step waits for one.
+    Sums stay on the device and are read only when a row is due, so no step waits for the device.
     """
 
     def __init__(self, spending: Spending, utilisation: Utilisation, every_n_steps: int) -> None:
@@ -24,7 +24,7 @@ class MetricLog(Callback):
         self.utilisation = utilisation
         self.every_n_steps = every_n_steps
         self.nll: float | None = None
-        """Mean over the valid tokens of the last row."""
+        """The mean nll over the valid tokens of the last row."""
         self._begin_row()
 
     def _begin_row(self) -> None:

@@ -1,4 +1,4 @@
-"""One run in several processes: each reads a contiguous share of the rows of every batch, and all act as one."""
+"""One run in several processes: each reads a contiguous share of the rows of every batch, and together they act as one."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ from throughline.plumbing.errors import UserError
 
 
 def max_over_processes(value: float, device: torch.device) -> float:
-    """The largest `value` of any process: a decision by it is the same everywhere."""
+    """The largest `value` of any process, so that a decision by it is the same in all of them."""
     if not dist.is_initialized():
         return value
     largest = torch.tensor(value, dtype=torch.float64, device=device)
@@ -36,12 +36,12 @@ def gathered(rows: Tensor, dim: int = 0) -> Tensor:
 
 @contextmanager
 def spawned(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[None]:
-    """While the body runs here as the first of `processes`, each other one runs `target(*args)`.
+    """Run the body here as the first of `processes`, while each other process runs `target(*args)`.
 
-    They are started here and not by Lightning, whose launcher starts the command again: in a sweep, the whole sweep.
+    They are started here and not by Lightning. Its launcher would start the command again: in a sweep, the whole sweep.
 
     Raises:
-        UserError: another process ended before its time.
+        UserError: another process ended too early.
     """
     if processes == 1:
         yield
@@ -59,7 +59,7 @@ def spawned(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[
             for process in others:
                 process.join()
         except BaseException as error:
-            if isinstance(error, RuntimeError):  # a connection broke, perhaps because the process behind it did
+            if isinstance(error, RuntimeError):  # a connection broke, perhaps because its process died
                 for process in others:
                     process.join(timeout=2)
             broken = [process for process in others if process.exitcode]
@@ -85,16 +85,16 @@ def _worker(rank: int, port: int, processes: int, target: Callable[..., Any], ar
         try:
             target(*args)
         except UserError:
-            sys.exit(2)  # the first process says it
+            sys.exit(2)  # the first process reports it
         except RuntimeError:
             if first is None or first.is_alive():
                 raise
-            sys.exit(1)  # killed, and with it the connection
+            sys.exit(1)  # the first process was killed, and the connection broke with it
 
 
 @contextmanager
 def _variables_of(rank: int, port: int, processes: int) -> Iterator[None]:
-    """Tell Lightning which process this is, by the variables that it reads, and share the processor's cores."""
+    """Set the environment variables by which Lightning identifies this process, and share the processor's cores."""
     variables = {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     before, threads = {key: os.environ.get(key) for key in variables}, torch.get_num_threads()
     os.environ.update(variables)
@@ -111,10 +111,10 @@ def _variables_of(rank: int, port: int, processes: int) -> Iterator[None]:
 
 
 def refuse_foreign_launcher() -> None:
-    """Refuse to be one of several processes that something else has started: each would take itself for the whole run.
+    """Refuse to be one of several processes that another launcher has started: each would train the whole run.
 
     Raises:
-        UserError: torchrun, or what works like it, started several.
+        UserError: torchrun, or a similar launcher, started several processes.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(

@@ -54,11 +54,11 @@ from throughline.training.validation_times import ValidationTimes
 
 @dataclass(frozen=True)
 class Run(Trained):
-    """A finished run: the trained generator, and where everything lies.
+    """A finished run: the trained generator, its record and its folder.
 
     Attributes:
         record: the contents of `summary.json`.
-        folder: of the run.
+        folder: the folder of the run.
     """
 
     record: Record = field(kw_only=True)
@@ -75,17 +75,17 @@ def train(
 ) -> Run:
     """Train as configured, and leave metrics, checkpoints, a passage and a curve in `folder`.
 
-    Signal handlers, warnings, log levels, seeds, threads and the handling of denormals are afterwards as before.
+    Afterwards, signal handlers, warnings, log levels, seeds, threads and the handling of denormals are as before.
 
     Args:
         config: the settings.
-        corpus: the data; None is what `config.data` reads.
-        folder: of this run alone; None is a new one under `config.output_root`.
-        callbacks: Lightning callbacks beside the project's own; `trainer.callback_metrics` holds the last validation.
-        console: where a person reads.
+        corpus: the data; None reads `config.data`.
+        folder: the folder of this run alone; None makes a new one under `config.output_root`.
+        callbacks: Lightning callbacks beside the project's own; `trainer.callback_metrics` has the last validation metrics.
+        console: shows the progress to the user.
 
     Raises:
-        UserError: the run cannot be made as configured, or not resumed, or a batch is bad.
+        UserError: the run cannot be made as configured, it cannot be resumed, or a batch is bad.
     """
     clock, console = time.perf_counter(), console or Console()
     config = runnable(config)
@@ -110,10 +110,10 @@ def train(
 
 
 def new_folder(config: Config) -> Path:
-    """A folder for a run that is given none.
+    """A new folder for a run without a given folder.
 
     Raises:
-        UserError: the run should resume, and nothing says where.
+        UserError: the run should resume, but no folder is given.
     """
     if config.resume in ("auto", "must"):
         raise UserError(f"resume={config.resume}: give the folder of the run, for example train(config, folder=run.folder)")
@@ -124,25 +124,25 @@ def runnable(config: Config) -> Config:
     """The settings as this machine and the regime can run them.
 
     Raises:
-        UserError: they cannot.
+        UserError: they cannot run them.
     """
     refuse_foreign_launcher()
     if config.regime.update_every_token:
         if config.regime.shape[0] != 1:
-            raise UserError(f"regime {config.regime.name}: with an update per token, allowed is a batch of one row")
+            raise UserError(f"regime {config.regime.name}: with an update per token, only a batch of one row is allowed")
         config = _on_single_tokens(config)
     refuse_absent_device(config.trainer)
     rows, _ = config.regime.shape
     if rows < config.trainer.devices:
         raise UserError(
             f"trainer.devices={config.trainer.devices}: regime {config.regime.name} has batches of {rows} rows here, "
-            f"which as many processes cannot share; allowed are up to {rows}"
+            f"too few for so many processes; allowed are up to {rows}"
         )
     return config
 
 
 def _on_single_tokens(config: Config) -> Config:
-    """On the CPU in full precision, where updates after single tokens are fastest."""
+    """The settings on the CPU in full precision, where updates after single tokens are fastest."""
     settings = config.trainer
     for key, value, allowed in (
         ("accelerator", settings.accelerator, ("auto", "cpu")),
@@ -159,7 +159,7 @@ def _on_single_tokens(config: Config) -> Config:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; the system releases it when the process ends, however it does."""
+    """Lock the folder of a run; the system releases the lock when the process ends in any way."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -173,9 +173,9 @@ class Start:
     """Where a run begins.
 
     Attributes:
-        checkpoint: that it resumes from; None for a run from the beginning.
-        batches: trained on before.
-        finished: the record of a run that is done already.
+        checkpoint: the file that it resumes from; None for a run from the beginning.
+        batches: the number of batches that were trained on before.
+        finished: the record of a run that is already finished.
     """
 
     checkpoint: Path | None = None
@@ -184,27 +184,27 @@ class Start:
 
 
 def find_start(config: Config, data: StreamDataModule, folder: Path, console: Console) -> Start:
-    """Where `config.resume` says that the run begins.
+    """The start of a run, by `config.resume`.
 
     Raises:
-        UserError: it asks for a checkpoint, and there is none, or that of another run.
+        UserError: a checkpoint is required but there is none, or it belongs to another run.
     """
     checkpoint, saved, message = checkpoint_to_resume(config.resume, folder / "checkpoints")
     if message:
         console.print(message, highlight=False, markup=False, soft_wrap=True)
     if checkpoint is None:
-        (folder / "summary.json").unlink(missing_ok=True)  # of a run that had this folder before
+        (folder / "summary.json").unlink(missing_ok=True)  # left by an earlier run in this folder
         return Start()
     about = saved["throughline"]
     check_identity(about["identity"], config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
-        console.print("finished already", highlight=False)
+        console.print("already finished", highlight=False)
     return Start(checkpoint, saved["callbacks"]["Spending"]["batches"], finished)
 
 
 def build_learner(config: Config, data: StreamDataModule) -> Learner:
-    """A new generator with all that trains it."""
+    """A new generator, in the learner that trains it."""
     prepare_process()
     seed_everything(config.seed, verbose=False)
     try:
@@ -212,7 +212,7 @@ def build_learner(config: Config, data: StreamDataModule) -> Learner:
     except TypeError as error:
         if "abstract" not in str(error):
             raise
-        raise UserError(f"{config.model.name}: {error}") from None  # of a user's own core or head
+        raise UserError(f"{config.model.name}: {error}") from None  # raised by a user's own core or head
     if config.trainer.precision == "64-true":
         generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
     return (SingleTokenLearner if config.regime.update_every_token else Learner)(
@@ -239,7 +239,7 @@ def open_loggers(config: Config, data: StreamDataModule, folder: Path, start: St
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained learner, its data, and what its training took."""
+    """A trained learner, its data, and the callbacks that counted its training."""
 
     learner: Learner
     data: StreamDataModule
@@ -258,7 +258,7 @@ def fit(
     callbacks: Sequence[Callback],
     console: Console,
 ) -> Fitted:
-    """Train in this process, one of `config.trainer.devices`."""
+    """Train in this process, which is one of `config.trainer.devices`."""
     settings = config.trainer
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     utilisation = Utilisation(folder / "device.json")
@@ -274,7 +274,7 @@ def fit(
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=0,  # the callback `metric_log` does it
+        log_every_n_steps=0,  # the callback `metric_log` logs instead
         logger=loggers,
         callbacks=[
             Commit(),
@@ -301,20 +301,20 @@ def fit(
 def train_silently(
     config: Config, data: StreamDataModule, folder: Path, start: Start, callbacks: Sequence[Callback]
 ) -> None:
-    """Train as one of the other processes."""
+    """Train in one of the other processes, without output."""
     fit(build_learner(config, data), data, config, folder, start, [], callbacks, Console(quiet=True))
 
 
 def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger], clock: float, console: Console) -> Run:
-    """Measure the trained generator, and leave what a run leaves; `summary.json` comes last."""
+    """Measure the trained generator, and write the files of a finished run; `summary.json` comes last."""
     generator, corpus, device = fitted.learner.generator, fitted.data.corpus, fitted.trainer.strategy.root_device
     evaluation, later = config.evaluation, [reading for reading in config.all_readings if not reading.while_training]
     metrics, by_position = fitted.learner.metrics, fitted.learner.by_position
-    if by_position is None:  # several processes, or a run that was resumed when all was done
+    if by_position is None:  # several processes, or a run that was resumed after its end
         by_position, later, metrics = ByPosition(evaluation.reset_every), config.all_readings, {}
     with progress("evaluating", console) as work:
         metrics = metrics | measure(generator, corpus.val, later, evaluation, device, by_position, advance=work.advance)
-    if "test" in corpus.splits:  # by the checkpoint that was chosen on the validation split
+    if "test" in corpus.splits:  # with the checkpoint that was chosen on the validation split
         best, *_ = load_parts(folder / "checkpoints" / "best.ckpt")
         with progress("testing best.ckpt", console) as work:
             metrics |= measure(
@@ -339,6 +339,7 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
     return Record(
         name=config.name,
         regime=config.regime.name,
+        label=config.regime.label,
         model=config.model.name,
         seed=config.seed,
         shape=config.regime.shape,

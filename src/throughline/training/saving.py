@@ -1,4 +1,4 @@
-"""When checkpoints are written, and what a signal does."""
+"""Writes checkpoints, and ends a run on a signal."""
 
 import math
 import signal
@@ -18,7 +18,7 @@ from throughline.training.spending import Spending
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lets Lightning read and write its checkpoints by `throughline.runs.checkpoint`."""
+    """Lets Lightning read and write its checkpoints with `throughline.runs.checkpoint`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
@@ -31,8 +31,8 @@ class CheckpointFiles(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Keeps `last.ckpt` and the one before it, and `best.ckpt` by `val/nll`; saves and ends the run on a signal.
 
-    `last.ckpt` is written between two batches, when everything about the one before is done, its validation included:
-    after each validation, every so many seconds, and at the end.
+    `last.ckpt` is written between two batches, when the first of them and its validation are done: after each validation,
+    every `every_n_seconds`, and at the end.
     """
 
     def __init__(self, folder: Path, spending: Spending, every_n_seconds: float, console: Console) -> None:
@@ -86,5 +86,5 @@ class Checkpoints(Checkpoint):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if (self.folder / "best.ckpt").exists():  # not where a run resumes in a new folder
+        if (self.folder / "best.ckpt").exists():  # not if the run resumes in a new folder
             self.best = state_dict["best"]

@@ -1,4 +1,4 @@
-"""Signals by which a run is asked to stop."""
+"""The signals that ask a run to stop."""
 
 import os
 import signal
@@ -7,17 +7,17 @@ from typing import Any, ClassVar
 
 
 class Signals:
-    """Notes that the run is asked to stop, so it can stop between two batches; a second SIGINT stops it at once."""
+    """Notes a signal, so that the run can stop between two batches; a second SIGINT stops it at once."""
 
     EXIT_STATUS: ClassVar = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
-    """By signal; 75 is EX_TEMPFAIL of sysexits.h: start the same command again."""
+    """The exit status by signal; 75 is EX_TEMPFAIL of sysexits.h: start the same command again."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def watch(self) -> None:
-        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
             self._before = {number: signal.signal(number, self._note) for number in self.EXIT_STATUS}
 
     def unwatch(self) -> None:

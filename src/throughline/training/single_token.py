@@ -24,14 +24,14 @@ class SingleTokenLearner(Learner):
         return batch.inputs.numel()
 
     def on_validation_model_zero_grad(self) -> None:
-        """Nothing: Lightning would take the gradients away, into which `single_token` writes."""
+        """Do nothing: Lightning would remove the gradients, and `single_token` writes into them."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Forward, backward and update for each token; one that is not finite is left out, like a bad batch."""
+        """Forward, backward and update for each token; an update that is not finite is left out, like a bad batch."""
         here, single, optimizer = datamodule_of(self.trainer), self.single_token, self.trainer.optimizers[0]
         single.begin(self.carry.begin("train", batch.reset), np.random.default_rng([self.seed, here.epoch, here.batch]))
         nlls, norm_sum, made, self.bad_batch, update = [], 0.0, 0, False, updates(optimizer)
-        # Whatever is not finite shows in the nll or in the norm.
+        # Every value that is not finite shows in the nll or in the norm.
         with one_thread(), torch.no_grad(), np.errstate(all="ignore"):
             for token, target in zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True):
                 nll = single.forward(token, target)
@@ -52,10 +52,10 @@ class SingleTokenLearner(Learner):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch work in one thread: all that these updates touch fits one core's caches, and moving it between two costs.
+    """Let PyTorch work in one thread: the data of these updates fit one core's caches, and moving them costs time.
 
-    LSTM(256) on two cores: 2,700 updates a second with one thread; with two 3,400, or 1,000 where the system has put the
-    cores far apart.
+    LSTM(256) on two cores: 2,700 updates per second with one thread. Two threads make 3,400, or only 1,000 if the system has
+    chosen cores that are far apart.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -66,10 +66,10 @@ def one_thread() -> Iterator[None]:
 
 
 def updates(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """A function that makes an update each time it is called, as long as settings and gradients stay where they are.
+    """A function that makes one update per call, as long as settings and gradients stay where they are.
 
-    For Adam and AdamW it is the function that `optimizer.step` calls in the end: looking up all the tensors before each
-    call takes a tenth of the time of such an update.
+    For Adam and AdamW it is the function that `optimizer.step` calls in the end. To look up all the tensors before each call
+    would take a tenth of the time of such an update.
     """
     group, state = optimizer.param_groups[0], optimizer.state
     parameters: list[Tensor] = group["params"]

@@ -1,4 +1,4 @@
-"""What training has spent of its budget."""
+"""Counts the spent part of the budget."""
 
 import time
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from throughline.training.processes import max_over_processes
 
 
 class Spending(Callback):
-    """Counts what training has spent, sets the learning rate by it, and stops the run when the budget is gone.
+    """Counts what training has spent, sets the learning rate by it, and stops the run when the budget is used up.
 
     Attributes:
         tokens: valid targets trained on.
-        batches: trained on.
+        batches: batches trained on.
         seconds: training time; validation and checkpoints are not counted.
-        clock: that time when the last batch was done, the same in all processes; all decisions go by it.
+        clock: `seconds` at the end of the last batch, the same in all processes; all decisions use it.
     """
 
     def __init__(self, budget: Budget, max_epochs: int | None, schedule: Schedule) -> None:
@@ -55,7 +55,7 @@ class Spending(Callback):
             self.resume()
 
     def spent(self, trainer: Trainer) -> float:
-        """The share of the budget that is gone, in [0, 1]: of whichever limit is nearest."""
+        """The spent share of the budget, in [0, 1]: that of the limit that is nearest."""
         shares = [0.0]
         if self.budget.tokens is not None:
             shares.append(self.tokens / self.budget.tokens)
@@ -69,7 +69,7 @@ class Spending(Callback):
         for group in trainer.optimizers[0].param_groups:
             group.setdefault("initial_lr", group["lr"])
         if self.spent(trainer) == 1.0:
-            trainer.should_stop = True  # resumed when all was done
+            trainer.should_stop = True  # resumed after its end
         count_batches(trainer, self.batches)
         self.resume()
 
@@ -94,7 +94,7 @@ class Spending(Callback):
         self.batches += 1
         self.clock = max_over_processes(self.seconds, pl_module.device)
         if self.spent(trainer) == 1.0 and between_updates(trainer):
-            trainer.should_stop = True  # which also brings a last validation
+            trainer.should_stop = True  # Lightning then also makes a last validation
 
     def state_dict(self) -> dict[str, Any]:
         return {"tokens": self.tokens, "batches": self.batches, "seconds": self.seconds}

@@ -1,4 +1,4 @@
-"""How busy the device is: the operations that the model needs each second, over those that the device was measured to do."""
+"""How busy the device is: the operations per second that the model needs, divided by the measured rate of the device."""
 
 import json
 import math
@@ -17,19 +17,19 @@ from throughline.training.internals import DataWait, onednn_multiplies
 from throughline.training.learner import Learner
 
 DTYPES = {"bf16-mixed": torch.bfloat16, "32-true": torch.float32, "64-true": torch.float64}
-"""What matrices are multiplied in, by precision."""
+"""The number type of the multiplied matrices, by precision."""
 
 
 def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> float:
-    """Operations per second of the fastest of the square products that fit in `seconds`.
+    """Operations per second of the fastest square matrix product among those that fit in `seconds`.
 
-    The fastest, since whatever else the machine does can only slow one down. On a CPU, below float64, of either library that
-    PyTorch has: oneDNN, where its LSTM is, multiplies float32 twice as fast as MKL on some processors. On a GPU float32 is
-    multiplied as cuDNN's LSTM does it by default, in TF32.
+    The fastest counts, because other work on the machine can only slow a product down. On a CPU, below float64, both of
+    PyTorch's libraries are tried: oneDNN, which runs its LSTM, multiplies float32 twice as fast as MKL on some processors.
+    On a GPU, float32 is multiplied in TF32, the default of cuDNN's LSTM.
     """
-    n = 512 if device.type == "cpu" else 8192 if device.type == "cuda" else 2048  # in a CPU's caches; filling a GPU
+    n = 512 if device.type == "cpu" else 8192 if device.type == "cuda" else 2048  # fits a CPU's caches; fills a GPU
     a, b = torch.rand(2, n, n, device=device, dtype=DTYPES[precision])
-    products: list[Callable[[], Any]] = [lambda: torch.mm(a, b)[0, 0].item()]  # which waits for the device
+    products: list[Callable[[], Any]] = [lambda: torch.mm(a, b)[0, 0].item()]  # `item` waits for the device
     if device.type == "cpu" and onednn_multiplies(precision):
         for_onednn = a.to_mkldnn(), b.to_mkldnn()
         products.append(lambda: F.linear(*for_onednn))
@@ -38,7 +38,7 @@ def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> 
         torch.set_float32_matmul_precision("high")
     try:
         for product in products:
-            product()  # the first of a kind is prepared for
+            product()  # the first call also prepares the product
         fastest, until = math.inf, time.perf_counter() + seconds
         while time.perf_counter() < until:
             for product in products:
@@ -51,10 +51,10 @@ def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> 
 
 
 def calibrated(file: Path, device: torch.device, precision: str, again: bool = False) -> float:
-    """The fastest matrix rate that the device was measured at in a run, whose `file` remembers it.
+    """The fastest matrix rate measured on the device in a run; `file` keeps it for when the run is resumed.
 
     Args:
-        again: measure even if there is one: what was a slow moment of a shared machine then does not pass for the device.
+        again: measure even if `file` has a rate, and keep the faster one: a shared machine may have been slow before.
     """
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     here = {"device": on, "precision": precision, "threads": torch.get_num_threads()}
@@ -68,7 +68,7 @@ def calibrated(file: Path, device: torch.device, precision: str, again: bool = F
 
 
 class Work(NamedTuple):
-    """What the model needed: steps of rows, operations, and the rate of the device that they are held against."""
+    """The work of a model: positions read, operations needed, and the matrix rate to compare them with."""
 
     positions: int
     flops: int
@@ -77,13 +77,13 @@ class Work(NamedTuple):
 
 
 class Utilisation(Callback):
-    """Counts the work done, and says what share of the device's matrix rate it came to.
+    """Counts the work of a run, and reports it as a share of the device's matrix rate.
 
     Attributes:
-        positions: steps of rows that the model read in this process, B x T a batch.
-        flops: what the model needed for them.
-        data_wait: the profiler that the Trainer has to be given.
-        matrix_rate: operations per second that the device was measured to do.
+        positions: the steps of all rows that the model read in this process, B x T per batch.
+        flops: the operations that the model needed for them.
+        data_wait: the profiler for the Trainer.
+        matrix_rate: the measured operations per second of the device.
     """
 
     def __init__(self, calibration: Path) -> None:
@@ -101,7 +101,7 @@ class Utilisation(Callback):
         self.operations = pl_module.generator.operations()
         self.device = trainer.strategy.root_device
         self.world_size = trainer.world_size
-        if trainer.is_global_zero:  # which alone reports
+        if trainer.is_global_zero:  # only this process reports
             self.matrix_rate = calibrated(self.calibration, self.device, str(trainer.precision))
         self._asks_driver = self.device.type == "cuda"
 
@@ -128,7 +128,7 @@ class Utilisation(Callback):
         return metrics if driver is None else {**metrics, "device/driver_utilisation": driver}
 
     def whole(self, seconds: float) -> "Work":
-        """The work of the whole run, `seconds` of training; several processes share its positions evenly."""
+        """The work of the whole run, after `seconds` of training; several processes share its positions evenly."""
         positions, flops = self.positions * self.world_size, self.flops * self.world_size
         return Work(positions, flops, self.matrix_rate, self._metrics(self.flops, self.data_wait.seconds, seconds))
 
@@ -144,7 +144,7 @@ class Utilisation(Callback):
         if self._asks_driver:
             try:
                 return torch.cuda.utilization(self.device) / 100
-            except Exception:  # no NVML, or one that will not say, as for a slice of a GPU
+            except Exception:  # there is no NVML, or it does not report this, as for a slice of a GPU
                 self._asks_driver = False
         return None
 

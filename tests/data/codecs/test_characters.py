@@ -53,5 +53,10 @@ def test_a_long_text_is_encoded_piece_by_piece() -> None:
 
 
 def test_a_prompt_without_symbols_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^prompt: there is no symbol in it"):
+    with pytest.raises(UserError, match=r"^prompt: contains no symbol"):
         Symbols().fit([["login"]]).prompt("  ")
+
+
+def test_a_prompt_with_an_escaped_line_break_gets_a_hint() -> None:
+    with pytest.raises(UserError, match=r"; a shell writes a line break as prompt=\$'\\n'$"):
+        Characters(["\n", "n"]).prompt("\\n")

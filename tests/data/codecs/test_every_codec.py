@@ -1,4 +1,4 @@
-"""What holds for every codec, present and future: they are found by their files."""
+"""Tests for every codec, present and future. The codecs are found by their files."""
 
 import json
 from typing import Any
@@ -52,11 +52,11 @@ def test_a_stream_joins_up_to_what_continues_a_prompt(cls: type[Codec], data: st
     raw = data.draw(RAW[cls])
     codec = cls().fit([raw])
     ids = codec.encode(raw).tolist()
-    begun = codec.decode(ids[:1]) if cls is not Bytes else ""  # a byte may be a part of a character
+    begun = codec.decode(ids[:1]) if cls is not Bytes else ""  # one byte may be only a part of a character
     rest = ids[1:] if begun else ids
     assert begun + "".join(codec.stream(rest)) == codec.decode(ids)
     pieces = list(codec.stream(iter(rest)))
-    assert len(pieces) >= len(rest)  # one for each step, as it comes
+    assert len(pieces) >= len(rest)  # one piece for each step, as it arrives
 
 
 @given(codecs, st.data())
@@ -65,7 +65,7 @@ def test_a_fitted_codec_survives_as_plain_values(cls: type[Codec], data: st.Data
     plain = json.loads(json.dumps(codec.to_plain()))
     assert plain["name"] == codec.name == cls.__name__.lower()
     assert from_plain(Codec, plain) == codec  # type: ignore[type-abstract]
-    assert codec.fit([]) is codec  # it has its table
+    assert codec.fit([]) is codec  # it already has its table
 
 
 @pytest.mark.parametrize("cls", list(RAW))
@@ -73,7 +73,7 @@ def test_the_unknown_symbol_is_shown_and_never_an_opening(cls: type[Codec]) -> N
     codec = cls().fit({Characters: ["ab"], Symbols: [["a", "b"]], Bytes: [b"ab"]}[cls])
     assert "\N{REPLACEMENT CHARACTER}" in codec.decode([UNKNOWN])
     assert UNKNOWN not in codec.prompt(codec.opening)
-    with pytest.raises(UserError, match=r"^prompt: there is no symbol in it; give at least one$"):
+    with pytest.raises(UserError, match=r"^prompt: contains no symbol; give at least one$"):
         codec.prompt("")
 
 
@@ -89,10 +89,10 @@ def test_bytes_written_out() -> None:
 @pytest.mark.parametrize(
     ("cls", "symbols", "line"),
     [
-        (Characters, ["a", "a"], "a symbol is there twice"),
+        (Characters, ["a", "a"], "a symbol occurs twice"),
         (Characters, ["ab"], "a symbol is longer than one character"),
         (Symbols, ["a b"], "a symbol is empty or holds white space"),
-        (Symbols, ["a", "a"], "a symbol is there twice"),
+        (Symbols, ["a", "a"], "a symbol occurs twice"),
     ],
 )
 def test_a_table_that_cannot_be_is_refused(cls: type[Codec], symbols: list[str], line: str) -> None:

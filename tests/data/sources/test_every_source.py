@@ -1,4 +1,4 @@
-"""What holds for every source, present and future: they are found by their files."""
+"""Tests for every source, present and future. The sources are found by their files."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_it_reads_two_splits_and_says_where_they_come_from(cls: type[Source], tm
     for split in corpus.splits.values():
         assert split.num_targets > 0
         assert split.steps.dtype == corpus.codec.dtype
-    assert corpus.train.steps.min() > 0  # the codec was fitted to it
+    assert corpus.train.steps.min() > 0  # the codec was fitted to this split
     assert type(corpus.codec) is type(next(iter(source.codecs.values())))
 
 

@@ -39,7 +39,7 @@ def test_a_file_of_its_own_to_validate_on(tmp_path: Path) -> None:
 def test_a_separator_ends_a_sequence_and_belongs_to_it(tmp_path: Path) -> None:
     corpus = Text(path=write(tmp_path, b"ab\n\nc\n\nde--------"), val_fraction=0.5, separator="\n\n").read()
     assert corpus.codec.decode(corpus.train.steps) == "ab\n\nc\n\nd"
-    assert corpus.train.ends.tolist() == [4, 7]  # in targets: the last of a sequence is the first token of the next
+    assert corpus.train.ends.tolist() == [4, 7]  # in targets: the last target of a sequence is the first token of the next
 
 
 def test_line_breaks_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_given_vocabulary_is_used(tmp_path: Path) -> None:
         (None, r"^data.path=\S+/data.txt: No such file or directory; give a readable file$"),
         (b"", r"^data.path=\S+/data.txt: the file is empty; give a file with text$"),
         (b"ab\xffcd", r"^\S+/data.txt: byte 2 \(0xff\) is not UTF-8; give a text in UTF-8, or codec=bytes$"),
-        (b"abcd", r"^\S+/data.txt: too short: 1 tokens to val on, at least 2 are needed$"),
+        (b"abcd", r"^\S+/data.txt: too short: the val split needs at least 2 tokens and has 1$"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:

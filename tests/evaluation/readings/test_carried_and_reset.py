@@ -41,7 +41,7 @@ def test_a_part_of_the_split_is_spread_over_it_and_never_larger(targets: int, to
     edges = np.arange(rows + 1) * targets // rows
     per_row = -(-tokens // rows)
     assert sorted(seen) == [t + 1 for a, b in pairwise(edges) for t in range(a, min(b, a + per_row))]
-    n_reset = sum(batch.n_valid for batch in reset)  # a batch is 81 pieces of 50
+    n_reset = sum(batch.n_valid for batch in reset)  # a batch has 81 pieces of 50 targets
     assert n_reset == targets if targets <= 4050 else tokens <= n_reset <= 4050
     exactly = [Batches(reading.plan(line, settings, exact=True), line) for reading in (Carried(), Reset())]
     assert [sum(batch.n_valid for batch in loader) for loader in exactly] == [targets, targets]

@@ -1,4 +1,4 @@
-"""What holds for every reading, present and future: they are found by their files."""
+"""Tests for every reading, present and future. The readings are found by their files."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -65,7 +65,7 @@ def test_dynamic_evaluation_that_does_not_learn_is_the_carried_pass(model: Gener
 
 
 def test_dynamic_evaluation_by_hand(model: Generator) -> None:
-    """Three chunks: each scored by the weights as they are, which then take a step."""
+    """Three chunks. Each is scored by the current weights; then the weights take a step."""
     import torch.nn.functional as F
 
     line, settings = random_line(11), Dynamic(lr=0.7, decay=0.25, bptt=4, gradient_clip_val=0.3)
@@ -86,7 +86,7 @@ def test_dynamic_evaluation_by_hand(model: Generator) -> None:
                 weight += 0.25 * (at_first - weight)
         state = tuple(s.detach() for s in after)
     assert measured == pytest.approx(total / 10, abs=1e-12)
-    assert max(norms) > 0.3  # the clipping acted
+    assert max(norms) > 0.3  # the clipping had an effect
 
 
 def test_dynamic_evaluation_learns_what_repeats(model: Generator) -> None:

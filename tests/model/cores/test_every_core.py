@@ -1,4 +1,4 @@
-"""What holds for every core, present and future: they are found by their settings."""
+"""Tests for every core, present and future. The cores are found by their settings."""
 
 import math
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def test_a_whole_sequence_equals_its_chunks_with_carried_state(cls: type[Model],
     torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=0, atol=1e-14)
     torch.testing.assert_close(state, last, rtol=0, atol=1e-14)
     fresh = torch.cat([generator(chunk)[0] for chunk in TOKENS.split(7, dim=1)], dim=1)
-    assert (fresh[:, 7:] - whole[:, 7:]).abs().max() > 1e-2  # the state does matter
+    assert (fresh[:, 7:] - whole[:, 7:]).abs().max() > 1e-2  # the state matters
 
 
 @pytest.mark.parametrize("cls", CORES)
@@ -83,7 +83,7 @@ def test_its_operations_are_those_that_a_counter_counts(cls: type[Model], steps:
         predicted, _ = generator(torch.ones(B, steps, dtype=torch.long), zeros)
         predicted.sum().backward()
     counted, per_step = generator.operations(), generator.settings.hidden_size * V * {LSTM: 4, GRU: 3}[cls]
-    # A one-hot product, which the counter sees, is needed for the gradient of the weights alone, and not by us.
+    # The counter includes the products with one-hot rows, forward and for the gradient of the weights. Ours does not.
     dense = 2 * 2 * per_step if generator.settings.input == "onehot" else 0
     assert counter.get_total_flops() == B * steps * (counted.per_position + dense) - B * counted.less_per_row
     assert counted.less_per_row > 0
@@ -106,7 +106,7 @@ def test_a_step_of_generation_is_the_model(cls: type[Model], input: str) -> None
 def test_what_is_generated_is_what_the_model_says_of_the_whole_text(cls: type[Model]) -> None:
     generator, prompt = built(cls), np.array([1, 2, 3])
     for weight in generator.parameters():
-        weight.data *= 8  # so that it does not say the same for ever
+        weight.data *= 8  # so that the output does not repeat one symbol for ever
     greedy = [tokens[0] for tokens in generate(generator, prompt, 30, temperature=1e-6)]
     predicted = generator(torch.tensor([[*prompt.tolist(), *greedy]]))[0][0, len(prompt) - 1 : -1]
     predicted[:, 0] = -torch.inf
@@ -123,7 +123,7 @@ def test_one_token_is_read_and_differentiated_as_a_batch_of_one(cls: type[Model]
         single = by(generator)
         single.begin(None, np.random.default_rng(0))
         state = None
-        for token, target in ((3, 5), (7, 3)):  # so that the second continues from a state, and over another gradient
+        for token, target in ((3, 5), (7, 3)):  # the second continues from a state, and overwrites another gradient
             nll, norm = single.forward(token, target), single.backward(clip)
             twin.zero_grad()
             predicted, state = twin(torch.tensor([[token]]), None if state is None else tuple(s.detach() for s in state))
@@ -188,7 +188,7 @@ def test_a_killed_run_resumes_bit_for_bit(cls: type[Model], corpus: Corpus, tmp_
     assert column(tmp_path / "killed", "val/nll") == column(tmp_path / "alone", "val/nll")
 
 
-@pytest.mark.parametrize("cls", [cls for cls in CORES if cls is not LSTM])  # of LSTMs, tests/training/test_processes.py
+@pytest.mark.parametrize("cls", [cls for cls in CORES if cls is not LSTM])  # LSTM: tests/training/test_processes.py
 def test_two_processes_train_as_one(cls: type[Model], corpus: Corpus, tmp_path: Any) -> None:
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()

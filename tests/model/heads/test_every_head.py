@@ -1,4 +1,4 @@
-"""What holds for every head, present and future: they are found by their settings."""
+"""Tests for every head, present and future. The heads are found by their settings."""
 
 import math
 
@@ -13,7 +13,7 @@ from throughline.settings import targets
 
 H, V = 4, 6
 HEADS: dict[type[HeadSettings], list[int]] = {Categorical: list(range(V))}
-"""With everything that a step can be."""
+"""Each with all possible values of a step."""
 
 
 def built(cls: type[HeadSettings]) -> Head:

@@ -1,6 +1,6 @@
-"""What a step is, and how a person writes it: one file per codec.
+"""Codecs define what a step is and how a person writes it. One file per codec.
 
-A new codec is one file here, one YAML in `conf/codec`, one line in `tests/data/codecs/test_every_codec.py`.
+A new codec needs one file here, one YAML in `conf/codec`, and one line in `tests/data/codecs/test_every_codec.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,20 +12,20 @@ import numpy as np
 from throughline.settings import plain, word
 
 Raw = str | bytes | list[str]
-"""A raw sequence: text, bytes, or a list of symbols; `Codec.reads` says which."""
+"""A raw sequence: text, bytes, or a list of symbols; `Codec.reads` names the kind."""
 
 UNKNOWN = 0
-"""The id of everything that a codec does not know, and of padding; it is never generated."""
+"""The id of padding and of every symbol that a codec does not know; it is never generated."""
 
 
 class Codec(ABC):
     """Turns raw sequences into steps and steps into text.
 
-    The fields of a subclass are its settings and its table. A table that is not there yet is made by `fit`; a checkpoint
-    holds the fitted codec as plain values. Ids are 0 for what is unknown, then 1, 2, ...
+    The fields of a subclass are its settings and its table. If there is no table yet, `fit` makes it. A checkpoint holds the
+    fitted codec as plain values. Id 0 is the unknown symbol; known symbols have the ids 1, 2, ...
 
     Attributes:
-        reads: the kind of raw sequences that it takes.
+        reads: the kind of raw sequences that the codec encodes.
     """
 
     reads: ClassVar[Literal["text", "bytes", "symbols"]]
@@ -36,12 +36,12 @@ class Codec(ABC):
 
     @abstractmethod
     def fit(self, sequences: Sequence[Raw]) -> Self:
-        """The codec with a table of all that these sequences hold; itself where it has one."""
+        """Return the codec with a table of all symbols in these sequences, or itself if it already has a table."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """V, the unknown symbol counted."""
+        """V, including the unknown symbol."""
 
     @property
     def dtype(self) -> Any:
@@ -50,28 +50,31 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, raw: Any) -> np.ndarray:
-        """The ids (N,) of a raw sequence; what is not in the table becomes `UNKNOWN`."""
+        """The ids (N,) of a raw sequence; symbols that are not in the table become `UNKNOWN`."""
 
     @abstractmethod
     def prompt(self, text: str) -> np.ndarray:
         """The ids (N,) of a prompt as a person writes it.
 
         Raises:
-            UserError: there is nothing in it, or something that is not in the table.
+            UserError: the prompt has no symbol, or one that is not in the table.
         """
 
     @property
     @abstractmethod
     def opening(self) -> str:
-        """The prompt of a sequence that is to begin by itself."""
+        """The prompt that is used when none is given."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """What the ids stand for, in writing; `UNKNOWN` is shown as U+FFFD."""
+        """The text of the ids; `UNKNOWN` is shown as U+FFFD."""
 
     @abstractmethod
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """The text that continues a prompt, piece by piece as ids arrive; it joins up to what `decode` gives."""
+        """The text that continues a prompt, piece by piece as ids arrive.
+
+        Prompt and pieces join up to the text that `decode` gives for all ids.
+        """
 
     def to_plain(self) -> dict[str, Any]:
         """The codec as plain values, for a checkpoint; `throughline.settings.from_plain` reads them back."""

@@ -1,4 +1,4 @@
-"""A byte is a step: any file is data, and no symbol is ever unknown."""
+"""A step is a byte. Any file can be data, and no symbol is ever unknown."""
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +14,9 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Bytes(Codec):
-    """The 256 bytes, the id of byte b being b + 1; prompts and generated text are UTF-8.
+    """Steps are bytes, and byte b has the id b + 1; prompts and generated text are UTF-8.
 
-    `val/bpc` is then bits per byte.
+    `val/bpc` then means bits per byte.
     """
 
     reads: ClassVar = "bytes"
@@ -34,11 +34,11 @@ class Bytes(Codec):
 
     def prompt(self, text: str) -> np.ndarray:
         if not text:
-            raise UserError("prompt: there is no symbol in it; give at least one")
+            raise UserError("prompt: contains no symbol; give at least one")
         try:
             return self.encode(text.encode())
         except UnicodeEncodeError as error:
-            raise UserError(f"prompt: {text[error.start]!r} is no character; give a prompt in UTF-8") from None
+            raise UserError(f"prompt: {text[error.start]!r} is not a character; give a prompt in UTF-8") from None
 
     @property
     def opening(self) -> str:
@@ -48,7 +48,7 @@ class Bytes(Codec):
         return "".join(self.stream(ids))
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """A character when its last byte has come; bytes that are no UTF-8 are shown as U+FFFD."""
+        """Yield each character when its last byte arrives; bytes that are not UTF-8 are shown as U+FFFD."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for id in ids:
             yield decoder.decode(bytes([id - 1]) if id else b"\xff")

@@ -1,4 +1,4 @@
-"""A character is a step."""
+"""A step is a character."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -14,7 +14,7 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Characters(Tabled):
-    """Unicode characters, in the order of their code points."""
+    """Steps are Unicode characters; `fit` orders them by code point."""
 
     reads: ClassVar = "text"
 

@@ -1,4 +1,4 @@
-"""A symbol is a step: an event, a note, whatever stands in a column."""
+"""A step is a symbol: an event, a note, or any other value in a column."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
@@ -13,7 +13,7 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Symbols(Tabled):
-    """Symbols without white space, written with a space between two."""
+    """Steps are symbols without white space; text has a space between two symbols."""
 
     reads: ClassVar = "symbols"
 

@@ -1,4 +1,4 @@
-"""What the codecs with a table of symbols have in common."""
+"""The common part of codecs with a table of symbols."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,13 +17,14 @@ UNKNOWN_SHOWN = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, config=STRICT)
 class Tabled(Codec):
-    """Symbols have the ids 1, 2, ... in the order of a table; `fit` makes one of the training split, sorted."""
+    """Symbols have the ids 1, 2, ... in table order; `fit` makes a sorted table from the training split."""
 
     symbols: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """The table. None: the symbols of the training split, sorted."""
 
     def __post_init__(self) -> None:
         if self.symbols is not None and len(set(self.symbols)) < len(self.symbols):
-            raise ValueError("a symbol is there twice")
+            raise ValueError("a symbol occurs twice")
 
     def fit(self, sequences: Sequence[Any]) -> Self:
         return self if self.symbols is not None else replace(self, symbols=sorted(set().union(*sequences)))
@@ -39,21 +40,24 @@ class Tabled(Codec):
 
     @cached_property
     def shown(self) -> list[str]:
-        """The symbol of each id, the unknown one included."""
+        """The symbol of each id, including the unknown one."""
         return [UNKNOWN_SHOWN, *(self.symbols or [])]
 
     def known(self, raw: Sequence[str]) -> Sequence[str]:
-        """The symbols of a prompt, if there are any and all of them are known.
+        """Return the symbols of a prompt, after a check that there are any and that all are known.
 
         Raises:
-            UserError: there is none, or one is not in the table.
+            UserError: the prompt has no symbol, or one that is not in the table.
         """
         if not raw:
-            raise UserError("prompt: there is no symbol in it; give at least one")
+            raise UserError("prompt: contains no symbol; give at least one")
         unknown = sorted({symbol for symbol in raw if symbol not in self.ids})
         if unknown:
             shown = " ".join(map(repr, list(self.ids)[:100])) + (" ..." if len(self.ids) > 100 else "")
-            raise UserError(f"prompt: {', '.join(map(repr, unknown))} not in the vocabulary of this checkpoint: {shown}")
+            escaped = "; a shell writes a line break as prompt=$'\\n'" if "\\" in unknown and "\n" in self.ids else ""
+            raise UserError(
+                f"prompt: {', '.join(map(repr, unknown))} not in the vocabulary of this checkpoint: {shown}{escaped}"
+            )
         return raw
 
     @property

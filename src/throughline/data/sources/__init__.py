@@ -1,6 +1,6 @@
-"""Where a corpus comes from: one file per source.
+"""Sources read a corpus. One file per source.
 
-A new source is one file here, one YAML in `conf/data`, one line in `tests/data/sources/test_every_source.py`.
+A new source needs one file here, one YAML in `conf/data`, and one line in `tests/data/sources/test_every_source.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,8 +17,8 @@ class Source(ABC):
     """Reads a corpus; the fields of a subclass are its settings.
 
     Attributes:
-        codecs: the kinds of raw sequences that it can give, by `Codec.reads`, each with the codec that reads it by default.
-            The first is the one for `codec=auto`.
+        codecs: the kinds of raw sequences that the source has, by `Codec.reads`, each with its default codec. The first is
+            used for `codec=auto`.
     """
 
     codecs: ClassVar[dict[str, Codec]]
@@ -32,17 +32,17 @@ class Source(ABC):
         """Read the corpus.
 
         Args:
-            codec: of its steps; None is the source's own choice.
+            codec: encodes the data; None is the source's own choice.
 
         Raises:
-            UserError: the data cannot be used, or not by this codec.
+            UserError: the data cannot be used, or not with this codec.
         """
 
     def codec_or_default(self, codec: Codec | None) -> Codec:
-        """The codec to read by.
+        """The given codec, or the default of the source.
 
         Raises:
-            UserError: the source has no such sequences as the codec takes.
+            UserError: the source does not have the kind of sequences that the codec encodes.
         """
         if codec is None:
             return next(iter(self.codecs.values()))
@@ -52,7 +52,7 @@ class Source(ABC):
         return codec
 
     def located(self) -> dict[str, Any]:
-        """The settings as plain values, with paths that hold from any folder."""
+        """The settings as plain values, with absolute paths."""
         values = plain(self)
         paths = {key: value for key, value in values.items() if key.endswith("path") and isinstance(value, str)}
         return {**values, **{key: str(Path(path).absolute()) for key, path in paths.items()}}

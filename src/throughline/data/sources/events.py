@@ -21,17 +21,18 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Events(Splits, Source):
-    """One sequence of events in order.
+    """One sequence of events, from a .npy or .csv file.
 
     A `.npy` file holds an array (samples, features) of one-hot rows; feature i becomes the symbol "i".
-    A `.csv` file has a header line; `column` names the one with the symbols.
+    A `.csv` file has a header line; `column` names the column with the symbols.
     """
 
     codecs: ClassVar = {"symbols": Symbols()}
 
     path: str
+    """The path of the file."""
     column: str | None = None
-    """Of a .csv file. None: the only column."""
+    """The column of a .csv file that holds the symbols. None: the only column."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
@@ -56,7 +57,7 @@ class Events(Splits, Source):
         except (ValueError, EOFError) as error:
             raise UserError(f"{where}: not an array that can be read safely: {error}") from None
         if not isinstance(rows, np.ndarray):
-            raise UserError(f"{where}: several arrays in one file; give a .npy file of one")
+            raise UserError(f"{where}: several arrays in one file; give a .npy file with one array")
         if rows.ndim != 2 or rows.dtype.kind not in "biuf":
             raise UserError(
                 f"{where}: an array of {rows.dtype} with shape {rows.shape}; "
@@ -71,7 +72,7 @@ class Events(Splits, Source):
         return [str(i) for i in rows.argmax(axis=1)]
 
     def _from_csv(self, content: bytes, path: str, where: str) -> list[str]:
-        text = decode(content, path).removeprefix("\N{BYTE ORDER MARK}")  # which spreadsheets write
+        text = decode(content, path).removeprefix("\N{BYTE ORDER MARK}")  # spreadsheets write it
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         try:
             return self._column(reader, path, where)

@@ -24,15 +24,16 @@ LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "i
 
 @dataclass(frozen=True, config=STRICT)
 class StandardLibrary(Splits, Source):
-    """The files of the standard library, modules before packages and each by name; a file is a sequence.
+    """The source files of the running Python's standard library; each file is a sequence.
 
-    A split of 0.1 holds every tenth file. Bytes that are not UTF-8 leave a file out.
+    Modules come before packages, and both are sorted by name. A split of 0.1 holds every tenth file. Files that are not
+    UTF-8 are left out.
     """
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
     max_bytes: PositiveInt = 4_000_000
-    """So much of it is read."""
+    """The largest total size of the files that are read."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)

@@ -1,4 +1,4 @@
-"""Any text: a file, or one for each split."""
+"""Any text: one file, or one file per split."""
 
 import hashlib
 from pathlib import Path
@@ -19,14 +19,15 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Text(Splits, Source):
-    """A text file in UTF-8, or with `codec=bytes` any file."""
+    """A text file in UTF-8; with `codec=bytes`, any file."""
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
     path: str
+    """The path of the file."""
     separator: Annotated[str, Field(min_length=1)] | None = None
-    """Text that ends a sequence and belongs to it: a blank line, "\\n\\n", for speeches or tunes. None: the text is one
-    sequence. It matters to the regime `padded` alone."""
+    """The text that ends a sequence and belongs to it, for example a blank line, "\\n\\n", after a speech or a tune.
+    None: the text is one sequence. Only the regime `padded` uses it."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
@@ -48,7 +49,7 @@ class Text(Splits, Source):
 
 
 def as_read(content: bytes, codec: Codec, path: str) -> str | bytes:
-    """The content of a file as the codec takes it: the bytes, or the text that they are."""
+    """The content of a file in the form that the codec encodes: bytes, or the decoded text."""
     return content if codec.reads == "bytes" else decode(content, path)
 
 

@@ -1,6 +1,7 @@
-"""Ways to read a split and to score it: one file per reading.
+"""Readings are ways to read a split and to score it. One file per reading.
 
-A new reading is one file here, one YAML in `conf/readings`, one line in `tests/evaluation/readings/test_every_reading.py`.
+A new reading needs one file here, one YAML in `conf/readings`, and one line in
+`tests/evaluation/readings/test_every_reading.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -20,18 +21,18 @@ if TYPE_CHECKING:  # settings are read before torch is imported
 
 
 class Scores(NamedTuple):
-    """What a reading says of a batch.
+    """The scores of a batch by a reading.
 
     Attributes:
-        nll: (B, T) in nats, zero where nothing is scored.
-        correct: (B, T) bool, False where nothing is scored; None where a head has no likeliest step.
+        nll: (B, T) in nats, zero for targets that are not scored.
+        correct: (B, T) bool, False for targets that are not scored; None if the head has no likeliest step.
     """
 
     nll: "Tensor"
     correct: "Tensor | None"
 
     def sums(self, batch: "Batch") -> "tuple[Tensor, Tensor, Tensor | None]":
-        """The nll, how many targets are scored, and how many likeliest steps are the target."""
+        """The sum of the nll, the number of scored targets, and the number of targets that are the likeliest step."""
         return self.nll.sum(), batch.scored.sum(), None if self.correct is None else self.correct.sum()
 
 
@@ -39,10 +40,10 @@ class Reading(ABC):
     """One way to read a split; the fields of a subclass are its settings.
 
     Attributes:
-        while_training: whether validations on the way read so, too; otherwise only the end of a run and `evaluate.py` do.
-        one_row: whether it is one pass with the state carried and nothing else, which may be read in many rows at once
-            whose states are handed over (`throughline.evaluation.handover`).
-        learns: whether `score` needs gradients, and so no inference mode.
+        while_training: whether validations during training also use it, not only the end of a run and `evaluate.py`.
+        one_row: whether it is one pass with the state carried and nothing else. Such a pass may be read in many rows at
+            once, with states handed over between rows (`throughline.evaluation.handover`).
+        learns: whether `score` needs gradients; inference mode is then off.
     """
 
     while_training: ClassVar[bool] = True
@@ -55,26 +56,26 @@ class Reading(ABC):
 
     @property
     def suffix(self) -> str:
-        """Of its metrics: `val/nll_reset` is that of `reset`."""
+        """The end of the names of its metrics: `reset` gives `val/nll_reset`."""
         return f"_{self.name}"
 
     @abstractmethod
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
-        """The batches that it reads; every target of the line is scored once, or with `evaluation.tokens` some are.
+        """The batches to read; they score every target of the line once, or with `evaluation.tokens` only some targets.
 
         Args:
-            exact: as at the end of a run, rather than quickly.
+            exact: whether to read exactly, as at the end of a run, rather than quickly.
         """
 
     def begin(self, generator: "Generator") -> Any:
-        """What `score` is given: the generator in evaluation mode, or a copy that may change."""
+        """The first argument of `score`: the generator in evaluation mode, or a copy that may change."""
         return generator
 
     def score(self, generator: Any, batch: "Batch", state: "State | None") -> "tuple[Scores, State]":
-        """Score a batch from the state that it begins with; the one implementation, of validation and of `measure`.
+        """Score a batch from the state before it; both validation and `measure` use this implementation.
 
         Args:
-            generator: what `begin` gave.
+            generator: the result of `begin`.
 
         Returns:
             The scores, and the state after the batch.

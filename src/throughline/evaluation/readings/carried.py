@@ -1,4 +1,4 @@
-"""The state carried through the whole split: what a generator that keeps its state pays per token."""
+"""The state is carried through the whole split: the loss per token of a generator that keeps its state."""
 
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Carried(Reading):
-    """`val/nll`: one carried pass, in one row when exact, otherwise in several that each first read `warmup` targets."""
+    """`val/nll`: one carried pass, in one row when exact, otherwise in several; each reads `warmup` unscored targets."""
 
     one_row: ClassVar[bool] = True
 
@@ -32,9 +32,9 @@ class Carried(Reading):
 def carried_plan(
     line: Line, streams: int, warmup: int, tokens: int | None = None, tokens_per_batch: int = TOKENS_PER_BATCH
 ) -> Plan:
-    """One carried pass over the line, exact with one stream; with more, each first reads `warmup` targets unscored.
+    """One carried pass over the line, exact with one stream; with several, each reads `warmup` unscored targets first.
 
-    With `tokens` the streams end early, so that about so many targets are scored.
+    With `tokens` the streams end early, so that about `tokens` targets are scored.
     """
     streams = max(1, min(streams, line.num_targets // (4 * warmup))) if warmup else streams
     edges = np.arange(streams + 1) * line.num_targets // streams

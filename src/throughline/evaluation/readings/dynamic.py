@@ -1,4 +1,4 @@
-"""Dynamic evaluation: the network goes on learning from what it has just read (Krause 2018, arXiv 1709.07432)."""
+"""Dynamic evaluation: the network continues to learn from the targets just read (Krause 2018, arXiv 1709.07432)."""
 
 from copy import deepcopy
 from typing import TYPE_CHECKING, ClassVar
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Dynamic(Reading):
     """`val/nll_dynamic`: one carried pass in which a copy of the network takes a step of SGD after every `bptt` targets.
 
-    A chunk is scored before it is learned from. The step goes along the clipped gradient of the chunk's mean nll, and then
-    a share `decay` of the way back to the trained weights. With `lr` at 0 it is `carried`.
+    A chunk is scored before the network learns from it. The step follows the clipped gradient of the chunk's mean nll. Then
+    the weights go a share `decay` of the way back to the trained weights. With `lr` at 0 the result is that of `carried`.
     """
 
     while_training: ClassVar[bool] = False
@@ -49,7 +49,7 @@ class Dynamic(Reading):
     def score(self, generator: "Adapting", batch: "Batch", state: "State | None") -> "tuple[Scores, State]":
         import torch
 
-        # cuDNN differentiates a recurrent network only in training mode, in which dropout would act.
+        # cuDNN differentiates a recurrent network only in training mode, but there dropout would act.
         with torch.backends.cudnn.flags(enabled=False):
             scores, state = super().score(generator.copy, batch, state)
             generator.learn(scores.nll.sum() / batch.n_valid, self)
@@ -57,14 +57,14 @@ class Dynamic(Reading):
 
 
 class Adapting:
-    """A copy of a generator, and the weights from which it starts and to which it is pulled back."""
+    """A copy of a generator, and the trained weights: the copy starts from them and is pulled back to them."""
 
     def __init__(self, generator: "Generator") -> None:
         self.copy = deepcopy(generator).requires_grad_(True)
         self.trained = [weight.detach().clone() for weight in self.copy.parameters()]
 
     def learn(self, loss: "Tensor", settings: Dynamic) -> None:
-        """One step of gradient descent from the loss of a chunk."""
+        """Take one step of gradient descent on the loss of a chunk."""
         import torch
 
         weights = list(self.copy.parameters())

@@ -1,4 +1,4 @@
-"""From zeros every so many targets: what the network knows without a past."""
+"""The state is reset every `reset_every` targets: the loss per token of a generator without a long past."""
 
 from dataclasses import dataclass as plain_dataclass
 
@@ -14,7 +14,7 @@ from throughline.settings import STRICT
 
 @dataclass(frozen=True, config=STRICT)
 class Reset(Reading):
-    """`val/nll_reset`: the split in pieces of `evaluation.reset_every` targets, each from zeros."""
+    """`val/nll_reset`: the split is read in pieces of `evaluation.reset_every` targets, each from zeros."""
 
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
         rows = max(1, TOKENS_PER_BATCH // evaluation.reset_every)
@@ -26,7 +26,7 @@ class Reset(Reading):
 
 @plain_dataclass(frozen=True)
 class First(Plan):
-    """The first `batches` batches of a plan in a random order: they are spread over the line."""
+    """The first `batches` batches of a plan whose order is random, so that they are spread over the line."""
 
     plan: Plan
     batches: int

@@ -1,6 +1,6 @@
-"""The recurrent part of a generator: one file per core; what is written by hand for the LSTM lies beside `lstm.py`.
+"""The recurrent part of a generator. One file per core; the code written by hand for the LSTM lies beside `lstm.py`.
 
-A new core is a file here, its settings in `throughline.model.settings`, one YAML in `conf/model`, one line in
+A new core needs one file here, its settings in `throughline.model.settings`, one YAML in `conf/model`, and one line in
 `tests/model/cores/test_every_core.py`.
 """
 
@@ -19,7 +19,7 @@ class Operations(NamedTuple):
 
     Attributes:
         per_position: for each step of each row, forward and backward; padding and unscored steps count as well.
-        less_per_row: saved for each row of a batch: its initial state needs no gradient.
+        less_per_row: operations saved per row of a batch: its initial state needs no gradient.
     """
 
     per_position: int
@@ -27,10 +27,10 @@ class Operations(NamedTuple):
 
 
 class Core(nn.Module, ABC):
-    """Reads steps in order and carries a state; holds weights only.
+    """Reads steps in order, from one state to the next; holds weights only.
 
     Attributes:
-        state_names: of the tensors of a state, in their order.
+        state_names: the names of the tensors of a state, in order.
         hidden_size, num_layers: H and L.
     """
 
@@ -43,8 +43,8 @@ class Core(nn.Module, ABC):
         """Read T steps.
 
         Args:
-            x: (T, B, E) what the reader makes of the ids.
-            state: where the rows continue from, each tensor (L, B, ...); None is zeros.
+            x: (T, B, E) the output of the reader.
+            state: the state that the rows continue from, each tensor (L, B, ...); None is zeros.
 
         Returns:
             The output (T, B, H) of the last layer, and the state after the last step.
@@ -54,26 +54,26 @@ class Core(nn.Module, ABC):
     def operations(self, input_size: int) -> Operations:
         """The operations that the core needs.
 
-        A matrix of m x n weights takes 2mn operations forward and twice that backward: for the gradients of its input and
-        of itself. The work that grows with H alone is left out, as is customary.
+        A matrix of m x n weights takes 2mn operations forward. It takes twice that backward, for the gradients of its input
+        and of itself. The work that grows with H alone is left out, as is customary.
 
         Args:
-            input_size: features whose product with a matrix is needed: E, or 0 where only a row is looked up.
+            input_size: number of input features that are multiplied by a matrix: E, or 0 if only a row is looked up.
         """
 
     def stepper(self, reader: nn.Module, head: Head, state: State, rows: int) -> Stepper | None:
-        """A faster way to generate than to call the module for each step; None where there is none."""
+        """A faster way to generate than one call of the module per step; None if there is none."""
         return None
 
     def single_token(self, reader: nn.Module, head: Head, dropout: float) -> SingleToken | None:
-        """A faster way to differentiate one token than autograd; None where there is none."""
+        """A faster way to differentiate one token than autograd; None if there is none."""
         return None
 
     def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> "OnnxStep | None":
-        """One step as nodes of an ONNX graph; None where nobody has written them.
+        """One step as nodes of an ONNX graph; None if they are not written for this core.
 
         Args:
-            weights: of the core as NumPy arrays in float32, by name.
+            weights: the weights of the core by name, as NumPy arrays in float32.
             x: the name of the input (1, B, E).
             state: the names of the tensors of the state.
         """
@@ -88,8 +88,8 @@ class OnnxStep(NamedTuple):
     """The nodes and constants of one step in ONNX.
 
     Attributes:
-        nodes: as `onnx.helper.make_node` gives them.
-        constants: by name.
+        nodes: as returned by `onnx.helper.make_node`.
+        constants: arrays by name.
         output: the name of the output (1, B, H).
         state: the names of the tensors of the next state.
     """

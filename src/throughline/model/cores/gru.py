@@ -1,4 +1,4 @@
-"""Gated recurrent units, by PyTorch's fused kernels."""
+"""Gated recurrent units, computed by PyTorch's fused kernels."""
 
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ from throughline.model.cores import Core, OnnxStep, Operations
 
 
 class GRUCore(nn.GRU, Core):
-    """`nn.GRU`, whose state is `(h,)`, (L, B, H).
+    """`nn.GRU` as a core; its state is `(h,)`, with h (L, B, H).
 
     Args:
         input_size: E.
@@ -34,7 +34,7 @@ class GRUCore(nn.GRU, Core):
         return Operations(3 * 2 * weights, 2 * 3 * H * H * L)
 
     def onnx_step(self, weights: dict[str, Any], x: str, state: tuple[str, ...]) -> OnnxStep | None:
-        """One ONNX GRU per layer; its reset gate acts after the product, as PyTorch has it."""
+        """One ONNX GRU per layer; its reset gate acts after the product, as in PyTorch."""
         from onnx import helper
 
         if type(self) is not GRUCore:

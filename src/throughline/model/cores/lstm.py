@@ -1,8 +1,8 @@
-"""The LSTM, by PyTorch's fused kernels.
+"""The LSTM, computed by PyTorch's fused kernels.
 
-Beside this file lie three ways to take single steps of an LSTM, written by hand because a step of a few rows is mostly calls
-in PyTorch: `lstm_stepper` (generation), `lstm_single_token` (training with an update per token), and `lstm_onnx`. Each is
-tested against this module; skip them at first reading.
+Three files beside this one take single steps of an LSTM: `lstm_stepper` (generation), `lstm_single_token` (training with an
+update per token), and `lstm_onnx`. They are written by hand, because a step of a few rows is mostly calls in PyTorch. Each
+is tested against this module. Skip them at first reading.
 """
 
 from typing import Any, ClassVar, TypeGuard
@@ -17,19 +17,19 @@ from throughline.model.steps import SingleToken, Stepper
 
 
 class LSTMCore(nn.LSTM, Core):
-    """`nn.LSTM`, whose state is `(h, c)`, each (L, B, H).
+    """`nn.LSTM` as a core; its state is `(h, c)`, each (L, B, H).
 
     Args:
         input_size: E.
         hidden_size: H.
         num_layers: L.
         dropout: between layers.
-        forget_bias: of the forget gates at the start.
+        forget_bias: the initial bias of the forget gates.
     """
 
     state_names: ClassVar = ("h", "c")
     by_hand: ClassVar = True
-    """What is written by hand computes this very class; a subclass that changes nothing in a step says so for itself."""
+    """The code written by hand computes exactly this class. A subclass that changes nothing in a step sets it again."""
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, forget_bias: float = 0.0

@@ -19,7 +19,7 @@ def onnx_step(weights: dict[str, Any], x: str, state: tuple[str, ...], num_layer
     for layer in layers:
         ours = [_in_onnx_order(weights[f"{kind}_l{layer}"]) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         constants |= {f"W{layer}": ours[0][None], f"R{layer}": ours[1][None], f"B{layer}": np.concatenate(ours[2:])[None]}
-        # Of one step, the last h (1, B, H) is the layer's whole output, and so what the next layer reads.
+        # With one step, the last h (1, B, H) is the layer's whole output. The next layer reads it.
         below = x if layer == 0 else f"h{layer - 1}_next"
         inputs = [below, f"W{layer}", f"R{layer}", f"B{layer}", "", f"h{layer}", f"c{layer}"]
         nodes.append(helper.make_node("LSTM", inputs, ["", f"h{layer}_next", f"c{layer}_next"], hidden_size=hidden_size))

@@ -1,7 +1,7 @@
 """An LSTM generator one token at a time with the gradients of that token, in NumPy. Skip this file at first reading.
 
-A step of one row and one token is so little that autograd's bookkeeping and PyTorch's calls would take most of the time.
-NumPy's calls are shorter, and work on the memory where PyTorch keeps weights and gradients.
+A step of one row and one token is so small that autograd's bookkeeping and PyTorch's calls would take most of the time.
+NumPy's calls are shorter. They work directly on the memory where PyTorch keeps weights and gradients.
 """
 
 import math
@@ -20,8 +20,8 @@ class LSTMToken(SingleToken):
 
     Args:
         core: the LSTM.
-        embedding: (V, E); None where the first layer's matrix is over one-hot input.
-        head: reads the last layer; its matrix may be that of the embedding.
+        embedding: (V, E); None if the first layer reads one-hot input.
+        head: reads the last layer; it may share its matrix with the embedding.
         dropout: between layers and after the last.
     """
 
@@ -37,7 +37,7 @@ class LSTMToken(SingleToken):
         for layer in self.layers:
             self.parts += [layer.inward, layer.across, *layer.biases]
         if self.embedding is not None:
-            self.parts.append(self.embedding)  # after the head, to whose gradient it may add
+            self.parts.append(self.embedding)  # after the head, because it may add to the head's gradient
 
     def begin(self, state: State | None, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -54,7 +54,7 @@ class LSTMToken(SingleToken):
             self.begin(None, self.rng)
 
     def forward(self, token: int, target: int) -> float:
-        """Read a token, and return the nll of the one after it."""
+        """Read a token, and return the nll of `target`, the token after it."""
         x = token if self.embedding is None else self.embedding.times(token)
         for layer in self.layers:
             x = layer.forward(x, self._kept(layer.zeros))
@@ -62,18 +62,18 @@ class LSTMToken(SingleToken):
         logits -= logits.max()
         self.error = np.exp(logits)
         total = self.error.sum()
-        self.error /= total  # the probabilities, and below the gradient of the logits
+        self.error /= total  # the probabilities; below they become the gradient of the logits
         self.error[target] -= 1
         return float(np.log(total) - logits[target])
 
     def _kept(self, like: np.ndarray) -> np.ndarray | float:
-        """A dropout mask: zeros, and elsewhere the factor that makes up for them."""
+        """A dropout mask: zeros, and elsewhere the factor that compensates for them."""
         if not self.dropout:
             return 1.0
         return (self.rng.random(len(like)) >= self.dropout).astype(like.dtype) / (1 - self.dropout)
 
     def backward(self, limit: float) -> float:
-        """Write the gradients, clipped to a norm of `limit`, and return the norm that they had."""
+        """Write the gradients, clipped to a norm of `limit`, and return their norm before clipping."""
         self.bias.error = self.error
         error = self.head.back(self.error)
         for layer in reversed(self.layers):
@@ -81,7 +81,7 @@ class LSTMToken(SingleToken):
         square = 0.0
         if self.embedding is not None:
             self.embedding.back(error)
-            if self.tied:  # two gradients of one matrix, which meet in the row of the token
+            if self.tied:  # two gradients of one matrix; both change the row of the token
                 square = 2 * float(self.error[self.embedding.x] * (self.head.x @ error))
         norm = math.sqrt(sum((part.square for part in self.parts), square))
         scale = min(1.0, limit / (norm + 1e-6))  # as in torch.nn.utils.clip_grad_norm_
@@ -91,7 +91,7 @@ class LSTMToken(SingleToken):
 
 
 class Layer:
-    """One LSTM layer; its gates i, f, g, o lie one after the other (4H,), as in PyTorch."""
+    """One LSTM layer; its gates i, f, g, o follow one another (4H,), as in PyTorch."""
 
     h: np.ndarray
     c: np.ndarray
@@ -100,12 +100,12 @@ class Layer:
         self.inward, self.across = (Matrix(getattr(core, f"{kind}_l{number}")) for kind in ("weight_ih", "weight_hh"))
         self.biases = [Bias(getattr(core, f"{kind}_l{number}")) for kind in ("bias_ih", "bias_hh")]
         self.zeros = np.zeros_like(self.across.weight[0])
-        # A sigmoid is 0.5 + 0.5 tanh(x / 2), so that one call does for all gates.
+        # A sigmoid is 0.5 + 0.5 tanh(x / 2), so one call of tanh serves all gates.
         self.half = np.repeat(np.array([0.5, 0.5, 1, 0.5], self.zeros.dtype), len(self.zeros))
-        self.shift, self.least = 1 - self.half, 1 - 2 * self.half  # the least that a gate can be: 0, of g -1
+        self.shift, self.least = 1 - self.half, 1 - 2 * self.half  # the smallest value of a gate: 0, and of g -1
 
     def forward(self, x: np.ndarray | int, kept: np.ndarray | float) -> np.ndarray:
-        """Take a step, given what the layer below hands up, a vector or a token; returns h (H,) times `kept`."""
+        """Take a step, given the output of the layer below or a token; returns h (H,) times `kept`."""
         gates = self.across.times(self.h)
         gates += self.inward.times(x)
         for bias in self.biases:
@@ -122,7 +122,7 @@ class Layer:
         return self.h * kept
 
     def backward(self, error: np.ndarray) -> np.ndarray:
-        """The gradient of the input, from that of what `forward` returned, `error` (H,)."""
+        """The gradient of the input, given `error` (H,), the gradient of the result of `forward`."""
         i, _, g, o = self.gates.reshape(4, -1)
         by_h = error * self.kept
         by_c = by_h * o * (1 - self.tanh_c * self.tanh_c)
@@ -136,13 +136,14 @@ class Layer:
 
 
 class Matrix:
-    """A weight (M, N), times a vector or a token, and its gradient: the outer product of `error` and the input.
+    """A weight (M, N) for products with a vector or a token; its gradient is the outer product of `error` and the input.
 
-    Its norm is known before it is written, so clipping takes no pass over it.
+    The norm of the gradient is known before the gradient is written, so clipping takes no pass over it.
 
     Args:
-        parameter: as it is, or `transposed`.
-        adds: whether the gradient is added to the one that is there.
+        parameter: the weight in PyTorch.
+        transposed: whether the weight (M, N) is the transpose of the parameter.
+        adds: whether the gradient is added to the existing one.
     """
 
     x: np.ndarray | int
@@ -159,13 +160,13 @@ class Matrix:
         self._written = 0
 
     def times(self, x: np.ndarray | int) -> np.ndarray:
-        """The product with a vector (N,), or with the one-hot vector of a token, which is a column."""
+        """The product with a vector (N,), or with the one-hot vector of a token: a column of the weight."""
         self.x = x
         product: np.ndarray = self.weight[:, x] if isinstance(x, int) else self.weight @ x
         return product
 
     def back(self, error: np.ndarray) -> np.ndarray:
-        """The gradient of the input vector, from that of the product, `error` (M,); a token has none."""
+        """The gradient of the input vector, given `error` (M,), the gradient of the product; a token has none."""
         self.error = error
         by_x: np.ndarray = error[:0] if isinstance(self.x, int) else error @ self.weight
         return by_x
@@ -189,7 +190,7 @@ class Matrix:
 
 
 class Bias:
-    """A weight (M,) that is added, and its gradient, which is that of the sum."""
+    """A weight (M,) that is added; its gradient is the gradient of the sum."""
 
     error: np.ndarray
 

@@ -1,6 +1,6 @@
 """An LSTM generator one step at a time, in NumPy. Skip this file at first reading.
 
-At this size PyTorch's calls take longer than the arithmetic, and its products of a few rows are slow as well.
+For such small steps PyTorch's calls take longer than the arithmetic. Its products of a few rows are slow as well.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from throughline.model.steps import Stepper
 
 
 class LSTMStepper(Stepper):
-    """The weights are read once, here.
+    """Steps in NumPy; the weights are read once, when the stepper is built.
 
     Args:
         core: the LSTM.
-        embedding: (V, E); None where the first layer's matrix is over one-hot input.
+        embedding: (V, E); None if the first layer reads one-hot input.
         head: reads the last layer.
-        state: of one row, from which all sequences continue.
-        rows: B, how many sequences.
+        state: of one row; all sequences continue from it.
+        rows: B, the number of sequences.
     """
 
     def __init__(self, core: nn.LSTM, embedding: Tensor | None, head: CategoricalHead, state: State, rows: int) -> None:
@@ -31,12 +31,12 @@ class LSTMStepper(Stepper):
         biases = [_gates((weights[f"bias_ih_l{layer}"] + weights[f"bias_hh_l{layer}"])[:, None]) for layer in layers]
         self.table = (inputs[0] if embedding is None else inputs[0] @ embedding.detach().numpy().T) + biases[0]  # 4H, V
         last = head.weight.detach().numpy(), head.bias.detach().numpy()[:, None]
-        self.above = [*zip(inputs[1:], biases[1:], strict=True), last]  # what reads each layer
+        self.above = [*zip(inputs[1:], biases[1:], strict=True), last]  # the weight and the bias that read each layer
         self.table = _aligned(self.table)
         self._looked_up = _aligned(self.layers[0].gates)
 
     def step(self, tokens: np.ndarray) -> np.ndarray:
-        x: np.ndarray = self.table.take(tokens, axis=1, out=self._looked_up, mode="clip")  # the default would copy `out`
+        x: np.ndarray = self.table.take(tokens, axis=1, out=self._looked_up, mode="clip")  # by default `out` is copied
         for layer, (weight, bias) in zip(self.layers, self.above, strict=True):
             x = weight @ layer.step(x)
             x += bias
@@ -44,7 +44,7 @@ class LSTMStepper(Stepper):
 
 
 class Layer:
-    """One LSTM layer, a step at a time, in place; a sequence is a column, because products are fastest so."""
+    """One LSTM layer, a step at a time, in place; a sequence is a column, because this makes products fastest."""
 
     def __init__(self, weight: np.ndarray, h: np.ndarray, c: np.ndarray) -> None:
         self.weight = _aligned(weight)  # 4H, H
@@ -69,9 +69,9 @@ class Layer:
 
 
 def _gates(weight: np.ndarray) -> np.ndarray:
-    """Weights (4H, N) of the gates i, f, o, g from PyTorch's, which are i, f, g, o.
+    """Weights (4H, N) in the order i, f, o, g of the gates, from PyTorch's order i, f, g, o.
 
-    The sigmoids lie together, because two calls then do for all three: sigmoid(x) is 0.5 + 0.5 tanh(x / 2), so the weights
+    The three sigmoids lie together, so that two calls serve all of them. sigmoid(x) is 0.5 + 0.5 tanh(x / 2), so the weights
     of these gates are halved.
     """
     i, f, g, o = np.split(weight, 4)
@@ -79,7 +79,7 @@ def _gates(weight: np.ndarray) -> np.ndarray:
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
-    """A copy that begins with a cache line: where else NumPy puts it, by chance, costs a step up to 4 %."""
+    """A copy that begins with a cache line. NumPy's own choice of address can make a step up to 4 % slower."""
     buffer = np.empty(array.nbytes + 64, np.uint8)
     begin = -buffer.ctypes.data % 64
     copy: np.ndarray = buffer[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)

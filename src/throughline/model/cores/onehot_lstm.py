@@ -1,4 +1,4 @@
-"""An LSTM over one-hot input that never multiplies by a one-hot row: such a row times a matrix is a row of the matrix."""
+"""An LSTM over one-hot input. A large vocabulary is looked up: a one-hot row times a matrix is a row of the matrix."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,14 +11,15 @@ from throughline.batches.carry import State
 from throughline.model.cores.lstm import LSTMCore
 
 DENSE_UP_TO = 256
-"""The vocabulary up to which the dense product is the faster way on a CPU, since it rides in oneDNN's fused LSTM and costs
-as much as an embedding of that many features. Beyond, its cost grows with V, and that of looking rows up does not. Measured
-with LSTM(256), 32 x 64 tokens, 2 cores, thousands of tokens per second, dense in float32 and bfloat16 against rows:
+"""The largest vocabulary for which the dense product is used. Up to here it is faster on a CPU, because it is part of
+oneDNN's fused LSTM and costs as much as an embedding of that many features. The cost of the product grows with V.
+The cost of looking rows up does not. Measured with LSTM(256), 32 x 64 tokens, 2 cores, in thousands of tokens per second:
+dense in float32, dense in bfloat16, and rows.
 V 66: 80, 108, 43; 256: 55, 94, 48; 512: 37, 56, 44; 1024: 23, 39, 48; 4096: 7, 8, 43; 16384: 2, 2, 27."""
 
 
 class OnehotLSTMCore(LSTMCore):
-    """`LSTMCore` with the weights of one-hot input (T, B, V), which takes token ids (T, B) instead."""
+    """`LSTMCore` with the weights for one-hot input (T, B, V); it takes token ids (T, B) instead."""
 
     by_hand: ClassVar = True
 
@@ -32,7 +33,7 @@ class OnehotLSTMCore(LSTMCore):
     ) -> None:
         super().__init__(vocab_size, hidden_size, num_layers, dropout, forget_bias)
         if vocab_size > DENSE_UP_TO:
-            # The column of a token lies together in memory, in the gradient too.
+            # The column of a token is contiguous in memory, and so is the gradient of the column.
             self.weight_ih_l0 = nn.Parameter(self.weight_ih_l0.detach().t().contiguous().t())
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
@@ -57,9 +58,9 @@ class OnehotLSTMCore(LSTMCore):
 
 
 class Recurrence(torch.autograd.Function):
-    """An LSTM layer from its input's share of the gates, in PyTorch's order i, f, g, o (Hochreiter 1997, Gers 2000).
+    """An LSTM layer, given the input's share of the gates in PyTorch's order i, f, g, o (Hochreiter 1997, Gers 2000).
 
-    Takes gates (T, B, 4H), h (B, H), c (B, H) and the recurrent weight (4H, H); gives all h (T, B, H), the last h and c.
+    Takes gates (T, B, 4H), h (B, H), c (B, H) and the recurrent weight (4H, H); returns all h (T, B, H), the last h and c.
     """
 
     @staticmethod
@@ -85,7 +86,7 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx: Any, grad_hs: Tensor, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         active, hs, cs, tanh_cs, weight = ctx.saved_tensors
         i, f, g, o = active.chunk(4, dim=2)
-        # How each gate's input moves c (or, for o, h) is known for all steps at once; only the chain through time is not.
+        # The derivatives of c (for o: of h) by the inputs of the gates need no loop. Only the chain through time needs one.
         by_c = torch.cat([g * i * (1 - i), cs[:-1] * f * (1 - f), i * (1 - g * g)], dim=2)  # T, B, 3H
         o_by_h, c_by_h = tanh_cs * o * (1 - o), o * (1 - tanh_cs * tanh_cs)
         H = hs.shape[2]  # noqa: N806

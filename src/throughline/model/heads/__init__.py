@@ -1,6 +1,6 @@
-"""What is predicted, and how it is scored: one file per head.
+"""Heads predict the next step and score the prediction. One file per head.
 
-A new head is a file here, its settings in `throughline.model.settings`, one YAML in `conf/head`, one line in
+A new head needs one file here, its settings in `throughline.model.settings`, one YAML in `conf/head`, and one line in
 `tests/model/heads/test_every_head.py`.
 """
 
@@ -16,7 +16,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, output: Tensor) -> Tensor:
-        """What is predicted, (..., P), from outputs (..., H)."""
+        """The prediction (..., P) from outputs (..., H)."""
 
     @abstractmethod
     def nll(self, predicted: Tensor, targets: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def correct(self, predicted: Tensor, targets: Tensor) -> Tensor | None:
-        """Whether the likeliest step is the target, (...) bool; None where no step is likelier than any other."""
+        """Whether the likeliest step is the target, (...) bool; None if no step is likelier than any other."""
 
     @abstractmethod
     def metrics(self, nll: float) -> dict[str, float]:
@@ -34,8 +34,8 @@ class Head(nn.Module, ABC):
     def sampler(
         self, rng: np.random.Generator, rows: int, temperature: float, top_k: int | None, top_p: float | None
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that draws a step for each of `rows` predictions (B, P), each time that it is called."""
+        """A function that draws, in each call, one step for each of `rows` predictions (B, P)."""
 
     @abstractmethod
     def operations(self) -> int:
-        """Floating-point operations to train on one position."""
+        """Floating-point operations of training per position."""

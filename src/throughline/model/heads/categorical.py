@@ -26,7 +26,7 @@ class CategoricalHead(nn.Linear, Head):
         return F.cross_entropy(predicted.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
     def correct(self, predicted: Tensor, targets: Tensor) -> Tensor:
-        likeliest: Tensor = predicted.max(-1).indices  # in bfloat16 on a CPU 2.5 times as fast as argmax, and the same
+        likeliest: Tensor = predicted.max(-1).indices  # same as argmax; in bfloat16 on a CPU 2.5 times as fast
         return likeliest == targets
 
     def metrics(self, nll: float) -> dict[str, float]:
@@ -41,13 +41,13 @@ class CategoricalHead(nn.Linear, Head):
         top_k: int | None = None,
         top_p: float | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Draw from softmax(logits / T), among the k likeliest tokens or the fewest whose probabilities reach p.
+        """Draws from softmax(logits / T), among the k likeliest tokens or the fewest whose probabilities reach p.
 
         The unknown symbol is never drawn.
         """
         noise = gumbel_noise(rng, (rows, self.out_features), temperature)
         if top_k is None and top_p is None:
-            return lambda logits: (logits + next(noise)).argmax(axis=1)  # a call less, of those that a step is made of
+            return lambda logits: (logits + next(noise)).argmax(axis=1)  # saves one of the few calls of a step
         return lambda logits: sample(logits, next(noise), temperature, top_k, top_p)
 
     def operations(self) -> int:
@@ -55,11 +55,11 @@ class CategoricalHead(nn.Linear, Head):
 
 
 def gumbel_noise(rng: np.random.Generator, shape: tuple[int, ...], temperature: float) -> Iterator[np.ndarray]:
-    """Without end, what a step's logits (B, V) need added for the largest to be a draw: T times Gumbel noise.
+    """Yield T times Gumbel noise (B, V) for each step, without end: the largest of logits + noise is a draw.
 
     The unknown symbol gets -inf, so that it is never drawn.
     """
-    block = np.empty((max(1, 2**14 // math.prod(shape)), *shape))  # of steps, because calls cost more than numbers
+    block = np.empty((max(1, 2**14 // math.prod(shape)), *shape))  # many steps at once, because calls cost more than numbers
     while True:
         noise = np.log(rng.standard_exponential(out=block), out=block)
         noise *= -temperature
@@ -72,8 +72,8 @@ def sample(
 ) -> np.ndarray:
     """Draw a token (B,) from each row of logits (B, V), given a step of `gumbel_noise` at the same temperature.
 
-    The largest of logits / T + Gumbel noise is a draw from softmax(logits / T) (Maddison 2014); multiplied by T, so that the
-    smallest temperature does not overflow. `top_p` follows Holtzman 2020.
+    The largest of logits / T + Gumbel noise is a draw from softmax(logits / T) (Maddison 2014). Both terms are multiplied
+    by T, so that the smallest temperature does not overflow. `top_p` follows Holtzman 2020.
     """
     if top_k is not None or top_p is not None:
         logits = _likeliest(logits, temperature, top_k, top_p)
@@ -82,8 +82,8 @@ def sample(
 
 
 def _likeliest(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None) -> np.ndarray:
-    """Logits (B, V) with -inf for the unknown symbol and for whatever `top_k` and `top_p` leave out."""
-    logits = logits.astype(np.float64)  # in which the smallest temperature is not 0
+    """Logits (B, V) with -inf for the unknown symbol and for all symbols that `top_k` and `top_p` leave out."""
+    logits = logits.astype(np.float64)  # in float64 the smallest temperature is not 0
     logits[:, UNKNOWN] = -np.inf
     if top_k is not None and top_k < logits.shape[1]:
         smallest = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
