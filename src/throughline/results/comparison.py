@@ -204,7 +204,7 @@ def _label(member: Member, members: list[Member]) -> str:
 
 
 def _said_by_label(key: str, members: list[Member]) -> bool:
-    """Whether the labels of a regime differ exactly where the values of one of its settings do: `stateful8` has 8 streams."""
+    """Whether the labels of a regime differ exactly where a setting of it does: `stateful8` has 8 streams."""
     if not key.startswith("regime."):
         return False
     pairs = {(member.regime_label, str(member.settings.get(key))) for member in members}

@@ -1,6 +1,7 @@
 """The embedded corpus: the source text of the running Python's own standard library."""
 
 import hashlib
+import os
 import platform
 import sysconfig
 from pathlib import Path
@@ -69,5 +70,8 @@ class StandardLibrary(Splits, Source):
 
 
 def _files(root: Path) -> list[Path]:
-    paths = [path for path in root.rglob("*.py") if not LEFT_OUT & set(path.relative_to(root).parts)]
-    return sorted(paths, key=lambda path: (len(path.relative_to(root).parts) > 1, path.relative_to(root).as_posix()))
+    found = []
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name not in LEFT_OUT]  # not entered, because some hold thousands of files
+        found += [Path(folder, name).relative_to(root) for name in files if name.endswith(".py")]
+    return [root / path for path in sorted(found, key=lambda path: (len(path.parts) > 1, path.as_posix()))]
