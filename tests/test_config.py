@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from helpers import PROJECT, composed, config
 from throughline.commands.compare import Compare
+from throughline.commands.compose import _command_settings
 from throughline.commands.dashboard import Dashboard
 from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
@@ -255,3 +256,9 @@ def test_a_reading_that_is_derived_from_another_is_read_too() -> None:
         suffix = "_halved"
 
     assert [type(reading) for reading in all_readings({"mine": Halved()})] == [Carried, Reset, Halved]
+
+
+def test_a_file_that_names_no_settings_of_a_command_is_read_as_it_is() -> None:
+    for target in ("throughline.runs.folders.shown", "throughline.commands.nothing.X", "os.system", None, 5):
+        assert _command_settings(target) is None
+    assert _command_settings("throughline.commands.evaluate.Evaluate") is Evaluate

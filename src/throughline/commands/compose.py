@@ -5,7 +5,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,9 +119,12 @@ def _bases() -> dict[str, type[Any]]:
 def _command_settings(target: Any) -> type[Any] | None:
     """The settings class that the file of a command names."""
     module, _, name = str(target).rpartition(".")
-    if not module.startswith("throughline."):
+    if module != "throughline.config" and not module.startswith("throughline.commands."):
         return None
-    return getattr(importlib.import_module(module), name, None)
+    with contextlib.suppress(ImportError):
+        found = getattr(importlib.import_module(module), name, None)
+        return found if inspect.isclass(found) and is_dataclass(found) else None
+    return None
 
 
 def launch(name: str, cls: type[T], run: Callable[[T], object], root: Path | None) -> None:
