@@ -155,10 +155,10 @@ def sweep(folder: Path) -> Sweep:
 
 def test_a_sweep_has_a_folder_for_each_member(sweep: Sweep) -> None:
     assert [member.name for member in sweep.members] == [
-        "0-lstm16-stateful8-lr=1e+30-s1",
-        "1-lstm16-stateful8-lr=0.01-s1",
-        "2-lstm16-segments-lr=1e+30-s1",
-        "3-lstm16-segments-lr=0.01-s1",
+        "0-lstm16-stateful8-lr_1e+30-s1",
+        "1-lstm16-stateful8-lr_0.01-s1",
+        "2-lstm16-segments-lr_1e+30-s1",
+        "3-lstm16-segments-lr_0.01-s1",
     ]
     assert [(member / "summary.json").exists() for member in sweep.members] == [False, True, False, True]
 

@@ -50,8 +50,8 @@ def run_name(*, _root_: DictConfig) -> str:
     in_the_name = {"model", "regime", "regime.streams", "model.hidden_size", "model.num_layers", "seed"}
     members = [o for o in _overrides(hydra_cfg.overrides.task) if o.key_or_group in swept - in_the_name]
     pairs = [f"{o.key_or_group.rpartition('.')[2]}={o.get_value_element_as_str()}" for o in members]
-    # Without characters that have a meaning for a shell or a file system.
-    values = ["".join(c if c.isalnum() or c in "=._+-" else "_" for c in pair)[:40] for pair in pairs]
+    # Without characters that have a meaning for a shell, a file system, or Hydra, to whom `=` in a path is a mistake.
+    values = ["".join(c if c.isalnum() or c in "._+-" else "_" for c in pair)[:40] for pair in pairs]
     return "-".join([f"{config.model.name}-{config.regime.label}", *values, f"s{config.seed}"])
 
 
