@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from helpers import PROJECT, composed, config
@@ -262,3 +263,16 @@ def test_a_file_that_names_no_settings_of_a_command_is_read_as_it_is() -> None:
     for target in ("throughline.runs.folders.shown", "throughline.commands.nothing.X", "os.system", None, 5):
         assert _command_settings(target) is None
     assert _command_settings("throughline.commands.evaluate.Evaluate") is Evaluate
+
+
+def test_files_of_a_users_folder_keep_what_they_inherit_and_what_they_require(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    target = "_target_: throughline.model.settings.LSTM\n"
+    (tmp_path / "model" / "small.yaml").write_text(f"{target}hidden_size: 64\n")
+    (tmp_path / "model" / "drop.yaml").write_text(f"defaults: [small]\n{target}dropout: 0.1\n")
+    (tmp_path / "model" / "open.yaml").write_text(f"{target}hidden_size: ???\n")
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        search = f"hydra.searchpath=[file://{tmp_path}]"
+        drop = compose("train", overrides=[search, "model=drop"]).model
+        assert (drop.hidden_size, drop.dropout, drop.num_layers) == (64, 0.1, 1)
+        assert OmegaConf.is_missing(compose("train", overrides=[search, "model=open"]).model, "hidden_size")

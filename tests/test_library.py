@@ -20,7 +20,8 @@ import torch.nn.functional as F
 
 import throughline as tl
 from helpers import PROJECT, fox
-from throughline.training.machine import flushes_denormals
+from throughline.runs.record import metric_rows
+from throughline.training.machine import flushes_denormals, set_flush_denormal
 
 PAGE = PROJECT / "docs" / "library.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
@@ -112,11 +113,12 @@ def test_a_run_generates_scores_and_says_what_comes_next(tmp_path: Path) -> None
     steps = torch.from_numpy(run.codec.prompt("the quick").astype(np.int64))[None]
     with torch.no_grad():
         logits, _ = run.generator(steps)
-    expected = logits[0, -1].softmax(dim=0)
+    expected = logits[0, -1, 1:].softmax(dim=0)  # the unknown symbol is never generated
     chances = run.probabilities("the quick")
-    assert chances[" "] == pytest.approx(float(expected[run.codec.prompt(" ")[0]]), abs=1e-6)
+    assert chances[" "] == pytest.approx(float(expected[run.codec.prompt(" ")[0] - 1]), abs=1e-6)
     assert list(chances.values()) == sorted(chances.values(), reverse=True)
-    assert sum(chances.values()) == pytest.approx(1 - float(expected[0]), abs=1e-6)  # all but the unknown symbol
+    assert sum(chances.values()) == pytest.approx(1, abs=1e-9)
+    assert run.score("t") == []
     nll = F.cross_entropy(logits[0, :-1], steps[0, 1:], reduction="none").tolist()
     assert run.score("the quick") == pytest.approx(nll, abs=1e-5)
     with pytest.raises(tl.UserError, match="prompt: 'Q' not in the vocabulary"):
@@ -165,6 +167,50 @@ def test_the_test_split_is_scored_by_the_best_checkpoint_not_the_last(tmp_path: 
     }
     assert scored["best"] != pytest.approx(scored["last"], rel=1e-3)
     assert run.record.metrics["test/nll"] == pytest.approx(scored["best"], abs=1e-6)
+
+
+def test_data_in_memory_are_not_taken_for_those_of_the_settings(tmp_path: Path) -> None:
+    run = tl.train(SMALL, fox(), tmp_path / "run")
+    for model in (run, tl.load(tmp_path / "run" / "checkpoints" / "last.ckpt")):
+        with pytest.raises(tl.UserError, match=r"^data: .*; give data="):
+            model.evaluate()
+        assert model.evaluate(fox())["val/nll"] == pytest.approx(run.record.metrics["val/nll"], abs=1e-6)
+
+
+def test_a_run_that_is_resumed_after_its_end_in_a_new_folder_is_tested_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the quick brown fox. " * 60)
+    config = replace(SMALL, data=tl.Text(str(tmp_path / "a.txt"), test_fraction=0.2))
+    first = tl.train(config, folder=tmp_path / "first")
+    again = replace(config, resume=str(first.folder / "checkpoints" / "last.ckpt"))
+    second = tl.train(again, folder=tmp_path / "second")
+    assert not (tmp_path / "second" / "checkpoints" / "best.ckpt").exists()
+    assert second.record.metrics["test/nll"] == pytest.approx(first.record.metrics["test/nll"], rel=0.1)
+
+
+def test_the_best_checkpoint_is_chosen_by_like_numbers(tmp_path: Path) -> None:
+    """Validations on a part of the split choose by that part to the end; the summary is of the whole."""
+    part = replace(SMALL, evaluation=tl.Evaluation(tokens=8), trainer=tl.Trainer(max_epochs=2), budget=tl.Budget())
+    for config, same in ((part, False), (replace(part, evaluation=tl.Evaluation()), True)):
+        run = tl.train(config, fox(), tmp_path / str(same))
+        last = [row for row in metric_rows(run.folder / "metrics.csv") if row["val/nll"]][-1]
+        assert (float(last["val/nll"]) == pytest.approx(run.record.metrics["val/nll"], abs=1e-9)) == same
+
+
+def test_denormals_are_as_before_in_every_thread() -> None:
+    threads, before = torch.get_num_threads(), flushes_denormals()
+
+    def kept() -> int:
+        return int((torch.full((2_000_000,), 1e-39) * 1.0 != 0).sum())
+
+    try:
+        torch.set_num_threads(2)
+        set_flush_denormal(True)
+        assert kept() == 0
+        set_flush_denormal(False)
+        assert kept() == 2_000_000
+    finally:
+        set_flush_denormal(before)
+        torch.set_num_threads(threads)
 
 
 def test_resuming_needs_a_folder(tmp_path: Path) -> None:

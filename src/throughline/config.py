@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import asdict, field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -173,6 +173,14 @@ class Config:
     @property
     def name(self) -> str:
         return f"{self.model.name}-{self.regime.label}-s{self.seed}"
+
+    def read(self) -> Corpus:
+        """The configured data.
+
+        Raises:
+            UserError: they cannot be used.
+        """
+        return replace(self.data.read(self.codec), source=self.data.located())
 
     def differences(self) -> dict[str, Any]:
         """The settings that differ from the defaults, by dotted names; a chosen class is given by its word."""

@@ -11,6 +11,7 @@ from throughline.batches.carry import Carry
 from throughline.data.line import Line
 from throughline.evaluation import handover
 from throughline.evaluation.handover import Totals, carried_totals
+from throughline.evaluation.measure import measure
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings.carried import Carried
 from throughline.model.generator import Generator
@@ -109,3 +110,22 @@ def test_a_state_that_is_not_finite_ends_the_reading_all_the_same() -> None:
         model.head.weight.fill_(torch.nan)
     totals, _ = in_rows(model, line(1000))
     assert np.isnan(totals.nll)
+
+
+def test_a_state_of_whole_numbers_is_compared_as_it_is() -> None:
+    same, other = (torch.tensor([[[5], [n]]]) for n in (7, 8))
+    assert handover.alike((same,), (other,)).tolist() == [True, False]
+
+
+def test_a_subclass_is_read_in_one_row_unless_it_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mine(Carried):
+        """Might keep more than the state from batch to batch."""
+
+    read: list[int] = []
+    monkeypatch.setattr("throughline.evaluation.measure.carried_totals", lambda *_: read.append(1) or Totals(1.0, 1))
+    model, data = generator(), line(300)
+    exact = measure(model, data, [Mine()], ROWS)["val/nll"]
+    assert read == []
+    assert exact == pytest.approx(in_one_row(model, data)[0] / 299, rel=1e-12)
+    measure(model, data, [Carried()], ROWS)
+    assert read == [1]

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from throughline.config import Config
 from throughline.plumbing.errors import UserError, one_line_errors
+from throughline.regimes.stateful import Stateful
 from throughline.runs.folders import run_folder, sweep_folder
 from throughline.settings import checked, defaults, kinds, target_class
 
@@ -47,7 +48,9 @@ def run_name(*, _root_: DictConfig) -> str:
         *map(str, hydra_cfg.sweeper.params or {}),
         *(o.key_or_group for o in _overrides(sys.argv[1:]) if o.is_sweep_override()),
     }
-    in_the_name = {"model", "regime", "regime.streams", "model.hidden_size", "model.num_layers", "seed"}
+    in_the_name = {"model", "model.hidden_size", "model.num_layers", "regime", "seed"}
+    if isinstance(config.regime, Stateful):
+        in_the_name.add("regime.streams")
     members = [o for o in _overrides(hydra_cfg.overrides.task) if o.key_or_group in swept - in_the_name]
     pairs = [f"{o.key_or_group.rpartition('.')[2]}={o.get_value_element_as_str()}" for o in members]
     # Without characters that have a meaning for a shell, a file system, or Hydra, to whom `=` in a path is a mistake.
@@ -85,7 +88,7 @@ class Differences(FileConfigSource):
         if isinstance(node, DictConfig):
             if group == "":
                 self._fill(node, _command_settings(node.get("_target_")))
-            elif (bases := _bases().get(group)) is not None:
+            elif (bases := _bases().get(group)) is not None and "defaults" not in node:  # else they come from its base
                 for part in (node, *(value for _, value in node.items_ex(resolve=False) if isinstance(value, DictConfig))):
                     if "_target_" in part:
                         self._fill(part, self._class(group, bases, part["_target_"]))
@@ -100,8 +103,9 @@ class Differences(FileConfigSource):
     @staticmethod
     def _fill(node: DictConfig, cls: type[Any] | None) -> None:
         if cls is not None:
+            there = list(node)  # a value of ??? is there as well
             for key, value in defaults(cls).items():
-                if key not in node:
+                if key not in there:
                     node[key] = value
 
 

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def train(cfg: DictConfig) -> None:
                 f"resume: the same command already finished in {shown(before)}; this is a new run. {further(config, before)}"
             )
         with progress("reading data", console):
-            corpus = config.data.read(config.codec)
+            corpus = config.read()
         with large_imports():  # takes seconds, so it waits until config and data are checked
             from throughline.training import run
 
@@ -52,33 +53,38 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
     if sweep:
         yield f"compare:    {command('compare')} runs={shlex.quote(shown(run.folder.parent))}"
         return
-    yield f"generate:   {command('generate')} checkpoint={shlex.quote(shown(run.folder / 'checkpoints' / 'best.ckpt'))}"
+    best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    checkpoint = shlex.quote(shown(best if best.exists() else last))
+    yield f"generate:   {command('generate')}{own_parts()} checkpoint={checkpoint}"
     yield f"compare:    {command('compare')} runs={shlex.quote(shown(run.folder.parent))}"
     yield further(config, run.folder)
 
 
 def further(config: Config, folder: Path) -> str:
-    """A line with the command that trains a finished run for longer."""
-    longer = {
-        f"budget.{key}": 2 * value
-        for key, value in (("tokens", config.budget.tokens), ("seconds", config.budget.seconds))
-        if value
-    }
-    longer = longer or {"trainer.max_epochs": 2 * (config.max_epochs or 0)}
-    kept = [a for a in sys.argv[1:] if a.partition("=")[0] not in ("resume", "trainer.max_epochs", *longer)]
+    """A line with the command that trains a finished run for longer: by twice every limit that it has."""
+    limits = {f"budget.{key}": value for key, value in asdict(config.budget).items()}
+    limits |= {"trainer.max_epochs": config.max_epochs}
+    longer = [f"{key}={2 * value:.12g}" for key, value in limits.items() if value]
+    kept = [a for a in sys.argv[1:] if a.partition("=")[0] not in ("resume", "hydra.run.dir", *limits)]
     checkpoint = f"resume={shown(folder / 'checkpoints' / 'last.ckpt')}"
-    words = [
-        *kept,
-        checkpoint,
-        *(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in longer.items()),
-    ]
-    return f"train on:   {command('train')} {shlex.join(words)}"
+    return f"train on:   {command('train')} {shlex.join([*kept, checkpoint, *longer])}"
 
 
 def command(name: str) -> str:
     """The command line of the command `name`, in the form in which this program was called."""
     program = Path(sys.argv[0])
-    return f"python {program.with_name(f'{name}.py')}" if program.suffix == ".py" else f"throughline-{name}"
+    if program.suffix != ".py":
+        return f"throughline-{name}"
+    return f"python {shlex.quote(str(program.with_name(f'{name}.py')))}"
+
+
+def own_parts() -> str:
+    """The arguments without which a checkpoint of a user's own classes cannot be read; empty where there are none."""
+    arguments, option = sys.argv[1:], ("-cd", "--config-dir")
+    before = ["", *arguments]
+    folders = [a for a, b in zip(arguments, before, strict=False) if a.partition("=")[0] in option or b in option]
+    choices = [a for a in arguments if a.partition("=")[0] in ("model", "codec", "head")]
+    return f" {shlex.join([*folders, *choices])}" if folders else ""
 
 
 def main(root: Path | None = None) -> None:

@@ -20,11 +20,13 @@ class Corpus:
         codec: the fitted codec.
         splits: the lines of "train", "val" and, if there is one, "test".
         fingerprint: plain values: the origin of the data, the size of the vocabulary, and hashes.
+        source: the settings by which it can be read again, as plain values; None for data in memory.
     """
 
     codec: Codec
     splits: Mapping[str, Line]
     fingerprint: dict[str, Any]
+    source: dict[str, Any] | None = None
 
     @classmethod
     def of(

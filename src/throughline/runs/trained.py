@@ -71,8 +71,8 @@ class Trained:
         """
         with torch.inference_mode():
             predicted, _ = self.generator(torch.from_numpy(self.codec.prompt(prompt).astype(np.int64))[None])
-        shares = predicted[0, -1].double().softmax(dim=0).tolist()
-        return {self.codec.decode([id]): shares[id] for id in np.argsort(shares)[::-1].tolist() if id}
+        shares = predicted[0, -1, 1:].double().softmax(dim=0).tolist()  # the unknown symbol is never generated
+        return {self.codec.decode([id + 1]): shares[id] for id in np.argsort(shares)[::-1].tolist()}
 
     def score(self, text: str) -> list[float]:
         """The negative log-likelihood of each symbol but the first, in nats, given all those before it.
@@ -81,6 +81,8 @@ class Trained:
             UserError: the text contains a symbol that the codec does not know.
         """
         steps = torch.from_numpy(self.codec.prompt(text).astype(np.int64))[None]
+        if steps.shape[1] == 1:
+            return []
         with torch.inference_mode():
             nll, _, _ = self.generator.score(steps[:, :-1], steps[:, 1:])
         return [float(value) for value in nll[0]]
@@ -121,7 +123,7 @@ class Trained:
         """
         if data is not None:
             return data.read(self.codec)
-        if not self.data:
+        if "source" not in self.data:
             raise UserError(
                 "data: the file does not record its training data; give data=..., for example data=text data.path=FILE"
             )
@@ -151,10 +153,10 @@ def load(path: str | Path, model: Model | None = None, codec: Codec | None = Non
     return Trained(*load_parts(path, model, codec, head))
 
 
-def about_data(source: Source, corpus: Corpus) -> dict[str, Any]:
-    """The description of the training data that a checkpoint keeps."""
-    origin, sha256 = corpus.fingerprint["source"], corpus.fingerprint["tokens_sha256"]
-    return {"source": source.located(), "origin": origin, "tokens_sha256": sha256}
+def about_data(corpus: Corpus) -> dict[str, Any]:
+    """The part of a checkpoint that describes its training data: of data in memory, their name and hash alone."""
+    about = {"origin": corpus.fingerprint["source"], "tokens_sha256": corpus.fingerprint["tokens_sha256"]}
+    return about if corpus.source is None else {**about, "source": corpus.source}
 
 
 generate, evaluate = Trained.generate, Trained.evaluate

@@ -153,7 +153,9 @@ class Learner(QuickNotes, LightningModule):
     def on_validation_start(self) -> None:
         # The validation that ends a run is exact, so that nothing is read twice. Several processes share the validation
         # instead, and the first of them measures exactly afterwards.
-        self.ends = bool(self.trainer.should_stop) and self.trainer.world_size == 1
+        # Where validations read a part of the split, the last one does too, or `best.ckpt` would compare unlike numbers.
+        whole = datamodule_of(self.trainer).evaluation.tokens is None
+        self.ends = whole and bool(self.trainer.should_stop) and self.trainer.world_size == 1
 
     def on_validation_epoch_start(self) -> None:
         self._read = [reading.begin(self.generator) for reading in self.readings]

@@ -40,13 +40,15 @@ def process_as_before() -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()
     in_main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers only there
     try:
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        # A GPU that nobody has used has no seed to keep, and asking for it would take memory there.
+        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(gpus), warnings.catch_warnings():
             yield
     finally:
         np.random.set_state(numpy_state)
         random.setstate(python_state)
         torch.set_num_threads(threads)
-        torch.set_flush_denormal(denormals)
+        set_flush_denormal(denormals)
         torch.set_float32_matmul_precision(matmul)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
@@ -59,6 +61,20 @@ def process_as_before() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def set_flush_denormal(mode: bool) -> None:
+    """Treat denormal numbers as zero in all threads of this process, or no longer.
+
+    PyTorch sets it for the calling thread alone. The threads that it has started keep theirs, so they are released here. New
+    ones are started when they are needed, and inherit it.
+    """
+    torch.set_flush_denormal(mode)
+    maps = Path("/proc/self/maps")
+    loaded = maps.read_text().splitlines() if maps.exists() else []
+    for library in {line.split()[-1] for line in loaded if "libgomp" in line}:
+        with contextlib.suppress(OSError, AttributeError):  # before OpenMP 5.0 there was no such call
+            ctypes.CDLL(library).omp_pause_resource_all(2)  # omp_pause_hard
+
+
 def flushes_denormals() -> bool:
     """Whether PyTorch treats denormal numbers as zero in this thread."""
     return bool((torch.tensor(1e-39) * 1.0).item() == 0.0)
@@ -68,7 +84,7 @@ def prepare_process() -> None:
     """Prepare a process for training: few log messages, kept memory, no denormals."""
     quieten()
     keep_freed_memory()
-    torch.set_flush_denormal(True)  # Adam's moments for rare symbols decay to denormals, which are slow
+    set_flush_denormal(True)  # Adam's moments for rare symbols decay to denormals, which are slow
 
 
 def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precision:

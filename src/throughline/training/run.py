@@ -92,7 +92,7 @@ def train(
     folder = new_folder(config) if folder is None else Path(folder)
     if corpus is None:
         with progress("reading data", console):
-            corpus = config.data.read(config.codec)
+            corpus = config.read()
     with alone_in(folder), process_as_before():
         data = StreamDataModule(
             corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
@@ -222,7 +222,7 @@ def build_learner(config: Config, data: StreamDataModule) -> Learner:
         data.readings,
         config.seed,
         config.identity(data.corpus),
-        about_data(config.data, data.corpus),
+        about_data(data.corpus),
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
     )
@@ -310,13 +310,15 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
     generator, corpus, device = fitted.learner.generator, fitted.data.corpus, fitted.trainer.strategy.root_device
     evaluation, later = config.evaluation, [reading for reading in config.all_readings if not reading.while_training]
     metrics, by_position = fitted.learner.metrics, fitted.learner.by_position
-    if by_position is None:  # several processes, or a run that was resumed after its end
+    if by_position is None:  # several processes, validations on a part, or a run that was resumed after its end
         by_position, later, metrics = ByPosition(evaluation.reset_every), config.all_readings, {}
     with progress("evaluating", console) as work:
         metrics = metrics | measure(generator, corpus.val, later, evaluation, device, by_position, advance=work.advance)
     if "test" in corpus.splits:  # with the checkpoint that was chosen on the validation split
-        best, *_ = load_parts(folder / "checkpoints" / "best.ckpt")
-        with progress("testing best.ckpt", console) as work:
+        # A run that was resumed after its end in a new folder has no validation, and its last model alone.
+        file = folder / "checkpoints" / "best.ckpt"
+        best = load_parts(file)[0] if file.exists() else generator
+        with progress("testing", console) as work:
             metrics |= measure(
                 best, corpus.line("test"), config.all_readings, config.evaluation, device, split="test", advance=work.advance
             )

@@ -42,7 +42,7 @@ class Reading(ABC):
     Attributes:
         while_training: whether validations during training also use it, not only the end of a run and `evaluate.py`.
         one_row: whether it is one pass with the state carried and nothing else. Such a pass may be read in many rows at
-            once, with states handed over between rows (`throughline.evaluation.handover`).
+            once, with states handed over between rows (`throughline.evaluation.handover`). A subclass has to say so again.
         learns: whether `score` needs gradients; inference mode is then off.
     """
 
