@@ -256,7 +256,23 @@ def test_exporting(folder: Path, passage: str) -> None:
             "stateful128, stateful32, stateful8, windowed",
         ),
         (["train.py", "regime.bptt=abc"], "error: regime.bptt='abc': input should be a valid integer"),
-        (["train.py", "model.foo=1"], "error: Could not override 'model.foo'; `--cfg job` shows every key"),
+        (["train.py", "model.foo=1"], "error: model.foo: there is no such setting; `--cfg job` shows every key"),
+        (
+            ["train.py", "budget.second=3"],
+            "error: budget.second: there is no such setting; did you mean budget.seconds?",
+        ),
+        (
+            ["train.py", "regimes=padded"],
+            "error: regimes: there is no such setting; did you mean regime?",
+        ),
+        (
+            ["train.py", "regime.max_length=3"],
+            "error: regime.max_length is a setting of another choice of regime; `--cfg job` shows every key",
+        ),
+        (
+            ["generate.py", "checkpoint=x", "lenght=3"],
+            "error: lenght: there is no such setting; did you mean length?",
+        ),
         (
             ["train.py", "data=text", "data.path=nowhere"],
             "error: data.path=nowhere: No such file or directory; give a readable file",

@@ -1,8 +1,10 @@
 """Connects Hydra and the commands: reads YAML files that list only differences, and builds settings from them."""
 
 import contextlib
+import difflib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass
@@ -16,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +28,7 @@ from throughline.config import Config
 from throughline.plumbing.errors import UserError, one_line_errors
 from throughline.regimes.stateful import Stateful
 from throughline.runs.folders import run_folder, sweep_folder
-from throughline.settings import checked, defaults, kinds, target_class
+from throughline.settings import checked, defaults, kinds, target_class, targets
 
 T = TypeVar("T")
 
@@ -140,15 +142,40 @@ def launch(name: str, cls: type[T], run: Callable[[T], object], root: Path | Non
         run: called with the settings.
         root: the folder that contains `outputs/`; None is the current one.
     """
-    composed(name, one_line_errors()(lambda cfg: run(load(cfg, cls))), root)
+    composed(name, cls, one_line_errors()(lambda cfg: run(load(cfg, cls))), root)
 
 
-def composed(name: str, run: Callable[[DictConfig], object], root: Path | None) -> None:
+def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], root: Path | None) -> None:
     """Let Hydra compose the files of `conf/` and the command line, and run."""
     root = (root or Path.cwd()).absolute()
     OmegaConf.register_new_resolver("project", lambda path: str(root / path), replace=True)
     with one_line_errors():
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)()
+        except ConfigCompositionException as error:
+            wrong = re.match(r"Could not override '([^']+)'", str(error))
+            if wrong is None:
+                raise
+            raise UserError(_no_such_key(wrong[1], cls)) from None
+
+
+def _no_such_key(key: str, cls: type[Any]) -> str:
+    """A line about a key that a command does not have, with the likeliest one that was meant."""
+    known = _keys(cls)
+    if key in known:
+        return f"{key} is a setting of another choice of {key.partition('.')[0]}; `--cfg job` shows every key"
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    meant = f"did you mean {close[0]}?" if close else "`--cfg job` shows every key"
+    return f"{key}: there is no such setting; {meant}"
+
+
+def _keys(cls: type[Any]) -> list[str]:
+    """The names of all settings of a command, of every choice of every group, and of the groups."""
+    names = []
+    for f in fields(cls):
+        classes = [c for kind in kinds(f.type) for c in (targets(kind).values() if inspect.isabstract(kind) else [kind])]
+        names += [f.name, *(f"{f.name}.{inner.name}" for c in classes for inner in fields(c))]
+    return names
 
 
 def load(cfg: DictConfig, cls: type[T], folders: Sequence[Path] | None = None) -> T:

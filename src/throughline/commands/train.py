@@ -50,13 +50,15 @@ def train(cfg: DictConfig) -> None:
 
 def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
     """Lines with the next commands, ready to be copied."""
+    where = [a for a in sys.argv[1:] if a.startswith("output_root=")]  # W&B's runs lie there, too
+    compare = f"compare:    {command('compare')} {shlex.join([f'runs={shown(run.folder.parent)}', *where])}"
     if sweep:
-        yield f"compare:    {command('compare')} runs={shlex.quote(shown(run.folder.parent))}"
+        yield compare
         return
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     checkpoint = shlex.quote(shown(best if best.exists() else last))
     yield f"generate:   {command('generate')}{own_parts()} checkpoint={checkpoint}"
-    yield f"compare:    {command('compare')} runs={shlex.quote(shown(run.folder.parent))}"
+    yield compare
     yield further(config, run.folder)
 
 
@@ -89,4 +91,4 @@ def own_parts() -> str:
 
 def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
-    composed("train", train, root)
+    composed("train", Config, train, root)

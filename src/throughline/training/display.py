@@ -145,7 +145,7 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
         + (f"\ntest nll {metrics['test/nll']:.4f} nats, by best.ckpt" if "test/nll" in metrics else "")
         + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
-        f"({record.tokens_per_second:,.0f} tokens/s); {record.wall_seconds:.1f} s in total, "
+        f"({record.tokens_per_second:,.0f} tokens/s); this process took {record.wall_seconds:.1f} s, "
         f"{record.peak_memory_bytes / 2**20:,.0f} MiB of memory at most",
         highlight=False,
         markup=False,
