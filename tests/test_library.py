@@ -1,5 +1,6 @@
 """`import throughline` as in a notebook: the examples of docs/library.md run, and leave the process as before."""
 
+import ast
 import logging
 import os
 import random
@@ -58,6 +59,20 @@ def test_the_import_is_lazy_and_every_public_name_is_there() -> None:
     assert set(tl.__all__) <= set(dir(tl))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tl.nothing
+
+
+def test_type_checkers_are_shown_the_names_that_there_are() -> None:
+    """The imports for them and the table of the names are two lists of the same."""
+    tree = ast.parse((PROJECT / "src" / "throughline" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    shown = {
+        (str(node.module).removeprefix("throughline."), alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    methods = {("runs.trained", name) for name in ("generate", "evaluate")}
+    assert shown | methods == {(home, name) for home, names in tl._HOMES.items() for name in names}
 
 
 def surroundings() -> dict[str, Any]:

@@ -185,8 +185,9 @@ class Config:
     def differences(self) -> dict[str, Any]:
         """The settings that differ from the defaults, by dotted names; a chosen class is given by its word."""
         found: dict[str, Any] = {}
+        usual = Config()
         for f in fields(self):
-            value, default = getattr(self, f.name), getattr(Config(), f.name)
+            value, default = getattr(self, f.name), getattr(usual, f.name)
             if f.name in ("output_root", "resume") or value == default:
                 continue
             if not is_dataclass(value) or isinstance(value, type):
@@ -195,8 +196,8 @@ class Config:
                 continue
             if type(value) is not type(default):
                 found[f.name] = word(type(value))
-            usual = defaults(type(value))
-            found |= {f"{f.name}.{key}": v for key, v in asdict(value).items() if usual[key] != v}
+            own = defaults(type(value))
+            found |= {f"{f.name}.{key}": v for key, v in asdict(value).items() if own[key] != v}
         return found
 
     @property

@@ -90,10 +90,10 @@ class Differences(FileConfigSource):
         if isinstance(node, DictConfig):
             if group == "":
                 self._fill(node, _command_settings(node.get("_target_")))
-            elif (bases := _bases().get(group)) is not None and "defaults" not in node:  # else they come from its base
+            elif (base := _bases().get(group)) is not None and "defaults" not in node:  # else they come from its base
                 for part in (node, *(value for _, value in node.items_ex(resolve=False) if isinstance(value, DictConfig))):
                     if "_target_" in part:
-                        self._fill(part, self._class(group, bases, part["_target_"]))
+                        self._fill(part, self._class(group, base, part["_target_"]))
         return result
 
     def _class(self, group: str, base: type[Any], target: Any) -> type[Any] | None:
@@ -118,8 +118,7 @@ SourcesRegistry.instance().types["file"] = Differences
 
 def _bases() -> dict[str, type[Any]]:
     """The abstract class of each group whose files name one of its subclasses."""
-    found = {f.name: kind for f in fields(Config) for kind in kinds(f.type) if inspect.isabstract(kind)}
-    return found
+    return {f.name: kind for f in fields(Config) for kind in kinds(f.type) if inspect.isabstract(kind)}
 
 
 def _command_settings(target: Any) -> type[Any] | None:

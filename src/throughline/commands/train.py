@@ -4,7 +4,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +63,7 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
 
 def further(config: Config, folder: Path) -> str:
     """A line with the command that trains a finished run for longer: by twice every limit that it has."""
-    limits = {f"budget.{key}": value for key, value in asdict(config.budget).items()}
-    limits |= {"trainer.max_epochs": config.max_epochs}
+    limits = {f"{'trainer' if key == 'max_epochs' else 'budget'}.{key}": value for key, value in config.limits.items()}
     longer = [f"{key}={2 * value:.12g}" for key, value in limits.items() if value]
     kept = [a for a in sys.argv[1:] if a.partition("=")[0] not in ("resume", "hydra.run.dir", *limits)]
     checkpoint = f"resume={shown(folder / 'checkpoints' / 'last.ckpt')}"

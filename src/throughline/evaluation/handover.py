@@ -158,9 +158,7 @@ class Strips:
                 continue
             self.advance(0, length)
             state = rows_of(self.ends, np.array([row - 1]))
-            self.nll[:, row] = 0.0
-            if self.correct is not None:
-                self.correct[:, row] = 0
+            self._forget(slice(None), row)
             for first in range(0, length, TOKENS_PER_BATCH):
                 steps = min(TOKENS_PER_BATCH, length - first)
                 scores, state = self._block(self.edges[[row]] + first, steps, state)
@@ -186,9 +184,7 @@ class Strips:
         """Read block k of some strips, and replace its earlier sums."""
         first, last = int(self.bounds[k]), int(self.bounds[k + 1])
         scores, state = self._block(self.edges[:-1][rows] + first, last - first, state)
-        self.nll[k, rows] = 0.0
-        if self.correct is not None:
-            self.correct[k, rows] = 0
+        self._forget(k, rows)
         self._add(k, rows, scores)
         return state
 
@@ -196,6 +192,11 @@ class Strips:
         full = np.full(len(start), steps)
         cut = Cut(start, full, full, np.zeros(len(start), bool))
         return self.score(read(cut, self.line).to(self.device), state)
+
+    def _forget(self, k: "int | slice", rows: "np.ndarray | slice | int") -> None:
+        self.nll[k, rows] = 0.0
+        if self.correct is not None:
+            self.correct[k, rows] = 0
 
     def _add(self, k: int, rows: "np.ndarray | slice | int", scores: Scores) -> None:
         self.nll[k, rows] += _by_row(scores.nll.double() if scores.nll.device.type != "mps" else scores.nll, rows)

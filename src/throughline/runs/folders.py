@@ -1,6 +1,6 @@
 """Chooses the folder of a run or a sweep: a new one, or that of an earlier one that it resumes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,21 @@ def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> st
     """
     if resume not in ("auto", "must"):
         return new
-    asked = _apart_from_resume(overrides)
-    for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
-        folder = file.parent.parent
-        if _command(file) == asked and (folder / "checkpoints").exists() and not (folder / "summary.json").exists():
-            return str(folder)
-    return new
+    begun = (folder for folder in _runs_of(root, overrides) if (folder / "checkpoints").exists())
+    return str(next((folder for folder in begun if not (folder / "summary.json").exists()), new))
 
 
 def finished_folder(root: str, overrides: Sequence[str]) -> Path | None:
     """The folder of the latest finished run of the same command."""
+    return next((folder for folder in _runs_of(root, overrides) if (folder / "summary.json").exists()), None)
+
+
+def _runs_of(root: str, overrides: Sequence[str]) -> Iterator[Path]:
+    """The folders of the runs by the same command, the latest first."""
     asked = _apart_from_resume(overrides)
     for file in sorted(Path(root).glob("[0-9]*/*/.hydra/overrides.yaml"), reverse=True):
-        if _command(file) == asked and (file.parent.parent / "summary.json").exists():
-            return file.parent.parent
-    return None
+        if _command(file) == asked:
+            yield file.parent.parent
 
 
 def shown(path: Path) -> str:
