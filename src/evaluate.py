@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from throughline.commands.evaluate import main
+from throughline.commands.start import run
 
 if __name__ == "__main__":
-    main(Path(__file__).parents[1])
+    run("evaluate", Path(__file__).parents[1])

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,7 @@ from throughline.model.optimizers import SGD
 from throughline.model.settings import GRU, LSTM, Model
 from throughline.runs import checkpoint
 from throughline.runs.checkpoint import load_parts
+from throughline.runs.record import Record
 from throughline.training.commit import Commit
 from throughline.training.learner import Learner
 from throughline.training.run import train
@@ -98,19 +100,34 @@ REGIMES = {
 """With these settings, an epoch of the small corpora has some dozen batches."""
 
 
-def run(corpus: Corpus, folder: Path, *overrides: str) -> dict[str, Any]:
+def run(corpus: Corpus, folder: Path, *overrides: str, begin: Callable[[bool], object] | None = None) -> dict[str, Any]:
     """Train a small model and return the summary. The output for a terminal is in `terminal.txt`."""
     settings = replace(config(*SMALL, *overrides), output_root=str(folder))  # replaced, so the rest is composed once
     with (folder / "terminal.txt").open("w") as terminal:
-        return train(settings, corpus, folder, console=Console(file=terminal, width=200)).record.to_plain()
+        return train(settings, corpus, folder, console=Console(file=terminal, width=200), begin=begin).record.to_plain()
 
 
 def run_as_from_hydra(corpus: Corpus, folder: Path, *overrides: str) -> dict[str, Any]:
-    """A run with its configuration beside it, as Hydra would leave it."""
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(composed(*SMALL, *overrides), folder / ".hydra" / "config.yaml")
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
-    return run(corpus, folder, *overrides)
+    """A run with its configuration beside it, as the command would leave it."""
+
+    def begin(new: bool) -> None:
+        assert new
+        (folder / ".hydra").mkdir()
+        OmegaConf.save(composed(*SMALL, *overrides), folder / ".hydra" / "config.yaml")
+        OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
+
+    folder.mkdir(parents=True)
+    return run(corpus, folder, *overrides, begin=begin)
+
+
+RECORD = Record(
+    **{"name": "lstm16-stateful4-s1", "regime": "stateful", "model": "lstm16", "seed": 1, "shape": (4, 16)},
+    **{"limits": {"tokens": None, "seconds": None, "max_epochs": 5}, "epochs": 5.0, "tokens": 40, "steps": 5, "updates": 5},
+    **{"seconds": 1.0, "wall_seconds": 2.0, "tokens_per_second": 40.0, "train_targets": 8, "reset_every": 16},
+    **{"positions": 40, "flops": 400, "matrix_rate": 1e9, "peak_memory_bytes": 1, "parameters": 9, "precision": "32-true"},
+    **{"device": "cpu", "devices": 1, "data": {}, "versions": {}},
+)
+"""A record of no real run."""
 
 
 def masked(batch: Batch) -> list[list[int | None]]:

@@ -84,6 +84,9 @@ class Trainer:
     """The longest time between checkpoints. A crash loses at most this much training."""
     log_every_n_steps: PositiveInt = 50
     """Batches per row of `metrics.csv`."""
+    threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    """Threads of each operation on a CPU. `auto` times a few steps with one and with all, and takes the faster: one, if the
+    machine is busy. Give a number if runs must be comparable in speed."""
     num_workers: Annotated[int, Field(ge=0)] = 0
     """Processes that read batches. Reading is one slice of an array, so more than 0 rarely helps."""
 
@@ -165,8 +168,9 @@ class Config:
     output_root: str = "outputs"
     """The folder that contains the folders of all runs."""
     resume: str = "none"
-    """`auto`: continue the latest unfinished run of the same command, if there is one. `must`: the same, but refuse to start
-    from the beginning. Or a .ckpt file: its run is continued in a new folder."""
+    """`auto`: continue the latest run or sweep of the same command that is unfinished, or that ended at a smaller budget. If
+    there is none, begin a new one. `must`: the same, but refuse to begin a new one. The folder of a run or a sweep: continue
+    it there. Or a .ckpt file: its run is continued in a new folder."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seeds the weights, the dropout, the order of the data, and the passage at the end."""
 
@@ -217,10 +221,13 @@ class Config:
         return all_readings(self.readings)
 
     def identity(self, corpus: Corpus) -> dict[str, Any]:
-        """The values that must stay the same when a run is resumed, by the names of the fields."""
+        """The values that must stay the same when a run is resumed, by the names of the fields.
+
+        A run has decided before what `auto` means: the number of threads may change the order in which values are added up.
+        """
         values = self.to_plain()
         groups = {name: values[name] for name in ("model", "head", "regime", "optimizer", "schedule")}
-        alike = ["precision", "gradient_clip_val", "accumulate_grad_batches"]
+        alike = ["precision", "threads", "gradient_clip_val", "accumulate_grad_batches"]
         if self.model.dropout:
             alike.append("devices")  # each process draws dropout for its rows; without it, their number changes nothing
         trainer = {key: values["trainer"][key] for key in alike}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 
 from helpers import config
 from throughline.commands.dashboard import Dashboard
@@ -43,6 +44,13 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("wandb.login", lambda **_: True)
     monkeypatch.setattr("wandb.Api", unreachable)
     with pytest.raises(UserError, match=r"^logger: W&B says: no route; the workspace is in .*workspace\.json$"):
+        build(dashboard(f"out={tmp_path}/workspace.json"))
+
+
+def test_a_mode_that_does_not_exist_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "garbage")
+    wandb.teardown()  # so that the environment is read again
+    with pytest.raises(UserError, match=r"^logger: W&B says: .*garbage.*; the workspace is in .*workspace\.json$"):
         build(dashboard(f"out={tmp_path}/workspace.json"))
 
 

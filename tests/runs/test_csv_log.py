@@ -1,6 +1,10 @@
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.reset import Reset
@@ -14,48 +18,85 @@ COLUMNS = [*OF_TRAINING, *VALIDATION, *(f"{name}_reset" for name in VALIDATION)]
 HEADER = ",".join(COLUMNS)
 
 
-def test_rows_up_to_the_checkpoint_are_kept_and_a_torn_one_is_not(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
+def logged(path: Path, *steps: int) -> CSVLogger:
     logger = CSVLogger(path)
-    for step in (5, 10, 15):
+    for step in steps:
         logger.log_metrics({"train/nll": 1 / step, "tokens": step * 8}, step)
-    with path.open("a") as file:
-        file.write("10,0.5")
-    CSVLogger(path, steps=10).log_metrics({"val/nll": 0.25, "tokens": 88}, 11)
-    empty = "," * (len(COLUMNS) - 6)
-    assert path.read_text().splitlines() == [
-        HEADER,
-        f"5,,40,,,0.2{empty}",
-        f"10,,80,,,0.1{empty}",
+    return logger
+
+
+EMPTY = "," * (len(COLUMNS) - 6)
+ROWS = [HEADER, f"5,,40,,,0.2{EMPTY}", f"10,,80,,,0.1{EMPTY}"]
+
+
+def test_rows_go_through_a_checkpoint_and_later_ones_are_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    logger = logged(path, 5, 10)
+    packed = logger.packed()
+    logger.log_metrics({"val/nll": 0.5, "tokens": 80}, 10)  # of the same step, but after the checkpoint
+    with path.open("a", encoding="utf-8") as file:
+        file.write("12,0.5")  # torn
+    again = CSVLogger(path, rows=CSVLogger.unpacked(packed))
+    assert not again.restored
+    assert path.read_text(encoding="utf-8").splitlines() == ROWS
+    again.log_metrics({"val/nll": 0.25, "tokens": 88}, 11)
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        *ROWS,
         f"11,,88{',' * (COLUMNS.index('val/nll') - 2)}0.25{',' * (len(COLUMNS) - 1 - COLUMNS.index('val/nll'))}",
     ]
 
 
-def test_rows_under_the_columns_of_another_version_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-3]),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"0.1", b"0.7")),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"5,,40", b"5,,40\n5,,40")),
+        lambda path: path.write_bytes(b"\xff\x00"),
+    ],
+    ids=["emptied", "torn", "changed", "doubled", "other bytes"],
+)
+def test_a_damaged_file_is_restored_from_the_checkpoint(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     path = tmp_path / "metrics.csv"
-    path.write_text("tokens,step,former\n40,5,1.0\n")
-    CSVLogger(path, steps=10)
-    assert path.read_text().splitlines() == [HEADER, "5,,40" + "," * (len(COLUMNS) - 3)]
+    rows = CSVLogger.unpacked(logged(path, 5, 10).packed())
+    damage(path)
+    assert CSVLogger(path, rows=rows).restored
+    assert path.read_text(encoding="utf-8").splitlines() == ROWS
+    path.unlink()
+    assert not CSVLogger(path, rows=rows).restored  # it is written as in another folder
+    assert path.read_text(encoding="utf-8").splitlines() == ROWS
+
+
+def test_a_file_that_is_removed_under_a_run_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "metrics.csv"
+    logger = logged(path, 5)
+    path.unlink()
+    path.parent.rmdir()
+    logger.log_metrics({"train/nll": 0.1, "tokens": 80}, 10)
+    assert path.read_text(encoding="utf-8").splitlines() == ROWS
+
+
+def test_rows_under_other_columns_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    CSVLogger(path, rows=b"tokens,step,former\n40,5,1.0\n")
+    assert path.read_text(encoding="utf-8").splitlines() == [HEADER, "5,,40" + "," * (len(COLUMNS) - 3)]
 
 
 @pytest.mark.parametrize(
-    "table", ["a,b\n1,2\n", "step,seconds\n5,x\n", "step,seconds\n5\n", "step\n5,1\n", "step\n\x00\n", "step\n1\r2\n"]
+    "rows",
+    [torch.zeros(3, dtype=torch.uint8), torch.frombuffer(bytearray(zlib.compress(b"step\n"))[:-5], dtype=torch.uint8), None],
 )
-def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, table: str) -> None:
-    path = tmp_path / "metrics.csv"
-    path.write_bytes(table.encode())
-    with pytest.raises(UserError, match=r"metrics.csv: line \d is not a row of metrics; repair it, or move the file away"):
-        CSVLogger(path, steps=10)
-    assert path.read_bytes() == table.encode()
-    CSVLogger(path)  # a run from the start
-    assert path.read_text().splitlines() == [HEADER]
+def test_rows_that_are_none_are_refused(rows: Any) -> None:
+    with pytest.raises(UserError, match=r"^its rows of metrics "):
+        CSVLogger.unpacked(rows)
 
 
 def test_a_reading_that_is_read_on_the_way_has_columns_of_its_own(tmp_path: Path) -> None:
     class Own(Reset):
         pass
 
-    assert CSVLogger(tmp_path / "metrics.csv", 0, [Carried(), Own()]).columns == [
+    assert CSVLogger(tmp_path / "metrics.csv", [Carried(), Own()]).columns == [
         *(*OF_TRAINING, *VALIDATION, "val/nll_own", "val/bpc_own", "val/ppl_own", "val/accuracy_own"),
     ]
 

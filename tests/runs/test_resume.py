@@ -3,16 +3,33 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from rich.console import Console
 
-from helpers import QUICK, REGIMES, column, corpus_of, fox, run, run_with_kills, weights_hash, without_times
+from helpers import (
+    QUICK,
+    RECORD,
+    REGIMES,
+    SMALL,
+    column,
+    config,
+    corpus_of,
+    fox,
+    run,
+    run_with_kills,
+    weights_hash,
+    without_times,
+)
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs import checkpoint
-from throughline.runs.folders import run_folder
+from throughline.runs.folders import finished_folder, refuse_other_run, run_folder, sweep_folder
+from throughline.training.run import train
 
 Alone = Callable[..., Path]
 
@@ -117,11 +134,12 @@ def test_auto_says_that_it_starts_anew_and_must_refuses(corpus: Corpus, tmp_path
         ("model.hidden_size=17", "resume: model.hidden_size is 17 here and 16 in "),
         ("seed=2", "resume: seed is 2 here and 1 in "),
         ("optimizer.lr=0.5", "resume: optimizer.lr is 0.5 here and 0.01 in "),
-        ("trainer.precision=64-true", "resume: trainer.precision is '64-true' here and 'auto' in "),
+        ("trainer.precision=64-true", "resume: trainer.precision is '64-true' here and '32-true' in "),
+        ("trainer.threads=3", "resume: trainer.threads is 3 here and 1 in "),
     ],
 )
 def test_another_run_is_refused_by_the_field_that_differs(override: str, line: str, corpus: Corpus, alone: Alone) -> None:
-    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1", "trainer.precision=32-true")
     folder = alone(*chosen)
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "terminal.txt"}
     with pytest.raises(UserError) as error:
@@ -134,26 +152,125 @@ def test_another_run_is_refused_by_the_field_that_differs(override: str, line: s
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp_path: Path) -> None:
-    def past(name: str, overrides: str, *files: str) -> str:
-        for file in (".hydra/overrides.yaml", *files):
-            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_text(overrides)
-        return str(tmp_path / name)
+LIMITS = {"tokens": None, "seconds": None, "max_epochs": 5}
 
+
+def past(root: Path, name: str, overrides: str, *files: str, epochs: int | None = None) -> str:
+    """The folder of an earlier run, with a record if it ended after so many epochs."""
+    for file in (".hydra/overrides.yaml", *files):
+        (root / name / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / name / file).write_text(overrides, encoding="utf-8")
+    if epochs is not None:
+        replace(RECORD, limits={**LIMITS, "max_epochs": epochs}).write(root / name)
+    return str(root / name)
+
+
+def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp_path: Path) -> None:
     mine = "- seed=1\n- resume=auto\n"
-    past("2026-01-01/a", mine, "checkpoints/last.ckpt")
-    newest = past("2026-01-02/b", "- seed=1\n", "checkpoints/last.ckpt")
-    past("2026-01-03/c", mine, "checkpoints/last.ckpt", "summary.json")
-    past("2026-01-04/d", mine)
-    past("2026-01-05/e", "- seed=2\n", "checkpoints/last.ckpt")
+    past(tmp_path, "2026-01-01/a", mine, "checkpoints/last.ckpt")
+    newest = past(tmp_path, "2026-01-02/b", "- seed=1\n", "checkpoints/last.ckpt")
+    past(tmp_path, "2026-01-03/c", mine, "checkpoints/last.ckpt", epochs=5)
+    past(tmp_path, "2026-01-03/d", mine, "checkpoints/last.ckpt", epochs=9)
+    past(tmp_path, "2026-01-04/e", mine)
+    past(tmp_path, "2026-01-05/f", "- seed=2\n", "checkpoints/last.ckpt")
     for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n")):
-        past(f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
+        past(tmp_path, f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
     overrides = ["seed=1", "resume=auto"]
-    assert run_folder("new", str(tmp_path), "auto", overrides) == newest
-    assert run_folder("new", str(tmp_path), "none", overrides) == "new"
-    assert run_folder("new", str(tmp_path), "auto", ["seed=3", "resume=auto"]) == "new"
-    assert run_folder("new", str(tmp_path), f"{newest}/checkpoints/last.ckpt", overrides) == "new"
+    assert run_folder("new", str(tmp_path), "auto", overrides, LIMITS) == newest
+    assert run_folder("new", str(tmp_path), "must", overrides, LIMITS) == newest
+    assert run_folder("new", str(tmp_path), "none", overrides, LIMITS) == "new"
+    assert run_folder("new", str(tmp_path), "auto", ["seed=3", "resume=auto"], LIMITS) == "new"
+    assert run_folder("new", str(tmp_path), f"{newest}/checkpoints/last.ckpt", overrides, LIMITS) == "new"
+    assert run_folder("new", str(tmp_path), newest, ["seed=7"], LIMITS) == newest
+    with pytest.raises(UserError, match=r"/e: no run with a checkpoint is there; give the folder of a run, or a "):
+        run_folder("new", str(tmp_path), str(tmp_path / "2026-01-04" / "e"), overrides, LIMITS)
+
+
+def test_a_finished_run_is_continued_at_larger_limits_of_the_same_kind(tmp_path: Path) -> None:
+    ended = past(tmp_path, "2026-01-01/a", "- seed=1\n- trainer.max_epochs=5\n", "checkpoints/last.ckpt", epochs=5)
+    command = ["trainer.max_epochs=8", "seed=1", "resume=auto"]
+    assert run_folder("new", str(tmp_path), "auto", [command[1], command[0]], {**LIMITS, "max_epochs": 8}) == ended
+    assert run_folder("new", str(tmp_path), "auto", command[1:], {**LIMITS, "max_epochs": 8}) == ended
+    for other in ({"max_epochs": 5}, {"max_epochs": 4}, {"max_epochs": 8, "tokens": 99}, {"max_epochs": None, "tokens": 99}):
+        assert run_folder("new", str(tmp_path), "auto", command[1:], {**LIMITS, **other}) == "new"
+    assert finished_folder(str(tmp_path), command[1:], LIMITS) == Path(ended)
+    assert finished_folder(str(tmp_path), command[1:], {**LIMITS, "max_epochs": 8}) is None
+
+
+def test_the_folder_of_a_sweep_is_the_newest_with_a_member_that_began(tmp_path: Path) -> None:
+    def sweep(name: str, overrides: str, *members: str) -> str:
+        folder = tmp_path / "multirun" / "2026-01-01" / name
+        for member in members:
+            past(folder, member, "", "checkpoints/last.ckpt")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "multirun.yaml").write_text(f"hydra: {{overrides: {{task: {overrides}}}}}", encoding="utf-8")
+        return str(folder)
+
+    mine = ["seed=1,2", "resume=must"]
+    with pytest.raises(UserError, match=r"^resume=must: no sweep of this command is in \S+/multirun; resume=auto "):
+        sweep_folder("new", str(tmp_path), "must", mine)
+    newest = sweep("b", "['seed=1,2', budget.tokens=9, resume=auto]", "0-lstm-s1")
+    sweep("c", "['seed=1,2']")
+    sweep("d", "['seed=1,2,3']", "0-lstm-s1")
+    assert sweep_folder("new", str(tmp_path), "must", mine) == newest
+    assert sweep_folder("new", str(tmp_path), "auto", mine) == newest
+    assert sweep_folder("new", str(tmp_path), newest, ["seed=9"]) == newest
+    assert sweep_folder("new", str(tmp_path), "none", mine) == "new"
+    with pytest.raises(UserError, match=r"/b: the folder of a sweep; its command needs -m$"):
+        run_folder("new", str(tmp_path), newest, mine, LIMITS)
+
+
+@pytest.mark.parametrize("resume", ["none", "auto"])
+def test_a_new_run_does_not_begin_in_the_folder_of_another(
+    resume: str, corpus: Corpus, tmp_path: Path, alone: Alone
+) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1", "trainer.precision=32-true")
+    shutil.copytree(alone(*chosen), tmp_path, dirs_exist_ok=True)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- seed=7\n", encoding="utf-8")
+    if resume == "auto":
+        shutil.rmtree(tmp_path / "checkpoints")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match=r": already holds a run \(.hydra\); resume=auto continues it, a new"):
+        refuse_other_run(tmp_path, ["seed=8", "resume=auto"], resume == "auto")
+    if resume == "none":
+        with pytest.raises(UserError, match=r": already holds a run"):
+            train(config(*SMALL, *chosen), corpus, tmp_path, console=Console(quiet=True))
+    else:
+        refuse_other_run(tmp_path, ["seed=7", "resume=auto"], True)
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"} == {
+        file: content for file, content in before.items() if file.name != ".lock"
+    }
+
+
+def test_a_validation_that_was_ended_is_made_again(corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
+    folder = tmp_path / "killed"
+    for _ in range(2):
+        run_with_kills(corpus, folder, [("on_validation_batch_end", 1)], *chosen, last_life=None)
+        assert len(column(folder, "val/nll")) == 0
+        saved = checkpoint.read(folder / "checkpoints" / "last.ckpt")
+        assert (saved["callbacks"]["Spending"]["batches"], saved["callbacks"]["Checkpoints"]["validating"]) == (17, True)
+    run(corpus, folder, *chosen, "resume=auto")
+    assert weights_hash(folder) == weights_hash(alone(*chosen))
+    assert without_times(folder) == without_times(alone(*chosen))
+
+
+def test_what_auto_became_stays_when_the_machine_changes(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    monkeypatch.setattr("throughline.training.machine._cpu_multiplies_bfloat16", lambda: True)
+    run(corpus, tmp_path, *chosen)
+    monkeypatch.setattr("throughline.training.machine._cpu_multiplies_bfloat16", lambda: False)
+    torch.set_num_threads(2)
+    try:
+        longer = run(corpus, tmp_path, *chosen[:2], "trainer.max_epochs=2", "resume=auto")
+    finally:
+        torch.set_num_threads(1)
+    assert longer["precision"] == "bf16-mixed"
+    identity = checkpoint.read(tmp_path / "checkpoints" / "last.ckpt")["throughline"]["identity"]
+    assert (identity["trainer.precision"], identity["trainer.threads"]) == ("bf16-mixed", 1)
 
 
 @pytest.mark.parametrize("resume", ["auto", "must", "FILE"])

@@ -113,10 +113,11 @@ def test_a_bad_batch_can_be_skipped_at_the_cost_of_that_batch(
     assert "epoch 1, batch 5: the loss of row 2 is not finite; skipped" in (tmp_path / "terminal.txt").read_text()
     assert summary["val/nll"] < 3.0
     assert len(column(tmp_path, "train/nll")) == len([v for v in column(tmp_path, "train/nll") if v < 4])
+    (tmp_path / "again").mkdir()
     with pytest.raises(
         UserError, match=r"^epoch 2, batch 5: .* and numerics.max_skipped=1 such batches were skipped before"
     ):
-        run(corpus, tmp_path, *chosen, "numerics.max_skipped=1")
+        run(corpus, tmp_path / "again", *chosen, "numerics.max_skipped=1")
 
 
 @pytest.mark.parametrize(

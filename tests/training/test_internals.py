@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 
 from helpers import PROJECT, run
 from throughline.data.corpus import Corpus
+from throughline.plumbing import stopping
 from throughline.training import internals
 from throughline.training.learner import Learner
 
@@ -46,6 +48,18 @@ def test_lightning_notes_the_hook_that_it_is_in(corpus: Corpus, tmp_path: Path, 
     summary = run(corpus, tmp_path, "trainer.max_epochs=1")
     assert noted.count("on_train_batch_end") >= summary["steps"]
     assert len(noted) > 10 * summary["steps"]
+
+
+def test_a_trainer_installs_no_handler(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    during = {}
+
+    def note(*_: Any) -> None:
+        during.update({number: signal.getsignal(number) for number in (*stopping.EXIT_STATUS, signal.SIGUSR2)})
+
+    monkeypatch.setattr(Learner, "on_validation_start", note)
+    before = signal.getsignal(signal.SIGUSR2)
+    run(corpus, tmp_path, "trainer.max_epochs=1")
+    assert during == {**dict.fromkeys(stopping.EXIT_STATUS, stopping._note), signal.SIGUSR2: before}
 
 
 def test_each_reach_names_a_test_that_is_there() -> None:

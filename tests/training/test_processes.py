@@ -73,6 +73,8 @@ def assert_same(one: Path, other: Path, stateless: bool = False) -> None:
     assert len(tensors[0]) >= 30
     assert tensors[0].keys() == tensors[1].keys()
     for key, value in tensors[0].items():
+        if key == "/callbacks/MetricLog/rows":
+            continue  # they hold times; the rows are compared below
         if stateless and key.startswith("/throughline/carry"):
             continue  # the state of a row that only replaces a missing one
         torch.testing.assert_close(tensors[1][key], value, rtol=0, atol=1e-12, msg=key)
@@ -138,7 +140,7 @@ def test_what_processes_cannot_share_is_refused(corpus: Corpus, tmp_path: Path, 
     with pytest.raises(UserError, match=r"^resume: trainer.devices is 2 here and 1 in "):
         run(corpus, tmp_path, *chosen, "trainer.devices=2", "resume=auto")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=r"^WORLD_SIZE=2: start one process and give trainer.devices=N"):
+    with pytest.raises(UserError, match=r"^WORLD_SIZE=2: a launcher has started several processes; start one"):
         run(corpus, tmp_path)
 
 

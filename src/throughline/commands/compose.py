@@ -26,8 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from throughline.config import Config
 from throughline.plumbing.errors import UserError, one_line_errors
+from throughline.plumbing.launchers import refuse_foreign_launcher
 from throughline.regimes.stateful import Stateful
-from throughline.runs.folders import run_folder, sweep_folder
 from throughline.settings import checked, defaults, kinds, target_class, targets
 
 T = TypeVar("T")
@@ -39,9 +39,9 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf")
 
 def run_name(*, _root_: DictConfig) -> str:
     """The name of a run in its folder's name; in a sweep, the values that the sweep changes are added."""
-    cfg, hydra_cfg = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]), _root_.hydra
+    hydra_cfg = _root_.hydra
     try:
-        config = load(cfg, Config, [Path(s.path) for s in hydra_cfg.runtime.config_sources if s.provider == "command-line"])
+        config = load(without_hydra(_root_), Config, own_folders_of(hydra_cfg))
     except (UserError, OmegaConfBaseException):  # the error is reported later, when the run begins
         return f"{hydra_cfg.runtime.choices.model}-{hydra_cfg.runtime.choices.regime}"
     if hydra_cfg.mode != RunMode.MULTIRUN:
@@ -72,9 +72,6 @@ def _overrides(arguments: Iterable[str]) -> list[Override]:
 
 OmegaConf.register_new_resolver("project", lambda path: str(Path.cwd() / path), replace=True)
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-# Cached: Hydra resolves this once per sweep and once per member, and a member's overrides no longer identify the sweep.
-OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
 
 
 class Differences(FileConfigSource):
@@ -149,6 +146,7 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
     root = (root or Path.cwd()).absolute()
     OmegaConf.register_new_resolver("project", lambda path: str(root / path), replace=True)
     with one_line_errors():
+        refuse_foreign_launcher()
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)()
         except ConfigCompositionException as error:
@@ -194,7 +192,14 @@ def load(cfg: DictConfig, cls: type[T], folders: Sequence[Path] | None = None) -
 
 def own_folders() -> list[Path]:
     """The folders that `-cd` names, which contain a user's own YAML files and modules."""
-    if not HydraConfig.initialized():
-        return []
-    sources = HydraConfig.get().runtime.config_sources
-    return [Path(source.path).absolute() for source in sources if source.provider == "command-line"]
+    return own_folders_of(HydraConfig.get()) if HydraConfig.initialized() else []
+
+
+def own_folders_of(hydra_cfg: Any) -> list[Path]:
+    """Those folders, while Hydra still composes."""
+    return [Path(s.path).absolute() for s in hydra_cfg.runtime.config_sources if s.provider == "command-line"]
+
+
+def without_hydra(root: DictConfig) -> DictConfig:
+    """The settings of a command, from the composed configuration."""
+    return OmegaConf.masked_copy(root, [str(key) for key in root if key != "hydra"])

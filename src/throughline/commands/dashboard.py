@@ -37,9 +37,9 @@ def dashboard(settings: Dashboard) -> None:
         atomic.write({out: (json.dumps(specification, indent=2) + "\n").encode()})
     except OSError as error:
         raise UserError(f"{out}: {error.strerror}; give out=FILE") from None
-    wandb.setup(wandb.Settings(silent=True))
     reason = f"WANDB_MODE={os.environ['WANDB_MODE']}" if "WANDB_MODE" in os.environ else "no key is configured"
     try:
+        wandb.setup(wandb.Settings(silent=True))
         if "WANDB_MODE" in os.environ or not wandb.login(prompt=False, verify=False):
             print(
                 f"W&B: {reason}, so the workspace is only written to {out}; after `wandb login`, the same "

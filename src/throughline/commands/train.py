@@ -1,26 +1,60 @@
 """`src/train.py`: trains a generator; its settings are in `throughline.config`."""
 
+import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from throughline.commands.compose import composed, load
+from throughline.commands.compose import composed, load, own_folders_of, without_hydra
 from throughline.config import Config
-from throughline.plumbing.errors import noted_failure, one_line_errors
+from throughline.plumbing import atomic
+from throughline.plumbing.errors import one_line_errors
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
-from throughline.runs.folders import finished_folder, shown
+from throughline.runs import folders
+from throughline.runs.folders import shown
 
 if TYPE_CHECKING:
     from throughline.training.run import Run
+
+
+_ending = ExitStack()
+"""Closed when the command ends."""
+
+
+def run_folder(new: str, *, _root_: DictConfig) -> str:
+    """The folder of a run (see `throughline.runs.folders.run_folder`)."""
+    overrides, resume = list(_root_.hydra.overrides.task), str(_root_.resume)
+    limits = {} if resume == "none" else load(without_hydra(_root_), Config, own_folders_of(_root_.hydra)).limits
+    return folders.run_folder(new, _root_.output_root, resume, overrides, limits)
+
+
+def sweep_folder(new: str, root: str, resume: str, overrides: list[str], mode: RunMode) -> str:
+    """The folder of a sweep (see `throughline.runs.folders.sweep_folder`), which this process holds until it ends."""
+    folder = Path(folders.sweep_folder(new, root, str(resume), overrides))
+    if mode == RunMode.MULTIRUN:
+        _ending.enter_context(folders.held(folder, "runs a sweep"))
+        _ending.callback(_remove_without_members, folder)
+    return str(folder)
+
+
+def _remove_without_members(sweep: Path) -> None:
+    if not any(path.is_dir() for path in sweep.glob("*")):
+        (sweep / "multirun.yaml").unlink(missing_ok=True)
+
+
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+# Cached: Hydra resolves this once per sweep and once per member, and a member's overrides no longer identify the sweep.
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
 
 
 def train(cfg: DictConfig) -> None:
@@ -29,22 +63,66 @@ def train(cfg: DictConfig) -> None:
     sweep, folder = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     # Hydra keeps the error of a member of a sweep, runs the other members, and raises the error at the end.
-    with nullcontext() if sweep else one_line_errors(), noted_failure(folder, announce=sweep):
+    with announced_failure(folder) if sweep else one_line_errors(), ExitStack() as ending:
+        ending.callback(folders.remove_empty, folder)
         config = load(cfg, Config)
-        console.print(f"run: {shown(folder)}")
-        before = None if sweep or config.resume != "auto" else finished_folder(config.output_root, hydra.overrides.task)
-        if before and not (folder / "checkpoints").exists():
-            console.print(
-                f"resume: the same command already finished in {shown(before)}; this is a new run. {further(config, before)}"
-            )
+        overrides = list(hydra.overrides.task)
+        console.print(f"run: {folders.shown(folder)}")
+        if not sweep and config.resume == "auto" and not (folder / "checkpoints").exists():
+            before = folders.finished_folder(config.output_root, overrides, config.limits)
+            if before:
+                console.print(
+                    f"resume: the same command already finished in {folders.shown(before)}; this is a new run. "
+                    f"{further(config, before)}"
+                )
+        if sweep and (config.resume == "must" or Path(config.resume).is_dir()):
+            config = replace(config, resume="auto")  # the sweep is there; a member may not have begun
+        elif Path(config.resume).is_dir():
+            config = replace(config, resume="must")
         with progress("reading data", console):
             corpus = config.read()
         with large_imports():  # takes seconds, so it waits until config and data are checked
             from throughline.training import run
 
-        finished = run.train(config, corpus, folder, console=console)
+        def begin(new: bool) -> None:
+            if new:
+                folders.refuse_other_run(folder, overrides, config.resume == "auto")
+            written = {"config": cfg, "overrides": overrides, "hydra": HydraConfig.instance().cfg}
+            files = {folder / ".hydra" / f"{name}.yaml": OmegaConf.to_yaml(value) for name, value in written.items()}
+            atomic.write({file: text.encode("utf-8", "surrogateescape") for file, text in files.items()})
+            ending.enter_context(messages_in(folder / "train.log"))
+
+        finished = run.train(config, corpus, folder, console=console, begin=begin)
         for line in next_steps(finished, config, sweep):
             console.print(line)
+
+
+@contextmanager
+def announced_failure(folder: Path) -> Iterator[None]:
+    """Print at once why a member of a sweep failed: Hydra reports it only at the end."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"failed: {folder}: {lines[-1]}", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def messages_in(file: Path) -> Iterator[None]:
+    """Keep the messages of libraries in a file: the terminal is for the run itself."""
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace", delay=True)
+    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
 
 
 def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
@@ -89,4 +167,5 @@ def own_parts() -> str:
 
 def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
-    composed("train", Config, train, root)
+    with _ending:
+        composed("train", Config, train, root)

@@ -54,3 +54,9 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         raise
+
+
+def clear(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder; nobody else may write there now."""
+    for temporary in folder.glob("*.tmp"):
+        temporary.unlink(missing_ok=True)

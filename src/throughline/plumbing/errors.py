@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -35,7 +35,8 @@ def one_line_errors() -> Iterator[None]:
     except ConfigCompositionException as error:
         _exit([str(error).splitlines()[0].rstrip(".") + "; `--cfg job` shows every key"])
     except (HydraException, OmegaConfBaseException) as error:
-        _exit([" ".join(str(error).split())])
+        told = _user_error(error)
+        _exit([" ".join(str(error).split())] if told is None else str(told).splitlines())
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
@@ -51,6 +52,13 @@ def one_line_errors() -> Iterator[None]:
         _exit([f"writing failed: {error.strerror}; files saved earlier are unchanged"])
 
 
+def _user_error(error: BaseException | None) -> UserError | None:
+    """The user's error behind the error of a library, which it raised when a value of the configuration was computed."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _exit(lines: list[str]) -> None:
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
@@ -58,21 +66,15 @@ def _exit(lines: list[str]) -> None:
 
 
 @contextmanager
-def noted_failure(folder: Path, announce: bool) -> Iterator[None]:
-    """Record in `folder` why a run failed, for those who look there later.
-
-    With `announce`, also print it to stderr now; in a sweep Hydra would report it only at the end.
-    """
+def noted_failure(folder: Path) -> Iterator[None]:
+    """Record in `folder` why a run failed, for those who look there later."""
     (folder / "failure.txt").unlink(missing_ok=True)  # left by an earlier try
     try:
         yield
     except Exception as error:
         why = str(error) if isinstance(error, UserError) else traceback.format_exc()
-        (folder / "failure.txt").write_text(why.strip() + "\n")
-        if announce:
-            print(f"failed: {folder}: {why.strip().splitlines()[-1]}", file=sys.stderr)
-        if "wandb" in sys.modules:  # otherwise the next run in this process would be logged into this one
-            sys.modules["wandb"].finish(exit_code=1)
+        with suppress(OSError):  # the disk may be full, and the failure itself is what counts
+            (folder / "failure.txt").write_text(why.strip() + "\n", encoding="utf-8", errors="backslashreplace")
         raise
 
 

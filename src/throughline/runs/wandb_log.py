@@ -1,11 +1,18 @@
-"""Runs and comparisons in W&B."""
+"""Runs and comparisons in W&B, whose trouble never reaches them."""
 
 import hashlib
+import logging
 import os
+import re
 import shutil
-from collections.abc import Mapping
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
@@ -15,15 +22,121 @@ from throughline.config import Logger as LoggerSettings
 from throughline.plumbing.errors import UserError
 from throughline.runs.record import Record, metric_rows
 
+T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds that a use of W&B may take, in addition to `logger.init_timeout`. W&B itself may wait for ever."""
+
+
+class Wandb:
+    """A run of W&B, used through `attempt` alone: the first failure is told in one line, and from then on nothing is done.
+
+    Args:
+        console: shows that line.
+        without: how the work goes on without W&B; the end of the line.
+        limit: the seconds after which a use counts as failed.
+    """
+
+    def __init__(self, console: Console, without: str, limit: float) -> None:
+        self.console = console
+        self.without = without
+        self.limit = limit
+        self.works = True
+        self.run: Any = None
+
+    def attempt(self, use: Callable[[], T]) -> T | None:
+        """What `use` returns; None if W&B has failed."""
+        if not self.works:
+            return None
+        try:
+            return _bounded(use, self.limit)
+        except (Exception, SystemExit) as error:  # W&B leaves by `sys.exit` if its helper process did not end well
+            self.works = False
+            what = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+            self.console.print(f"W&B: {what}; {self.without}", highlight=False, markup=False, soft_wrap=True)
+            with suppress(Exception, SystemExit):
+                _bounded(_teardown, min(self.limit, 5))  # the next run in this process begins with a new helper process
+            return None
+
+
+def _bounded(use: Callable[[], T], seconds: float) -> T:
+    """What `use` returns or raises, in a thread that is left behind if it takes longer.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    outcome: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(use())
+        except BaseException as error:  # raised in the thread that waits
+            outcome.set_exception(error)
+
+    Thread(target=work, daemon=True, name="wandb").start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError:
+        if outcome.done():
+            raise
+        raise TimeoutError(f"no answer for {seconds:.0f} s") from None
+
+
+def _teardown() -> None:
+    import wandb
+
+    wandb.teardown()
+
+
+class Guarded:
+    """Stands for an object of W&B: its attributes, its methods, and the objects that they return are used by `attempt`."""
+
+    def __init__(self, wandb: Wandb, thing: Any) -> None:
+        vars(self).update(_wandb=wandb, _thing=thing)
+
+    def _use(self, use: Callable[[], Any]) -> Any:
+        value = self._wandb.attempt(use)
+        if not self._wandb.works:
+            return self  # so that whatever is asked of the result does nothing either
+        return Guarded(self._wandb, value) if callable(value) or type(value).__module__.startswith("wandb") else value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for by copying, pickling and printing
+            raise AttributeError(name)
+        if name == "watch":
+            raise UserError("logger: W&B's `watch` is not allowed, because a failure of its hooks would end the training")
+        return self._use(lambda: getattr(self._thing, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._use(lambda: setattr(self._thing, name, value))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._use(lambda: self._thing(*args, **kwargs))
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._use(lambda: self._thing[key])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._use(lambda: self._thing.__setitem__(key, value))
+
 
 class WandbRows(WandbLogger):
     """Logs each row at its own step. Lightning's logger does not, and W&B accepts only one row per step."""
 
+    def __init__(self, wandb: Wandb, root: Path) -> None:
+        super().__init__(experiment=Guarded(wandb, wandb.run))  # type: ignore[arg-type]
+        self.wandb = wandb
+        self.root = root
+
+    @property
+    def experiment(self) -> Any:
+        return self._experiment
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if "tokens" in metrics:
-            self.experiment.log(metrics, step=step)
+            self.wandb.attempt(lambda: self.wandb.run.log(metrics, step=step))
         else:  # of a user's callback, which counts steps differently: it goes with the next row
-            self.experiment.log(metrics, commit=False)
+            self.wandb.attempt(lambda: self.wandb.run.log(metrics, commit=False))
 
     def replay(self, metrics: Path) -> None:
         """Log the rows that an earlier part of the run left in `metrics.csv`, and delete W&B's local files of that part.
@@ -31,40 +144,68 @@ class WandbRows(WandbLogger):
         A killed run has written rows after its last checkpoint, and the resumed run writes them again. No server is there to
         tell them apart, so one whole history replaces the several pieces.
         """
-        run = self.experiment
-        if run.starting_step > 0:  # the server already has them
+        if self.wandb.attempt(lambda: self.wandb.run.starting_step) != 0:  # otherwise the server already has them
             return
         for row in metric_rows(metrics):
             self.log_metrics({key: float(value) for key, value in row.items() if value and key != "step"}, int(row["step"]))
-        here = Path(run.dir).parent
-        for earlier in here.parent.glob(f"offline-run-*-{run.id}"):
-            if earlier != here:
-                shutil.rmtree(earlier)
+        self.wandb.attempt(lambda: _delete_earlier(self.root / "wandb", self.wandb.run))
 
 
-def wandb_logger(config: Config, output_dir: Path, fingerprint: dict[str, Any], console: Console) -> WandbRows:
-    """A W&B run that never blocks and never asks: online if a key is configured and the server answers, else offline.
+def _delete_earlier(place: Path, run: Any) -> None:
+    """Delete the folders in `place` that W&B has made offline for this run before; symbolic links are not followed."""
+    for folder in place.glob("offline-run-*"):
+        if (
+            re.fullmatch(rf"offline-run-\d{{8}}_\d{{6}}-{re.escape(run.id)}", folder.name)
+            and folder.resolve() != Path(run.dir).parent.resolve()
+            and folder.resolve() == place.parent.resolve() / place.name / folder.name
+            and (folder / f"run-{run.id}.wandb").is_file()
+        ):
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def wandb_logger(
+    config: Config, folder: Path, fingerprint: dict[str, Any], console: Console, run_id: str
+) -> Iterator[WandbRows]:
+    """A W&B run that never stops the training: online if a key is configured and the server answers, else offline.
 
     Args:
         config: its plain form becomes the run's config.
-        output_dir: the run's id is made from its name and this folder, so a resumed run continues the same W&B run.
+        folder: the folder of the run; it is part of the name.
         fingerprint: identifies the data.
-        console: shows one line about the W&B run.
+        console: shows one line about the W&B run, and one if W&B fails.
+        run_id: a random word of the run's own; a resumed run that gives it again continues the same W&B run.
     """
-    run = _begin_run(
+    with _begun(
         config.logger,
         config.output_root,
         console,
-        id=_id(config.name, output_dir, config.output_root),
+        "the run continues without it, metrics.csv has everything",
+        id=f"{config.name}-{run_id}",
+        name=f"{config.name} {'/'.join(folder.absolute().parts[-2:]).removesuffix(f'-{config.name}')}",
         job_type="train",
         tags=[config.model.name, config.regime.name, *config.logger.tags],
         config={**config.to_plain(), "fingerprint": fingerprint},
-    )
-    for axis in ("tokens", "seconds"):
-        run.define_metric(axis)
-    for group in ("train/*", "val/*", "device/*"):
-        run.define_metric(group, step_metric="tokens")
-    return WandbRows(experiment=run)
+    ) as wandb:
+        for axis in ("tokens", "seconds"):
+            wandb.attempt(lambda axis=axis: wandb.run.define_metric(axis))  # type: ignore[misc]
+        for group in ("train/*", "val/*", "device/*"):
+            wandb.attempt(lambda group=group: wandb.run.define_metric(group, step_metric="tokens"))  # type: ignore[misc]
+        yield WandbRows(wandb, Path(config.output_root))
+
+
+def log_ending(logger: WandbRows, record: Record, passage: str, curve: Path) -> None:
+    """Log the results of a finished run."""
+    run = logger.wandb.run
+
+    def log() -> None:
+        import wandb
+
+        samples = wandb.Table(["tokens", "passage"], [[record.tokens, passage]])
+        run.log({"samples": samples, "curve": wandb.Image(str(curve))})
+        run.summary.update({key: value for key, value in record.to_plain().items() if not isinstance(value, dict | list)})
+
+    logger.wandb.attempt(log)
 
 
 def log_comparison(
@@ -77,64 +218,85 @@ def log_comparison(
         root: the folder that contains the runs.
         folder: the folder of the comparison; the id is made from it.
     """
+    run_id = f"compare-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
+    name = f"compare {'/'.join(folder.absolute().parts[-2:])}"
+    without = "the comparison is complete without it"
+
+    def log() -> None:
+        import wandb as library
+
+        head, *rows = table
+        images = {picture.stem: library.Image(str(picture)) for picture in pictures}
+        wandb.run.log({"comparison": library.Table(columns=head, data=rows), **images})
+
+    with _begun(settings, root, console, without, id=run_id, name=name, job_type="compare", tags=settings.tags) as wandb:
+        wandb.attempt(log)
+
+
+@contextmanager
+def _begun(logger: LoggerSettings, root: str, console: Console, without: str, **about: Any) -> Iterator[Wandb]:
+    """Begin a run of W&B, or continue the one with the same id, and end it afterwards, as failed if there is an error."""
+    wandb = Wandb(console, without, PATIENCE + logger.init_timeout)
+    with _process_kept():
+        began = wandb.attempt(lambda: _begin_run(logger, root, **about))
+    if began is not None:
+        wandb.run, line = began
+        console.print(f"W&B: {line}", highlight=False, markup=False, soft_wrap=True)
+    try:
+        yield wandb
+    except BaseException:
+        wandb.console = Console(quiet=True)  # the error is what matters
+        wandb.attempt(lambda: wandb.run.finish(exit_code=1))
+        raise
+    else:
+        wandb.attempt(lambda: wandb.run.finish())
+    finally:
+        wandb.attempt(_teardown)  # otherwise W&B would do it when the process ends, without a limit
+
+
+@contextmanager
+def _process_kept() -> Iterator[None]:
+    """Keep the terminal from W&B's helper process, whose crash would fill it, and `sys.exit` and tracebacks from W&B."""
+    exits = sys.exit, sys.excepthook
+    streams = [number for number in (1, 2) if _inheritable(number)]
+    for number in streams:
+        os.set_inheritable(number, False)
+    try:
+        yield
+    finally:
+        sys.exit, sys.excepthook = exits
+        for number in streams:
+            os.set_inheritable(number, True)
+
+
+def _inheritable(number: int) -> bool:
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # closed
+        return False
+
+
+def _begin_run(logger: LoggerSettings, root: str, **about: Any) -> tuple[Any, str]:
+    """The run, and its address or its mode."""
     import wandb
 
-    run = _begin_run(settings, root, console, id=_id("compare", folder, root), job_type="compare", tags=settings.tags)
-    head, *rows = table
-    images = {picture.stem: wandb.Image(str(picture)) for picture in pictures}
-    run.log({"comparison": wandb.Table(columns=head, data=rows), **images})
-    run.finish()
-
-
-def _id(name: str, folder: Path, root: str) -> str:
-    return f"{name}-{hashlib.sha256(os.path.relpath(folder, root).encode()).hexdigest()[:6]}"
-
-
-def _begin_run(logger: LoggerSettings, root: str, console: Console, **about: Any) -> Any:
-    """Begin a run of W&B, or continue the one with the same id, and print one line with its address or its mode."""
-    import wandb
-
+    logging.getLogger("wandb").setLevel(logging.CRITICAL + 1)  # on a full disk, its file would be a traceback per message
     settings: dict[str, Any] = {**about, "resume": "allow", "project": logger.project, "group": logger.group, "dir": root}
     wandb.setup(wandb.Settings(silent=True))
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"
+    quiet = wandb.Settings(init_timeout=logger.init_timeout, silent=True, console="off")
+    if "WANDB_MODE" not in os.environ and wandb.login(prompt=False, verify=False):
+        mode = "online"
     try:
-        quiet = wandb.Settings(init_timeout=logger.init_timeout, silent=True, console="off")
-        if "WANDB_MODE" not in os.environ and wandb.login(prompt=False, verify=False):
-            mode = "online"
-        try:
-            run = wandb.init(mode=mode, settings=quiet, **settings)
-        except wandb.errors.CommError as error:
-            wandb.teardown()  # the service that failed still holds the run's id
-            mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
-            run = wandb.init(mode=mode, settings=quiet, **settings)
-    except (wandb.errors.Error, ValueError) as error:
-        raise UserError(f"logger: W&B says: {' '.join(str(error).split())}; logger=none works without W&B") from None
+        run = wandb.init(mode=mode, settings=quiet, **settings)
+    except wandb.errors.CommError as error:
+        wandb.teardown()  # the service that failed still holds the run's id
+        mode, reason = "offline", f"the server did not answer ({type(error).__name__})"
+        run = wandb.init(mode=mode, settings=quiet, **settings)
     if mode == "disabled":
-        console.print("W&B: disabled, WANDB_MODE=disabled")
-    elif mode == "online":
-        console.print(f"W&B: {run.url}", highlight=False, markup=False, soft_wrap=True)
-    else:
-        console.print(
-            f"W&B: offline, {reason}; browse with `wandb leet {Path(root) / 'wandb'}`, "
-            f"upload with `wandb sync {Path(run.dir).parent}`",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    return run
-
-
-def log_ending(logger: WandbLogger, record: Record, passage: str, curve: Path) -> None:
-    """Log the results of a finished run, and close the W&B run so that another can begin in this process."""
-    import wandb
-
-    run = logger.experiment
-    run.log(
-        {
-            "samples": wandb.Table(["tokens", "passage"], [[record.tokens, passage]]),
-            "curve": wandb.Image(str(curve)),
-        }
-    )
-    run.summary.update({key: value for key, value in record.to_plain().items() if not isinstance(value, dict | list)})
-    run.finish()
+        return run, "disabled, WANDB_MODE=disabled"
+    if mode == "online":
+        return run, str(run.url)
+    here = Path(run.dir).parent
+    return run, f"offline, {reason}; browse with `wandb leet {here.parent}`, upload with `wandb sync {here}`"

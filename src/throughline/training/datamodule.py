@@ -1,6 +1,7 @@
 """Feeds a regime's batches to the Trainer, in the regime's own order."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
@@ -10,7 +11,16 @@ from throughline.batches.batch import Batch, Batches
 from throughline.data.corpus import Corpus
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
+from throughline.plumbing import stopping
 from throughline.regimes import Regime
+
+
+class Workers(DataLoader[Batch]):
+    """Loader workers that hear no signals: the first process decides, and ends them."""
+
+    def __iter__(self) -> Any:
+        with stopping.not_inherited():
+            return super().__iter__()
 
 
 class StreamDataModule(LightningDataModule):
@@ -78,7 +88,7 @@ class StreamDataModule(LightningDataModule):
         pinned = self.trainer.strategy.root_device.type == "cuda"
         if not (pinned or self.num_workers):
             return batches  # they are whole and in order; a loader would only count them
-        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned)
+        return Workers(batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # Lightning searches a batch for tensors to move. Checking that nothing must be moved is faster.

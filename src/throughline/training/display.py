@@ -17,14 +17,13 @@ from throughline.runs.folders import shown
 from throughline.runs.record import Record
 from throughline.training.datamodule import StreamDataModule, datamodule_of
 from throughline.training.learner import Learner
-from throughline.training.machine import precision
 from throughline.training.metric_log import MetricLog
 from throughline.training.spending import Spending
 
 
-def introduce(config: Config, data: StreamDataModule, generator: Generator, console: Console) -> None:
-    """Print the settings, the data and the model of a run."""
-    corpus = data.corpus
+def introduce(config: Config, data: StreamDataModule, generator: Generator, precision: str, console: Console) -> None:
+    """Print the settings, the data and the model of a run; the precision and the threads are those that `auto` became."""
+    corpus, threads = data.corpus, torch.get_num_threads()
     fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
     size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
     different = " ".join(f"{key}={value}" for key, value in config.differences().items())
@@ -36,7 +35,7 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, cons
         f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
         f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
         f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.label}; "
-        f"precision {precision(config.trainer.precision, config.trainer.accelerator)}, {torch.get_num_threads()} threads",
+        f"precision {precision}, {threads} thread{'s' * (threads > 1)}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -61,6 +61,24 @@ def count_updates(trainer: Trainer, updates: int) -> None:
     trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = updates
 
 
+def validate_now(trainer: Trainer) -> None:
+    """Make the validation that an earlier part of the run was ended in, before the first batch.
+
+    Noticed by `test_a_validation_that_was_ended_is_made_again`.
+    """
+    trainer.validating = True  # chooses the loop
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+
+
+def leave_signals_alone(trainer: Trainer) -> None:
+    """Keep the Trainer from installing its own handlers: `throughline.plumbing.stopping` decides what a signal does.
+
+    Its handler of SIGTERM ends a run with status 0. Noticed by `test_a_trainer_installs_no_handler`.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
+
 class DataWait(Profiler):
     """Adds up the time in which training waited for its next batch: Lightning calls its profiler at each fetch.
 

@@ -33,6 +33,7 @@ class Learner(QuickNotes, LightningModule):
         seed: the seed of dropout, which is a function of (seed, epoch, batch, process), so a resumed run draws the same.
         identity: values that a run must have in common with a checkpoint to resume it, saved beside the weights.
         data: where the data came from, saved beside the weights.
+        run_id: identifies the run in W&B, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
         accumulate_grad_batches: the number of batches whose gradients are averaged for one update.
 
@@ -57,6 +58,7 @@ class Learner(QuickNotes, LightningModule):
         seed: int = 0,
         identity: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        run_id: str = "",
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
     ) -> None:
@@ -69,6 +71,7 @@ class Learner(QuickNotes, LightningModule):
         self.seed = seed
         self.identity = identity or {}
         self.data = dict(data or {})
+        self.run_id = run_id
         self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.updates = 0
@@ -191,6 +194,7 @@ class Learner(QuickNotes, LightningModule):
             "identity": self.identity,
             "data": self.data,
             "updates": self.updates,
+            "run_id": self.run_id,
         }
         # Our own callbacks and the data module save the place of training. Lightning's counts of batches in an epoch would
         # be one behind or ahead, depending on the hook that saved.

@@ -21,7 +21,6 @@ import torch
 from throughline.config import Precision, Trainer
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.startup import QUIET_LOGGERS, quieten
-from throughline.training.signals import Signals
 
 CPUINFO = Path("/proc/cpuinfo")
 """The file in which Linux lists the features of the processor."""
@@ -34,7 +33,7 @@ def process_as_before() -> Iterator[None]:
     Only `keep_freed_memory` cannot be undone; it costs no more than memory.
     """
     levels = {name: logging.getLogger(name).level for name in (*QUIET_LOGGERS, "lightning.pytorch.utilities.rank_zero")}
-    handlers = {number: signal.getsignal(number) for number in Signals.EXIT_STATUS}
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}  # PyTorch's loader sets SIGCHLD's
     variables = {key: os.environ.get(key) for key in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
     threads, denormals, matmul = torch.get_num_threads(), flushes_denormals(), torch.get_float32_matmul_precision()
     numpy_state, python_state = np.random.get_state(), random.getstate()

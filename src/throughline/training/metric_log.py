@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from throughline.batches.batch import Batch
+from throughline.runs.csv_log import CSVLogger
 from throughline.training.datamodule import datamodule_of
 from throughline.training.learner import Learner
 from throughline.training.spending import Spending
@@ -19,10 +20,14 @@ class MetricLog(Callback):
     Sums stay on the device and are read only when a row is due, so no step waits for the device.
     """
 
-    def __init__(self, spending: Spending, utilisation: Utilisation, every_n_steps: int) -> None:
+    def __init__(
+        self, spending: Spending, utilisation: Utilisation, every_n_steps: int, table: CSVLogger | None = None
+    ) -> None:
         self.spending = spending
         self.utilisation = utilisation
         self.every_n_steps = every_n_steps
+        self.table = table
+        """Its rows are saved with every checkpoint."""
         self.nll: float | None = None
         """The mean nll over the valid tokens of the last row."""
         self._begin_row()
@@ -95,6 +100,7 @@ class MetricLog(Callback):
             "norms": self._norms,
             "tokens": self._tokens,
             "since": self._since,
+            **({"rows": self.table.packed()} if self.table else {}),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

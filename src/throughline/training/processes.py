@@ -13,6 +13,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from torch import Tensor
 
+from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
 
 
@@ -53,8 +54,9 @@ def spawned(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[
     ]
     with _variables_of(0, port, processes):
         try:
-            for process in others:
-                process.start()
+            with stopping.not_inherited():
+                for process in others:
+                    process.start()
             yield
             for process in others:
                 process.join()
@@ -108,15 +110,3 @@ def _variables_of(rank: int, port: int, processes: int) -> Iterator[None]:
                 del os.environ[key]
             else:
                 os.environ[key] = value
-
-
-def refuse_foreign_launcher() -> None:
-    """Refuse to be one of several processes that another launcher has started: each would train the whole run.
-
-    Raises:
-        UserError: torchrun, or a similar launcher, started several processes.
-    """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: start one process and give trainer.devices=N; it starts the others"
-        )

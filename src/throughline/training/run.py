@@ -2,38 +2,44 @@
 
 import contextlib
 import platform
+import secrets
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from throughline.batches.batch import Batches
 from throughline.config import Config, Precision
 from throughline.data.corpus import Corpus
-from throughline.evaluation.measure import ByPosition, measure
+from throughline.evaluation.measure import ByPosition, best_device, measure
+from throughline.evaluation.threads import fastest_threads
 from throughline.model.generation import generate
 from throughline.model.generator import Generator
-from throughline.plumbing.errors import UserError
+from throughline.plumbing import atomic, stopping
+from throughline.plumbing.errors import UserError, noted_failure
+from throughline.plumbing.launchers import refuse_foreign_launcher
 from throughline.plumbing.progress import progress
 from throughline.runs.checkpoint import load_parts
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
+from throughline.runs.folders import held, refuse_other_run, shown
 from throughline.runs.record import Record
 from throughline.runs.resume import check_identity, checkpoint_to_resume, finished_run
 from throughline.runs.trained import Trained, about_data
-from throughline.runs.wandb_log import log_ending, wandb_logger
+from throughline.runs.wandb_log import WandbRows, log_ending, wandb_logger
 from throughline.training.bad_batches import BadBatches
 from throughline.training.commit import Commit
 from throughline.training.datamodule import StreamDataModule
 from throughline.training.display import Display, introduce, show
+from throughline.training.internals import leave_signals_alone
 from throughline.training.learner import Learner
 from throughline.training.machine import (
     begin_peak_memory,
@@ -44,7 +50,7 @@ from throughline.training.machine import (
     refuse_absent_device,
 )
 from throughline.training.metric_log import MetricLog
-from throughline.training.processes import refuse_foreign_launcher, spawned
+from throughline.training.processes import spawned
 from throughline.training.saving import CheckpointFiles, Checkpoints
 from throughline.training.single_token import SingleTokenLearner
 from throughline.training.spending import Spending
@@ -72,6 +78,7 @@ def train(
     *,
     callbacks: Sequence[Callback] = (),
     console: Console | None = None,
+    begin: Callable[[bool], object] | None = None,
 ) -> Run:
     """Train as configured, and leave metrics, checkpoints, a passage and a curve in `folder`.
 
@@ -83,30 +90,64 @@ def train(
         folder: the folder of this run alone; None makes a new one under `config.output_root`.
         callbacks: Lightning callbacks beside the project's own; `trainer.callback_metrics` has the last validation metrics.
         console: shows the progress to the user.
+        begin: called before anything is written, with whether the folder still has to be found free of other runs.
 
     Raises:
         UserError: the run cannot be made as configured, it cannot be resumed, or a batch is bad.
+        throughline.plumbing.stopping.Stopped: a signal came; what was trained is saved.
     """
     clock, console = time.perf_counter(), console or Console()
-    config = runnable(config)
-    folder = new_folder(config) if folder is None else Path(folder)
-    if corpus is None:
-        with progress("reading data", console):
-            corpus = config.read()
-    with alone_in(folder), process_as_before():
-        data = StreamDataModule(
-            corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
-        )
-        start = find_start(config, data, folder, console)
-        if start.finished is not None:
-            return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
-        begin_peak_memory()
-        with spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks):
-            learner = build_learner(config, data)
-            introduce(config, data, learner.generator, console)
-            loggers = open_loggers(config, data, folder, start, console)
-            fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
-        return conclude(fitted, config, folder, loggers, clock, console)
+    with stopping.heard():
+        config = runnable(config)
+        folder = new_folder(config) if folder is None else Path(folder)
+        if corpus is None:
+            with progress("reading data", console):
+                corpus = config.read()
+        with held(folder), process_as_before(), contextlib.ExitStack() as ending:
+            data = StreamDataModule(
+                corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
+            )
+            asked, (config, start) = config, find_start(config, data, folder, console)
+            if start.finished is not None:
+                return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
+            begin = begin or (lambda new: refuse_other_run(folder, None, config.resume == "auto") if new else None)
+            begin(start.checkpoint is None or start.checkpoint.parents[1] != folder)
+            ending.enter_context(noted_failure(folder))
+            try:
+                return _train(asked, config, data, folder, start, callbacks, clock, console, ending)
+            except stopping.Stopped as stopped:
+                last = folder / "checkpoints" / "last.ckpt"
+                what = (
+                    f"saved {shown(last)}, resume=auto continues from there" if last.exists() else "nothing was trained yet"
+                )
+                console.print(f"{stopped.number.name}: {what}", highlight=False, markup=False, soft_wrap=True)
+                stopped.told = True
+                raise
+
+
+def _train(
+    asked: Config,
+    config: Config,
+    data: StreamDataModule,
+    folder: Path,
+    start: "Start",
+    callbacks: Sequence[Callback],
+    clock: float,
+    console: Console,
+    ending: contextlib.ExitStack,
+) -> Run:
+    """Train in a folder that is held. `asked` has `auto` where `config` may be decided; `ending` closes what was opened."""
+    (folder / "summary.json").unlink(missing_ok=True)  # of an earlier life, which ended at a smaller budget
+    atomic.clear(folder / "checkpoints")
+    begin_peak_memory()
+    prepare_process()
+    config = with_threads(config, data)
+    with spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks):
+        learner = build_learner(config, data, start.run_id)
+        introduce(asked, data, learner.generator, config.trainer.precision, console)
+        loggers = open_loggers(config, data, folder, start, console, ending)
+        fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
+    return conclude(fitted, config, folder, loggers, clock, console)
 
 
 def new_folder(config: Config) -> Path:
@@ -157,34 +198,25 @@ def _on_single_tokens(config: Config) -> Config:
     return replace(config, trainer=replace(settings, accelerator="cpu", precision=numbers))
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Lock the folder of a run; the system releases the lock when the process ends in any way."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another process trains here; resume=none starts a new run") from None
-
-
 @dataclass(frozen=True)
 class Start:
     """Where a run begins.
 
     Attributes:
+        run_id: identifies the run in W&B, in all of its lives.
         checkpoint: the file that it resumes from; None for a run from the beginning.
-        batches: the number of batches that were trained on before.
+        rows: the contents of `metrics.csv` up to the checkpoint.
         finished: the record of a run that is already finished.
     """
 
+    run_id: str
     checkpoint: Path | None = None
-    batches: int = 0
+    rows: bytes = b""
     finished: Record | None = None
 
 
-def find_start(config: Config, data: StreamDataModule, folder: Path, console: Console) -> Start:
-    """The start of a run, by `config.resume`.
+def find_start(config: Config, data: StreamDataModule, folder: Path, console: Console) -> tuple[Config, Start]:
+    """The start of a run, by `config.resume`, and the settings with what `auto` meant when the run began.
 
     Raises:
         UserError: a checkpoint is required but there is none, or it belongs to another run.
@@ -193,19 +225,56 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
     if message:
         console.print(message, highlight=False, markup=False, soft_wrap=True)
     if checkpoint is None:
-        (folder / "summary.json").unlink(missing_ok=True)  # left by an earlier run in this folder
-        return Start()
+        return config, Start(secrets.token_hex(8))
     about = saved["throughline"]
+    for key in ("precision", "threads"):
+        before = about["identity"].get(f"trainer.{key}")
+        if getattr(config.trainer, key) == "auto" and before is not None:
+            config = replace(config, trainer=replace(config.trainer, **{key: before}))
     check_identity(about["identity"], config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
         console.print("already finished", highlight=False)
-    return Start(checkpoint, saved["callbacks"]["Spending"]["batches"], finished)
+    rows = saved["callbacks"].get("MetricLog", {}).get("rows")
+    return config, Start(
+        about.get("run_id") or secrets.token_hex(8),
+        checkpoint,
+        b"" if rows is None else CSVLogger.unpacked(rows),
+        finished,
+    )
 
 
-def build_learner(config: Config, data: StreamDataModule) -> Learner:
+def with_threads(config: Config, data: StreamDataModule) -> Config:
+    """The settings with the precision and the number of threads of this machine where they are `auto`; sets the threads."""
+    settings = config.trainer
+    settings = replace(settings, precision=precision(settings.precision, settings.accelerator))
+    config = replace(config, trainer=settings)
+    if settings.threads == "auto":
+        on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
+        threads = torch.get_num_threads()
+        if on_cpu and settings.devices == 1 and not config.regime.update_every_token:
+            threads = fastest_threads(trial_step(config, data))
+        config = replace(config, trainer=replace(settings, threads=threads))
+    assert isinstance(config.trainer.threads, int)
+    torch.set_num_threads(config.trainer.threads)
+    return config
+
+
+def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
+    """A step of training on the first batch, without its update."""
+    generator = build_learner(config, data, "").generator.train()
+    batch = Batches(config.regime.plan(data.corpus.train, config.seed, epoch=0), data.corpus.train)[0]
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed"):
+            nll, _, _ = generator.score(batch.inputs, batch.targets)
+        (nll.sum() / batch.n_valid).backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learner:
     """A new generator, in the learner that trains it."""
-    prepare_process()
     seed_everything(config.seed, verbose=False)
     try:
         generator = Generator(config.model, data.corpus.codec.size, config.head)
@@ -223,15 +292,22 @@ def build_learner(config: Config, data: StreamDataModule) -> Learner:
         config.seed,
         config.identity(data.corpus),
         about_data(data.corpus),
+        run_id,
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
     )
 
 
-def open_loggers(config: Config, data: StreamDataModule, folder: Path, start: Start, console: Console) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(folder / "metrics.csv", start.batches, data.readings)]
+def open_loggers(
+    config: Config, data: StreamDataModule, folder: Path, start: Start, console: Console, ending: contextlib.ExitStack
+) -> list[Logger]:
+    """The loggers of a run; `ending` closes them."""
+    table = CSVLogger(folder / "metrics.csv", data.readings, start.rows)
+    if table.restored:
+        console.print(f"{table.path}: not as the run left it; its rows were restored from the checkpoint", highlight=False)
+    loggers: list[Logger] = [table]
     if config.logger.name == "wandb":
-        rows = wandb_logger(config, folder, data.corpus.fingerprint, console)
+        rows = ending.enter_context(wandb_logger(config, folder, data.corpus.fingerprint, console, start.run_id))
         rows.replay(folder / "metrics.csv")
         loggers.append(rows)
     return loggers
@@ -262,7 +338,8 @@ def fit(
     settings = config.trainer
     spending = Spending(config.budget, config.max_epochs, config.schedule)
     utilisation = Utilisation(folder / "device.json")
-    metric_log = MetricLog(spending, utilisation, settings.log_every_n_steps)
+    table = next((logger for logger in loggers if isinstance(logger, CSVLogger)), None)
+    metric_log = MetricLog(spending, utilisation, settings.log_every_n_steps, table)
     trainer = Trainer(
         max_epochs=-1,  # the callback `spending` ends the run
         accelerator=settings.accelerator,
@@ -285,7 +362,7 @@ def fit(
             metric_log,
             Display(console, spending, metric_log),
             *callbacks,
-            Checkpoints(folder / "checkpoints", spending, settings.checkpoint_seconds, console),
+            Checkpoints(folder / "checkpoints", spending, settings.checkpoint_seconds),
         ],
         # Set explicitly: inside a Slurm job Lightning would take over its processes and signals.
         plugins=[CheckpointFiles(), LightningEnvironment()],
@@ -294,6 +371,7 @@ def fit(
         enable_model_summary=False,
         default_root_dir=folder,
     )
+    leave_signals_alone(trainer)
     trainer.fit(learner, data, ckpt_path=start.checkpoint)
     return Fitted(learner, data, trainer, spending, utilisation)
 
@@ -302,7 +380,9 @@ def train_silently(
     config: Config, data: StreamDataModule, folder: Path, start: Start, callbacks: Sequence[Callback]
 ) -> None:
     """Train in one of the other processes, without output."""
-    fit(build_learner(config, data), data, config, folder, start, [], callbacks, Console(quiet=True))
+    prepare_process()
+    torch.set_num_threads(max(1, int(config.trainer.threads) // config.trainer.devices))
+    fit(build_learner(config, data, start.run_id), data, config, folder, start, [], callbacks, Console(quiet=True))
 
 
 def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger], clock: float, console: Console) -> Run:
@@ -325,10 +405,10 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
     by_position.write(folder / "by_position.csv")
     record = _record(fitted, config, {**metrics, "val/unknown": corpus.unknown}, clock)
     passage = _passage(generator.cpu().eval(), corpus, config)
-    (folder / "samples.txt").write_text(passage + "\n")
+    (folder / "samples.txt").write_text(passage + "\n", encoding="utf-8")
     draw_curve(folder / "metrics.csv", folder / "curve.png", config.name)
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, WandbRows):
             log_ending(logger, record, passage, folder / "curve.png")
     record.write(folder)
     show(record, passage, folder, console)

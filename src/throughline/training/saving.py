@@ -1,19 +1,18 @@
 """Writes checkpoints, and ends a run on a signal."""
 
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from rich.console import Console
 
+from throughline.plumbing import stopping
 from throughline.runs import checkpoint as files
+from throughline.training.internals import validate_now
 from throughline.training.learner import Learner, between_updates
 from throughline.training.processes import max_over_processes
-from throughline.training.signals import Signals
 from throughline.training.spending import Spending
 
 
@@ -29,41 +28,49 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt` and the one before it, and `best.ckpt` by `val/nll`; saves and ends the run on a signal.
+    """Keeps `last.ckpt` and the one before it, and `best.ckpt` by `val/nll`; a signal ends the run after a save.
 
-    `last.ckpt` is written between two batches, when the first of them and its validation are done: after each validation,
-    every `every_n_seconds`, and at the end.
+    `last.ckpt` is written between two batches: every `every_n_seconds`, before and after each validation, and at the end. So
+    nothing that happens during a validation, or after the training, loses training. A run that resumes from a file written
+    before a validation makes that validation first.
+
+    Signals wait while the network is trained. In a validation, and after the last save, they end the program at once.
     """
 
-    def __init__(self, folder: Path, spending: Spending, every_n_seconds: float, console: Console) -> None:
+    def __init__(self, folder: Path, spending: Spending, every_n_seconds: float) -> None:
         self.folder = folder
         self.spending = spending
         self.every_n_seconds = every_n_seconds
-        self.console = console
-        self.signals = Signals()
         self.best = math.inf
         self._saved_at = 0.0
         self._due = False
+        self._validating = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = self.spending.clock
-        self.signals.watch()
+        stopping.wait(True)
+        if self._validating:
+            validate_now(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if not between_updates(trainer):
             return
-        received = int(max_over_processes(self.signals.received or 0, pl_module.device))
+        received = int(max_over_processes(stopping.received(), pl_module.device))
         if received or self._due or self.spending.clock - self._saved_at >= self.every_n_seconds:
             self._save(trainer, "last.ckpt")
         if received:
-            number = signal.Signals(received)
-            self.console.print(
-                f"{number.name}: saved {self.folder / 'last.ckpt'}, resume=auto continues from there", soft_wrap=True
-            )
-            raise SystemExit(Signals.EXIT_STATUS[number])
+            stopping.stop(received)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._validating:
+            self._validating = True
+            self._save(trainer, "last.ckpt")
+        stopping.wait(False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
+        stopping.wait(True)
+        self._validating = False
         if pl_module.metrics["val/nll"] < self.best:
             self.best = pl_module.metrics["val/nll"]
             self._save(trainer, "best.ckpt")
@@ -71,10 +78,10 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer, "last.ckpt")
-        self.signals.unwatch()
+        stopping.wait(False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.signals.unwatch()
+        stopping.no_longer_wait()
 
     def _save(self, trainer: Trainer, name: str) -> None:
         with self.spending.paused():
@@ -83,8 +90,9 @@ class Checkpoints(Checkpoint):
             self._saved_at, self._due = self.spending.clock, False
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "validating": self._validating}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validating = state_dict.get("validating", False)
         if (self.folder / "best.ckpt").exists():  # not if the run resumes in a new folder
             self.best = state_dict["best"]

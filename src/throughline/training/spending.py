@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from throughline.batches.batch import Batch
 from throughline.config import Budget, Schedule
+from throughline.plumbing import stopping
 from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import count_batches
 from throughline.training.learner import between_updates
@@ -34,6 +35,8 @@ class Spending(Callback):
         self.clock = 0.0
         self._seconds = 0.0
         self._running_since: float | None = None
+        self._last_batch = 0.0
+        self._times_continued = stopping.times_continued()
 
     @property
     def seconds(self) -> float:
@@ -53,6 +56,15 @@ class Spending(Callback):
         yield
         if was_running:
             self.resume()
+
+    def _leave_out_suspension(self) -> None:
+        """If the process was suspended within this batch (SIGSTOP, Ctrl-Z), count the batch like the one before it."""
+        took = self.seconds - self.clock
+        if stopping.times_continued() != self._times_continued:
+            self._times_continued = stopping.times_continued()
+            self._seconds -= max(took - self._last_batch, 0.0)
+        else:
+            self._last_batch = took
 
     def spent(self, trainer: Trainer) -> float:
         """The spent share of the budget, in [0, 1]: that of the limit that is nearest."""
@@ -92,6 +104,7 @@ class Spending(Callback):
     ) -> None:
         self.tokens += batch.n_valid
         self.batches += 1
+        self._leave_out_suspension()
         self.clock = max_over_processes(self.seconds, pl_module.device)
         if self.spent(trainer) == 1.0 and between_updates(trainer):
             trainer.should_stop = True  # Lightning then also makes a last validation

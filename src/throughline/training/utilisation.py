@@ -19,6 +19,9 @@ from throughline.training.learner import Learner
 DTYPES = {"bf16-mixed": torch.bfloat16, "32-true": torch.float32, "64-true": torch.float64}
 """The number type of the multiplied matrices, by precision."""
 
+MOST_OPERATIONS = 1e18
+"""Operations per second that no device reaches today."""
+
 
 def matrix_rate(device: torch.device, precision: str, seconds: float = 0.15) -> float:
     """Operations per second of the fastest square matrix product among those that fit in `seconds`.
@@ -58,13 +61,23 @@ def calibrated(file: Path, device: torch.device, precision: str, again: bool = F
     """
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     here = {"device": on, "precision": precision, "threads": torch.get_num_threads()}
-    known = json.loads(file.read_text()) if file.exists() else {}
-    before = float(known["flops_per_second"]) if {key: known.get(key) for key in here} == here else 0.0
+    before = _known(file, here)
     if before and not again:
         return before
     rate = max(before, matrix_rate(device, precision))
     atomic.write({file: (json.dumps({**here, "flops_per_second": rate}, indent=2) + "\n").encode()})
     return rate
+
+
+def _known(file: Path, here: dict[str, Any]) -> float:
+    """The rate in `file`; 0 if it is not there, of other circumstances, or damaged: it can be measured again."""
+    try:
+        known = json.loads(file.read_bytes())
+        rate = float(known["flops_per_second"])
+        alike = {key: known[key] for key in here} == here
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return 0.0
+    return rate if alike and 0 < rate < MOST_OPERATIONS else 0.0
 
 
 class Work(NamedTuple):

@@ -1,0 +1,31 @@
+"""Starts a command: signals are heard before anything large is imported."""
+
+import importlib
+import sys
+from functools import partial
+from pathlib import Path
+
+from throughline.plumbing import stopping
+
+
+def run(name: str, root: Path | None = None) -> None:
+    """Run the command `name`.
+
+    Args:
+        name: the name of its module.
+        root: the folder that contains `outputs/`; None is the current one.
+    """
+    try:
+        with stopping.heard():
+            importlib.import_module(f"throughline.commands.{name}").main(root)
+    except stopping.Stopped as stopped:
+        if not stopped.told:
+            print(f"{stopped.number.name}: stopped", file=sys.stderr)
+        raise
+    finally:
+        stopping.end_at_once()
+
+
+train, evaluate, generate, export, compare, dashboard = (
+    partial(run, name) for name in ("train", "evaluate", "generate", "export", "compare", "dashboard")
+)
