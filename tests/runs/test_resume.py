@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import QUICK, REGIMES, column, corpus_of, fox, run, run_with_kills, weights_hash, without_times
+from helpers import QUICK, REGIMES, column, corpus_of, fox, run, run_with_kills, summary_of, weights_hash, without_times
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs import checkpoint
@@ -78,7 +78,7 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path, a
     assert (again["tokens"], again["steps"], again["val/nll"]) == (summary["tokens"], summary["steps"], summary["val/nll"])
     (tmp_path / "summary.json").write_text("[")  # damaged, so the run writes its ending again
     once_more = run(corpus, tmp_path, *chosen, "resume=auto")
-    assert {**once_more, "seconds": 0} == {**json.loads((tmp_path / "summary.json").read_text()), "seconds": 0}
+    assert {**once_more, "seconds": 0} == {**summary_of(tmp_path), "seconds": 0}
     assert (weights_hash(tmp_path), once_more["val/nll"]) == (before, summary["val/nll"])
     longer = run(corpus, tmp_path, *chosen, "resume=auto", "trainer.max_epochs=4")
     assert longer["tokens"] == summary["tokens"] // 3 * 4

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
+from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import yaml_values
+
+LARGEST_FILE = 2**22
+"""How many bytes a file with the overrides of a command may have."""
 
 
 def run_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
@@ -45,19 +47,23 @@ def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> 
         return new
     asked = _apart_from_resume(overrides)
     for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
-        if _command(file, "hydra.overrides.task") == asked:
+        if _command(file, "hydra", "overrides", "task") == asked:
             return str(file.parent)
     return new
 
 
-def _command(file: Path, key: str | None = None) -> list[str] | None:
-    """The overrides that started a run or a sweep; None if the file is damaged."""
+def _command(file: Path, *keys: str) -> list[str] | None:
+    """The overrides that started a run or a sweep, found in the file under these keys; None if it is damaged."""
     try:
-        saved = OmegaConf.load(file)
-        return _apart_from_resume(saved if key is None else OmegaConf.select(saved, key))
-    except (OSError, UnicodeError, YAMLError, OmegaConfBaseException, AttributeError, TypeError):
+        saved: Any = yaml_values(file, LARGEST_FILE)
+    except UserError:
         return None
+    for key in keys:
+        saved = saved.get(key) if isinstance(saved, dict) else None
+    if not isinstance(saved, list) or not all(isinstance(override, str) for override in saved):
+        return None
+    return _apart_from_resume(saved)
 
 
-def _apart_from_resume(overrides: Any) -> list[str]:
+def _apart_from_resume(overrides: Sequence[str]) -> list[str]:
     return [override for override in overrides if not override.startswith("resume=")]

@@ -5,7 +5,7 @@ from typing import Any
 
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import OtherVersionError, read
-from throughline.runs.record import Record
+from throughline.runs.record import RESULT, Record
 
 
 def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[str, Any], str]:
@@ -41,14 +41,21 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
 
 
 def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> Record | None:
-    """The record of the run in `folder`, if `resumed` is its last checkpoint and it ended with the same limits."""
+    """The record of the run in `folder`, if `resumed` is its last checkpoint and it ended with the same limits.
+
+    Its files are sealed again, because Hydra has written the same settings again, with other settings of the command.
+    """
     if resumed != folder / "checkpoints" / "last.ckpt" or not (folder / "summary.json").exists():
         return None
     try:
         record = Record.read(folder)
+        if record.limits != limits or record.changed(folder, RESULT):
+            return None
     except UserError:  # damaged: the run ends once more, and writes it again
         return None
-    return record if record.limits == limits else None
+    if record.changed(folder):
+        record.write(folder)
+    return record
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, origin: str | None = None) -> None:
