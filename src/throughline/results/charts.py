@@ -229,11 +229,14 @@ def _memory(comparison: Comparison) -> View:
     record = runs[0].finished
     steps, named = bytes_of_windows(record.train_targets, int(record.data["vocab"]), batch_size)
     series = [
-        _over_seeds(label, rank, list(steps), [[v] for v in sizes]) for rank, (label, sizes) in enumerate(named.items())
+        _over_seeds(label, rank, list(steps), [[v] for v in sizes])
+        for rank, (label, sizes) in enumerate(named.items())
+        if steps  # the line is longer than the shortest window
     ]
     peaks: dict[int, list[float]] = {}
     for member in windowed:
         peaks.setdefault(member.shape[1], []).extend(run.metrics["peak_memory_bytes"] for run in member.finished)
     if peaks:
         series.append(_over_seeds("whole runs (measured)", len(named), sorted(peaks), [peaks[T] for T in sorted(peaks)]))
-    return View("", "steps of a window", "bytes", series, log_x=True, log_y=_positive([y for s in series for y in s.low]))
+    sizes_are_positive = _positive([y for s in series for y in s.low])
+    return View("", "steps of a window", "bytes", series, log_x=True, log_y=sizes_are_positive)

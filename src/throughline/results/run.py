@@ -6,6 +6,7 @@ The files may come from anywhere, so they are read as plain data and accepted on
 import csv
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from throughline.settings import word
 
 LONGEST_LINE = 500
 """How many characters of a name, a fault or an override are shown."""
+LARGEST = 1e100
+"""Numbers beyond this are as good as infinite: sums of many numbers below it are finite."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Run:
         fault: the reason why it has no metrics; empty for a finished run.
         record: the record of a finished run; an unfinished run also has no metrics, curve, positions and passage.
         metrics: those of its record, and others that are computed from its files or from a comparison with other runs.
-        curve: the rows of `metrics.csv`.
+        curve: the rows of `metrics.csv`, without numbers that are not finite.
         by_position: (position, nll, targets), ascending.
     """
 
@@ -65,7 +68,7 @@ class Run:
 
     @property
     def validations(self) -> list[dict[str, float]]:
-        return [row for row in self.curve if math.isfinite(row.get("val/nll", math.nan))]
+        return [row for row in self.curve if "val/nll" in row]
 
 
 class Unfinished(Exception):  # noqa: N818  # it is not an error
@@ -105,21 +108,21 @@ def _finished(run: Run) -> Run:
     if not (folder / "summary.json").exists():
         raise Unfinished("not finished")
     record = _printable_record(Record.read(folder))
-    curve = metric_numbers(folder / "metrics.csv")
+    curve = [_finite(row) for row in metric_numbers(folder / "metrics.csv")]
     if not curve:
         raise UserError("metrics.csv: no rows")
-    if (curve[-1]["step"], curve[-1]["tokens"]) != (record.steps, record.tokens):
+    if (curve[-1].get("step"), curve[-1].get("tokens")) != (record.steps, record.tokens):
         raise Unfinished("not finished: it was resumed after its summary was written")
     changed = record.changed(folder)
     if changed:
         raise UserError(f"damaged: {changed}")
-    metrics = {key: float(getattr(record, key, math.nan)) for key in ("tokens_per_second", "peak_memory_bytes", "updates")}
-    metrics |= record.metrics
+    metrics = {key: float(getattr(record, key)) for key in ("tokens_per_second", "peak_memory_bytes", "updates")}
+    metrics |= _finite(record.metrics)
     driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
     if driver:
         metrics["device/driver_utilisation"] = math.fsum(driver) / len(driver)
-    needed = [metrics[key] for key in ("val/nll", "val/nll_reset", "tokens_per_second", "peak_memory_bytes")]
-    if not all(map(math.isfinite, [*needed, curve[-1]["val/nll"], *(row[axis] for row in curve for axis in AXES)])):
+    placed = all(row.keys() >= {"step", *AXES} for row in curve)
+    if not (placed and metrics.keys() >= {"val/nll", "val/nll_reset"} and "val/nll" in curve[-1]):
         raise Unfinished("failed: its metrics are not finite")
     return replace(
         run,
@@ -131,17 +134,22 @@ def _finished(run: Run) -> Run:
     )
 
 
+def _finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that can be compared and drawn."""
+    return {key: value for key, value in numbers.items() if abs(value) <= LARGEST}
+
+
 def _printable_record(record: Record) -> Record:
     """The record with texts that a terminal or a page shows as text and nothing else.
 
     Raises:
-        UserError: it does not say on which data, with which versions or in batches of which shape the run was trained.
+        UserError: what a report needs to know of the training is not there.
     """
     data, versions = record.data, record.versions
-    vocab, about = data.get("vocab"), (data.get("source"), data.get("tokens_sha256"))
-    named = all(isinstance(text, str) for text in (*about, versions.get("python"), versions.get("torch")))
-    if not named or type(vocab) is not int or not 0 < vocab < 2**31 or 0 in (*record.shape, record.train_targets):
-        raise UserError("summary.json: data, versions, shape or train_targets are not those of a run")
+    words = data.get("source"), data.get("tokens_sha256"), versions.get("python"), versions.get("torch")
+    sizes = data.get("vocab"), *record.shape, record.tokens, record.train_targets
+    if not all(isinstance(said, str) for said in words) or not all(type(n) is int and 0 < n <= 10**15 for n in sizes):
+        raise UserError("summary.json: data, versions, shape, tokens or train_targets are not those of a run")
     names = ("name", "label", "regime", "model", "device", "precision")
     texts: dict[str, Any] = {key: printable(getattr(record, key), LONGEST_LINE) for key in names}
     shown = {key: printable(data[key], LONGEST_LINE) for key in ("source", "tokens_sha256")}
@@ -162,7 +170,7 @@ def _by_position(file: Path) -> list[tuple[int, float, int]]:
         rows = [(int(position), float(nll), int(targets)) for position, nll, targets in table]
     except (ValueError, StopIteration, csv.Error):
         raise UserError("by_position.csv: not a table of losses by position") from None
-    if [row[0] for row in rows] != [*range(1, len(rows) + 1)] or not all(math.isfinite(nll) and n > 0 for _, nll, n in rows):
+    if not all(row[0] == k and abs(row[1]) <= LARGEST and row[2] > 0 for k, row in enumerate(rows, start=1)):
         raise UserError("by_position.csv: not a table of losses by position")
     return rows
 

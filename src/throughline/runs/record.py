@@ -41,7 +41,7 @@ SETTINGS: tuple[Kept, ...] = (".hydra/config.yaml", ".hydra/overrides.yaml")
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Operations = Annotated[int, Field(ge=0, le=10**30)]
-Amount = Annotated[float, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, le=1e100)]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
