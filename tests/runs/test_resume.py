@@ -1,18 +1,33 @@
 """A run that is killed and resumed ends with the same weights, bit for bit, as an uninterrupted run."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from helpers import QUICK, REGIMES, column, corpus_of, fox, run, run_with_kills, summary_of, weights_hash, without_times
+from helpers import (
+    QUICK,
+    REGIMES,
+    column,
+    corpus_of,
+    fox,
+    run,
+    run_as_from_hydra,
+    run_with_kills,
+    summary_of,
+    weights_hash,
+    without_times,
+)
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs import checkpoint
 from throughline.runs.folders import run_folder
+from throughline.runs.record import Record
 
 Alone = Callable[..., Path]
 
@@ -84,6 +99,24 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path, a
     assert longer["tokens"] == summary["tokens"] // 3 * 4
 
 
+def test_a_finished_run_that_is_asked_for_again_is_sealed_with_its_new_settings(corpus: Corpus, tmp_path: Path) -> None:
+    folder, chosen = tmp_path / "run", ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    run_as_from_hydra(corpus, folder, *chosen)
+    passage = (folder / "samples.txt").read_bytes()
+    overrides = folder / ".hydra" / "overrides.yaml"
+    overrides.write_text(overrides.read_text() + "- resume=auto\n")  # as Hydra leaves it
+    before = Record.read(folder)
+    assert before.changed(folder) == ".hydra/overrides.yaml is not as the run left it"
+    run(corpus, folder, *chosen, "resume=auto")
+    after = Record.read(folder)
+    assert after == replace(before, files=after.files)
+    assert after.changed(folder) == ""
+    (folder / "samples.txt").write_text("Something else")
+    run(corpus, folder, *chosen, "resume=auto")
+    assert Record.read(folder).changed(folder) == ""
+    assert (folder / "samples.txt").read_bytes() == passage
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
     corpus: Corpus, tmp_path: Path, alone: Alone
 ) -> None:
@@ -134,7 +167,9 @@ def test_another_run_is_refused_by_the_field_that_differs(override: str, line: s
     assert {file: file.read_bytes() for file in before} == before
 
 
-def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp_path: Path) -> None:
+def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def past(name: str, overrides: str, *files: str) -> str:
         for file in (".hydra/overrides.yaml", *files):
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
@@ -147,8 +182,13 @@ def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp
     past("2026-01-03/c", mine, "checkpoints/last.ckpt", "summary.json")
     past("2026-01-04/d", mine)
     past("2026-01-05/e", "- seed=2\n", "checkpoints/last.ckpt")
-    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n")):
+    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n", "- &a seed=1\n", "- ${oc.env:SEED}\n")):
         past(f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
+    for name, make in (("pipe", os.mkfifo), ("folder", Path.mkdir)):  # a pipe would be waited for
+        file = Path(past(f"2026-01-06/{name}", "", "checkpoints/last.ckpt"), ".hydra", "overrides.yaml")
+        file.unlink()
+        make(file)
+    monkeypatch.setenv("SEED", "seed=1")
     overrides = ["seed=1", "resume=auto"]
     assert run_folder("new", str(tmp_path), "auto", overrides) == newest
     assert run_folder("new", str(tmp_path), "none", overrides) == "new"
