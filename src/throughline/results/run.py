@@ -88,8 +88,10 @@ def read_run(folder: Path) -> Run:
             raise UserError(".hydra/overrides.yaml: not a list of overrides")
         run = replace(run, overrides=[printable(override, LONGEST_LINE) for override in overrides])
         return _finished(run)
-    except (Unfinished, UserError) as why:
-        return replace(run, fault=printable(str(why).replace(printable(f"{folder}/"), ""), LONGEST_LINE))
+    except Unfinished as why:
+        return replace(run, fault=printable(why, LONGEST_LINE))
+    except UserError as why:
+        return replace(run, fault=printable(str(why).removeprefix(printable(f"{folder}/")), LONGEST_LINE))
     except Exception as error:  # a file can be wrong in more ways than can be listed
         return replace(run, fault=printable(f"unreadable: {type(error).__name__}: {error}", LONGEST_LINE))
 
