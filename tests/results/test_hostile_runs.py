@@ -134,6 +134,7 @@ def test_settings_that_are_lost_with_their_folder_are_a_fault(kind: str, folder:
     KINDS[kind](folder / ".hydra")
     run = read_beside_a_whole_run(folder)
     assert run.fault.startswith(".hydra/config.yaml: ")
+    assert read([folder.parent]).differences() == {}
     assert_nothing_but_a_fault(run)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,10 +125,11 @@ class Comparison:
         return metric.better(means) if metric.better and len(means) > 1 else None
 
     def differences(self) -> dict[str, list[str]]:
-        """The settings in which members differ, with the value of each member."""
+        """The settings in which members differ, with the value of each member; lost settings differ from none."""
         keys = sorted({key for member in self.members for key in member.settings} - {"regime"})
         values = {key: [str(member.settings.get(key, "")) for member in self.members] for key in keys}
-        return {key: row for key, row in values.items() if len(set(row)) > 1}
+        known = [bool(member.settings) for member in self.members]
+        return {key: row for key, row in values.items() if len(set(compress(row, known))) > 1}
 
 
 def read(folders: Sequence[str | Path]) -> Comparison:
