@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from throughline.model.settings import GRU, LSTM, Model
 from throughline.runs import checkpoint
 from throughline.runs.checkpoint import load_parts
 from throughline.runs.record import Record
+from throughline.runs.record import sealed as sealed_record
 from throughline.training.commit import Commit
 from throughline.training.learner import Learner
 from throughline.training.run import train
@@ -128,6 +130,20 @@ RECORD = Record(
     **{"device": "cpu", "devices": 1, "data": {}, "versions": {}},
 )
 """A record of no real run."""
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The contents of `summary.json`, without its seal."""
+    values: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return {key: value for key, value in values.items() if key not in ("files", "sha256")}
+
+
+def resealed(folder: Path) -> None:
+    """Seal a finished run again whose files were edited by hand."""
+    file = folder / "summary.json"
+    values = {key: value for key, value in json.loads(file.read_text()).items() if key != "sha256"}
+    values["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in values["files"]}
+    file.write_text(json.dumps(sealed_record(values), indent=2) + "\n")
 
 
 def masked(batch: Batch) -> list[list[int | None]]:
@@ -244,6 +260,7 @@ def _compare_members(folder: Path) -> None:
             run_as_from_hydra(FOX_AND_DOG, folder / str(number), *seeded)
             number += 1
     (folder / "0" / "samples.txt").write_text(HOSTILE)
+    resealed(folder / "0")
     for name, seed in (("failed", 3), ("half", 4), ("damaged", 5)):
         shutil.copytree(folder / "2", folder / name)
         settings = folder / name / ".hydra" / "config.yaml"

@@ -11,6 +11,8 @@ import pytest
 
 from helpers import FOX_AND_DOG, MEMBERS, RESET, figures, nll_of_checkpoint
 from throughline.data.line import Line
+from throughline.results.charts import aligned, charts
+from throughline.results.comparison import read
 from throughline.results.memory import bytes_for_windows
 
 
@@ -60,6 +62,47 @@ def test_gradient_norms_lie_where_metrics_csv_has_them(report: Path, sweep: Path
     assert line["y"] == pytest.approx(
         [fmean([a["train/grad_norm"], b["train/grad_norm"]]) for a, b in zip(*seeds, strict=True)]
     )
+
+
+def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
+    """A curve of points (step, value). A step takes two seconds and ten tokens."""
+    return [{"step": x, "seconds": 2 * x, "tokens": 10 * x, "updates": x, "nll": y} for x, y in points]
+
+
+@pytest.mark.parametrize(
+    ("curves", "places", "values"),
+    [
+        ([[(1, 4), (3, 2)], [(1, 6), (3, 4)]], [1, 3], [[4, 2], [6, 4]]),
+        ([[(1, 4), (3, 2)], [(1, 6), (2, 5), (3, 3)]], [1, 2, 3], [[4, 3, 2], [6, 5, 3]]),
+        ([[(0, 8), (4, 4)], [(1, 6), (2, 5), (6, 1)]], [1, 2, 4], [[7, 6, 4], [6, 5, 3]]),
+        ([[(1, 4), (1, 3), (3, 1)], [(1, 6), (2, 5), (3, 3)]], [1, 2, 3], [[3, 2, 1], [6, 5, 3]]),
+        ([[(1, 4), (3, 2)], [(2, 9)], [], [(2, 6), (3, 4)]], [2, 3], [[3, 2], [6, 4]]),
+        ([[(1, 4)], [(1, 6)]], [1], [[4], [6]]),
+        ([[(1, 4)], []], [1], [[4]]),
+        ([[(1, 4), (2, 3)], [(2, 6), (3, 5)]], [], []),
+        ([[(1, 4), (2, 3)], [(3, 6), (4, 5)]], [], []),
+        ([[], []], [], []),
+    ],
+)
+def test_seeds_are_put_at_common_places(curves: Any, places: list[float], values: list[list[float]]) -> None:
+    drawn = aligned([curve(*points) for points in curves], "nll")
+    assert [line["nll"] for line in drawn] == values
+    for line in drawn:
+        assert [line[axis] for axis in ("updates", "seconds", "tokens")] == [
+            [factor * place for place in places] for factor in (1, 2, 10)
+        ]
+
+
+def test_a_seed_that_is_in_no_line_is_named(sweep: Path) -> None:
+    comparison = read([sweep / "0", sweep / "5"])
+    (member,) = comparison.members
+    lonely, other = member.finished
+    lonely.curve[:] = [row for row in lonely.curve if "val/nll" not in row] + lonely.validations[-1:]
+    loss = charts(comparison)[0]
+    assert loss.caption.endswith(
+        " Not in the lines, because they have too little in common with the others: 1 of the 2 seeds of stateful2."
+    )
+    assert [view.series[0].y for view in loss.views] == [[row["val/nll"] for row in other.validations]] * 3
 
 
 def test_memory_is_computed_for_naive_windows_and_measured_for_ours(report: Path, table: list[dict[str, str]]) -> None:

@@ -21,6 +21,7 @@ from helpers import (
     corpus_of,
     figures,
     nll_of_checkpoint,
+    resealed,
     run_as_from_hydra,
 )
 from throughline.data.line import Line
@@ -112,7 +113,7 @@ def test_what_is_not_finished_shows_as_such_and_never_as_a_number(report: Path, 
     states = {name: row["state"] for name, row in broken.items()}
     assert states["failed"] == f"failed: epoch 1, batch 2: {HOSTILE}"
     assert states["half"] == "not finished"
-    assert states["damaged"].startswith("unreadable: JSONDecodeError: ")
+    assert states["damaged"].startswith("summary.json: not JSON: ")
     for row in broken.values():
         assert [row[key] for key in ("tokens", "seconds", *(figure.key for figure in METRICS))] == [""] * (2 + len(METRICS))
         assert row["member"] == "segments"
@@ -136,6 +137,7 @@ def test_figures_that_are_not_finite_are_no_figures(sweep: Path, tmp_path: Path,
         shutil.copytree(sweep / name, tmp_path / name)
     summary = json.loads((tmp_path / "0" / "summary.json").read_text())
     (tmp_path / "0" / "summary.json").write_text(json.dumps({**summary, "val/nll": float(value)}))
+    resealed(tmp_path / "0")
     (broken,) = [run for run in read([tmp_path]).runs if run.fault]
     assert (broken.folder.name, broken.fault, broken.metrics) == ("0", "failed: its metrics are not finite", {})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers import config
+from helpers import config, resealed
 from throughline.commands.compare import Compare, compare
 
 CHROMIUM = next(
@@ -81,6 +81,7 @@ def test_names_that_would_be_more_than_text_are_text(opened: Any, report: Path, 
     settings = tmp_path / "0" / ".hydra" / "config.yaml"
     name = """"'<img src onerror=alert(1)>%{x}$x$"""
     settings.write_text(settings.read_text().replace("name: cosine", f"name: {json.dumps(name)}"))
+    resealed(tmp_path / "0")
     compare(config(f"runs={tmp_path}", "logger=none", name="compare", cls=Compare))
     page = opened(DESKTOP, tmp_path / "comparison")
     label = f"stateful2 name={name}"

@@ -1,5 +1,6 @@
 """Runs write and reports read one schema."""
 
+import hashlib
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -12,14 +13,14 @@ from omegaconf import OmegaConf
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
-from helpers import FOX_AND_DOG, PROJECT, SMALL, config, run
+from helpers import FOX_AND_DOG, PROJECT, SMALL, config, run, summary_of
 from throughline.data.corpus import Corpus
 from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
 from throughline.regimes import Plan, Regime
 from throughline.regimes.stateful import Chunks
 from throughline.results.comparison import read
-from throughline.runs.record import Record
+from throughline.runs.record import Record, sealed
 from throughline.settings import STRICT, PositiveInt
 from throughline.training.run import train
 
@@ -27,7 +28,11 @@ from throughline.training.run import train
 def test_what_is_written_is_read(corpus: Corpus, tmp_path: Path) -> None:
     summary = run(corpus, tmp_path, "trainer.max_epochs=1")
     record = Record.read(tmp_path)
-    assert record.to_plain() == json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert record.to_plain() == summary_of(tmp_path) == summary
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written == sealed({**summary, "files": record.files})
+    files = ("metrics.csv", "by_position.csv", "samples.txt")
+    assert record.files == {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in files}
     assert {"val/nll", "val/nll_reset", "device/utilisation"} <= set(record.metrics)
     assert all("/" in name for name in record.metrics)
     assert not any("/" in f.name for f in fields(Record))
@@ -36,26 +41,32 @@ def test_what_is_written_is_read(corpus: Corpus, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (None, "unreadable: JSONDecodeError: "),
-        ([], "unreadable: TypeError: no object"),
+        (None, "{}: not JSON: Expecting property name"),
+        ([], "{}: not an object"),
         ({"format": 1}, "written by another version of throughline: format 1, not 2"),
         ({"format": ...}, "written by another version of throughline: format 1, not 2"),  # older records have no such field
         ({"tokens": "many"}, "unreadable: tokens: Input should be a valid integer"),
         ({"tokens": ...}, "unreadable: tokens: Field required"),
         ({"shape": [1]}, "unreadable: shape.1: Field required"),
+        ({"tokens": True}, "unreadable: tokens: Input should be a valid integer"),
+        ({"tokens": 5.0}, "unreadable: tokens: Input should be a valid integer"),
+        ({"tokens": -1}, "unreadable: tokens: Input should be greater than or equal to 0"),
+        ({"seconds": "1"}, "unreadable: seconds: Input should be a valid number"),
+        ({"data": {"vocab": 3}, "files": {}}, "damaged: summary.json is not as the run left it"),
+        ({"sha256": "0" * 64}, "damaged: summary.json is not as the run left it"),
         ({"val/nll": "low"}, "unreadable: metrics.val/nll: Input should be a valid number"),
     ],
 )
 def test_what_is_no_record_of_this_version_is_refused(change: Any, line: str, corpus: Corpus, tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
     if isinstance(change, dict):
-        summary = run(corpus, tmp_path, "trainer.max_epochs=1") | change
+        summary = run(corpus, tmp_path, "trainer.max_epochs=1") | change  # without a seal, as in earlier versions
         file.write_text(json.dumps({key: value for key, value in summary.items() if value is not ...}))
     else:
         file.write_text("{" if change is None else json.dumps(change))
     with pytest.raises(UserError) as error:
         Record.read(tmp_path)
-    assert str(error.value).startswith(line)
+    assert str(error.value).startswith(line.replace("{}", str(file)))
     assert len(str(error.value).splitlines()) == 1
 
 

@@ -1,6 +1,7 @@
 """A run that is killed and resumed ends with the same weights, bit for bit, as an uninterrupted run."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,9 @@ from helpers import (
     corpus_of,
     fox,
     run,
+    run_as_from_hydra,
     run_with_kills,
+    summary_of,
     weights_hash,
     without_times,
 )
@@ -29,6 +32,7 @@ from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs import checkpoint
 from throughline.runs.folders import finished_folder, refuse_other_run, run_folder, sweep_folder
+from throughline.runs.record import Record
 from throughline.training.run import train
 
 Alone = Callable[..., Path]
@@ -95,10 +99,23 @@ def test_a_finished_run_is_not_trained_further(corpus: Corpus, tmp_path: Path, a
     assert (again["tokens"], again["steps"], again["val/nll"]) == (summary["tokens"], summary["steps"], summary["val/nll"])
     (tmp_path / "summary.json").write_text("[")  # damaged, so the run writes its ending again
     once_more = run(corpus, tmp_path, *chosen, "resume=auto")
-    assert {**once_more, "seconds": 0} == {**json.loads((tmp_path / "summary.json").read_text()), "seconds": 0}
+    assert {**once_more, "seconds": 0} == {**summary_of(tmp_path), "seconds": 0}
     assert (weights_hash(tmp_path), once_more["val/nll"]) == (before, summary["val/nll"])
     longer = run(corpus, tmp_path, *chosen, "resume=auto", "trainer.max_epochs=4")
     assert longer["tokens"] == summary["tokens"] // 3 * 4
+
+
+def test_a_finished_run_whose_result_was_changed_ends_once_more(corpus: Corpus, tmp_path: Path) -> None:
+    folder, chosen = tmp_path / "run", ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    run_as_from_hydra(corpus, folder, *chosen)
+    passage, rows = ((folder / name).read_bytes() for name in ("samples.txt", "metrics.csv"))
+    (folder / "samples.txt").write_text("Something else", encoding="utf-8")
+    (folder / "metrics.csv").write_bytes(rows.replace(b"1", b"2"))
+    assert Record.read(folder).changed(folder) == "metrics.csv is not as the run left it"
+    run(corpus, folder, *chosen, "resume=auto")
+    assert Record.read(folder).changed(folder) == ""
+    assert [(folder / name).read_bytes() for name in ("samples.txt", "metrics.csv")] == [passage, rows]
+    assert "metrics.csv: not as the run left it; its rows were restored" in (folder / "terminal.txt").read_text("utf-8")
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(
@@ -165,7 +182,9 @@ def past(root: Path, name: str, overrides: str, *files: str, epochs: int | None 
     return str(root / name)
 
 
-def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp_path: Path) -> None:
+def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = "- seed=1\n- resume=auto\n"
     past(tmp_path, "2026-01-01/a", mine, "checkpoints/last.ckpt")
     newest = past(tmp_path, "2026-01-02/b", "- seed=1\n", "checkpoints/last.ckpt")
@@ -173,8 +192,13 @@ def test_the_folder_is_that_of_the_newest_unfinished_run_of_the_same_command(tmp
     past(tmp_path, "2026-01-03/d", mine, "checkpoints/last.ckpt", epochs=9)
     past(tmp_path, "2026-01-04/e", mine)
     past(tmp_path, "2026-01-05/f", "- seed=2\n", "checkpoints/last.ckpt")
-    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n")):
+    for number, damaged in enumerate(("- [", "", "\0", "a: b\n", "- 1\n", "- &a seed=1\n", "- ${oc.env:SEED}\n")):
         past(tmp_path, f"2026-01-06/{number}", damaged, "checkpoints/last.ckpt")
+    for name, make in (("pipe", os.mkfifo), ("folder", Path.mkdir)):  # a pipe would be waited for
+        file = Path(past(tmp_path, f"2026-01-06/{name}", "", "checkpoints/last.ckpt"), ".hydra", "overrides.yaml")
+        file.unlink()
+        make(file)
+    monkeypatch.setenv("SEED", "seed=1")
     overrides = ["seed=1", "resume=auto"]
     assert run_folder("new", str(tmp_path), "auto", overrides, LIMITS) == newest
     assert run_folder("new", str(tmp_path), "must", overrides, LIMITS) == newest

@@ -1,6 +1,5 @@
 """Whole runs on a small corpus: their budgets, files and reports."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers import REGIMES, SMALL, column, config, corpus_of, resident_bytes, rows, run
+from helpers import REGIMES, SMALL, column, config, corpus_of, resident_bytes, rows, run, summary_of
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import measure
 from throughline.evaluation.readings.carried import Carried
@@ -36,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 
 def test_a_run_leaves_what_it_promises(finished: tuple[Path, dict[str, Any], Corpus]) -> None:
     folder, summary, corpus = finished
-    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary_of(folder) == summary
     promised = {
         *("regime", "model", "seed", "tokens", "steps", "seconds", "wall_seconds", "tokens_per_second"),
         *("val/nll", "val/nll_reset", "val/bpc", "val/accuracy", "peak_memory_bytes", "parameters"),

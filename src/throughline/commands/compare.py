@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from throughline.commands.compose import launch
 from throughline.config import Logger
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import printable
 from throughline.plumbing.startup import large_imports, quieten
 from throughline.settings import STRICT
 
@@ -48,16 +49,16 @@ def compare(settings: Compare) -> None:
     try:
         pictures = page.write(comparison, folder)
     except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; give out=FOLDER") from None
+        raise UserError(f"{printable(folder)}: {error.strerror}; give out=FOLDER") from None
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(page.headline(comparison))
-    for line in [*comparison.cautions, *(f"{run.folder}: {run.fault}" for run in comparison.runs if run.fault)]:
+    for line in [*comparison.cautions, *(f"{run.where}: {run.fault}" for run in comparison.runs if run.fault)]:
         console.print(line)
     if settings.logger.name == "wandb":
         groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
         logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
         log_comparison(logger, settings.output_root, folder, page.tidy(comparison), pictures, console)
-    console.print(f"the comparison is in {folder / 'report.html'}")
+    console.print(f"the comparison is in {printable(folder / 'report.html')}")
 
 
 def main(root: Path | None = None) -> None:

@@ -1,7 +1,7 @@
 """The plots of a comparison: their titles, their captions and their points."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -56,12 +56,16 @@ class Chart(NamedTuple):
 def charts(comparison: Comparison) -> list[Chart]:
     """All plots that the runs have the metrics for."""
     every = [
-        Chart(
+        _curves(
+            comparison,
             "loss",
             "Loss",
             "Carried nll in the validations during training, on the whole validation split or on evaluation.tokens of its "
-            "targets. Lines are means over seeds, on both axes. Bands reach from the lowest to the highest seed.",
-            [_curve(comparison, axis, "val/nll", "carried nll (nats per token)", _validations) for axis in AXES],
+            "targets. Lines are means over seeds, on both axes, after equal numbers of batches, as far as all seeds "
+            "have validations. Bands reach from the lowest to the highest seed.",
+            "val/nll",
+            "carried nll (nats per token)",
+            lambda run: run.validations,
         ),
         Chart(
             "throughput",
@@ -102,49 +106,90 @@ def charts(comparison: Comparison) -> list[Chart]:
             [_memory(comparison)],
             of_members=False,
         ),
-        Chart(
+        _curves(
+            comparison,
             "gradient_norm",
             "Gradient norm",
             "The norm of all gradients together, before clipping. Each point is a mean over one twenty-fourth of the run.",
-            [_curve(comparison, axis, "train/grad_norm", "gradient norm", _grad_norms) for axis in AXES],
+            "train/grad_norm",
+            "gradient norm",
+            _grad_norms,
         ),
     ]
     with_series = [chart._replace(views=[view for view in chart.views if view.series]) for chart in every]
     return [chart for chart in with_series if chart.views]
 
 
-def _validations(run: Run) -> list[dict[str, float]]:
-    return run.validations
-
-
 def _grad_norms(run: Run, points: int = 24) -> list[dict[str, float]]:
     rows = [row for row in run.curve if math.isfinite(row.get("train/grad_norm", math.nan))]
     pieces = [piece for piece in np.array_split(np.arange(len(rows)), points) if len(piece)]
+    columns = ("step", *AXES, "train/grad_norm")
+    return [{column: math.fsum(rows[i][column] for i in piece) / len(piece) for column in columns} for piece in pieces]
+
+
+def _curves(
+    comparison: Comparison,
+    name: str,
+    title: str,
+    caption: str,
+    key: str,
+    y_title: str,
+    points: Callable[[Run], list[dict[str, float]]],
+) -> Chart:
+    """A chart with a view along each axis; its caption also names the seeds that are in no line."""
+    lines, absent = [], []
+    for rank, member in enumerate(comparison.finished):
+        curves = [points(run) for run in member.finished]
+        together = aligned(curves, key)
+        if together:
+            lines.append((member.label, rank, together))
+        if len(together) < len(curves):
+            absent.append(f"{len(curves) - len(together)} of the {len(curves)} seeds of {member.label}")
+    views = []
+    for axis, x_title in AXES.items():
+        series = [
+            _over_seeds(label, rank, _means([way[axis] for way in ways]), [*zip(*(way[key] for way in ways), strict=True)])
+            for label, rank, ways in lines
+        ]
+        log_x, log_y = _positive([x for s in series for x in s.x]), _positive([y for s in series for y in s.low])
+        views.append(View(axis, x_title, y_title, series, log_x=log_x, log_y=log_y))
+    if absent:
+        caption += f" Not in the lines, because they have too little in common with the others: {', '.join(absent)}."
+    return Chart(name, title, caption, views)
+
+
+def aligned(curves: list[list[dict[str, float]]], key: str) -> list[dict[str, list[float]]]:
+    """The columns of curves at common places: after every number of batches where one has a point, as far as all of them go.
+
+    Between its points a curve is straight. Curves of one point can be put beside each other only if all are so. Otherwise
+    they are left out, and so are all curves if there is no range that all of them cover.
+    """
+    several = [curve for curve in curves if len(curve) > 1]
+    if not several:
+        return [{column: [curve[0][column]] for column in (*AXES, key)} for curve in curves if curve]
+    low, high = max(curve[0]["step"] for curve in several), min(curve[-1]["step"] for curve in several)
+    if low >= high:
+        return []
+    places = sorted({row["step"] for curve in several for row in curve if low <= row["step"] <= high})
     return [
-        {key: math.fsum(rows[i][key] for i in piece) / len(piece) for key in (*AXES, "train/grad_norm")} for piece in pieces
+        {
+            column: np.interp(places, [row["step"] for row in curve], [row[column] for row in curve]).tolist()
+            for column in (*AXES, key)
+        }
+        for curve in several
     ]
 
 
-def _curve(
-    comparison: Comparison, axis: str, key: str, y_title: str, points: Callable[[Run], list[dict[str, float]]]
-) -> View:
-    series = []
-    for rank, member in enumerate(comparison.finished):
-        rows = _aligned([points(run) for run in member.finished])
-        if rows:
-            x = [math.fsum(row[axis] for row in seeds) / len(seeds) for seeds in rows]
-            series.append(_over_seeds(member.label, rank, x, [[row[key] for row in seeds] for seeds in rows]))
-    return View(axis, AXES[axis], y_title, series, log_x=True, log_y=True)
+def _means(seeds: list[list[float]]) -> list[float]:
+    return [math.fsum(values) / len(values) for values in zip(*seeds, strict=True)]
 
 
-def _aligned(curves: list[list[dict[str, float]]]) -> list[list[dict[str, float]]]:
-    """The k-th point of each curve side by side; longer curves lose some points, but never the first or the last."""
-    length = min(map(len, curves))
-    places = [np.linspace(0, len(curve) - 1, length).round().astype(int) for curve in curves]
-    return [[curve[place[k]] for curve, place in zip(curves, places, strict=True)] for k in range(length)]
+def _positive(values: Sequence[float]) -> bool:
+    """Whether an axis can be logarithmic."""
+    return min(values, default=0) > 0
 
 
-def _over_seeds(label: str, rank: int, x: list[Any], values: list[list[float]]) -> Series:
+def _over_seeds(label: str, rank: int, x: list[Any], values: Sequence[Sequence[float]]) -> Series:
     mean = [math.fsum(seeds) / len(seeds) for seeds in values]
     return Series(label, rank, x, mean, [min(seeds) for seeds in values], [max(seeds) for seeds in values])
 
@@ -162,7 +207,7 @@ def _by_position(comparison: Comparison) -> View:
     series = []
     for rank, member in enumerate(comparison.finished):
         if all(run.by_position for run in member.finished):
-            steps = max(run.by_position[-1][0] for run in member.finished)
+            steps = min(run.by_position[-1][0] for run in member.finished)
             edges = [*(2**k for k in range(steps.bit_length()) if 2**k < steps), steps] if steps > 1 else [1]
             bins = [(1, 1), *((a + 1, b) for a, b in pairwise(edges))]
             values = [[_mean_between(run, *b) for run in member.finished] for b in bins]
@@ -184,11 +229,14 @@ def _memory(comparison: Comparison) -> View:
     record = runs[0].finished
     steps, named = bytes_of_windows(record.train_targets, int(record.data["vocab"]), batch_size)
     series = [
-        _over_seeds(label, rank, list(steps), [[v] for v in sizes]) for rank, (label, sizes) in enumerate(named.items())
+        _over_seeds(label, rank, list(steps), [[v] for v in sizes])
+        for rank, (label, sizes) in enumerate(named.items())
+        if steps  # the line is longer than the shortest window
     ]
     peaks: dict[int, list[float]] = {}
     for member in windowed:
         peaks.setdefault(member.shape[1], []).extend(run.metrics["peak_memory_bytes"] for run in member.finished)
     if peaks:
         series.append(_over_seeds("whole runs (measured)", len(named), sorted(peaks), [peaks[T] for T in sorted(peaks)]))
-    return View("", "steps of a window", "bytes", series, log_x=True, log_y=True)
+    sizes_are_positive = _positive([y for s in series for y in s.low])
+    return View("", "steps of a window", "bytes", series, log_x=True, log_y=sizes_are_positive)

@@ -3,22 +3,26 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import printable
 from throughline.results.metrics import Metric
-from throughline.results.run import Run, printable, read_run
+from throughline.results.run import Run, read_run
 
 ABLATION = "shuffled_carry"
 """The regime that nobody would train with. It is shown, but never marked as the best."""
 PRIVATE = ("seed", "resume", "output_root", "logger.")
 """Settings in which two runs of the same member may differ."""
+TRACES = {".hydra", "summary.json"}
+"""The entries that tell a folder of a run from others, whatever they are, so that a damaged run is not passed over."""
 
 
 class Spread(NamedTuple):
@@ -31,10 +35,6 @@ class Spread(NamedTuple):
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         return cls(math.fsum(values) / len(values), min(values), max(values))
-
-
-def _tokens_sha256(run: Run) -> str:
-    return printable(run.finished.data["tokens_sha256"])
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,11 @@ class Comparison:
         return metric.better(means) if metric.better and len(means) > 1 else None
 
     def differences(self) -> dict[str, list[str]]:
-        """The settings in which members differ, with the value of each member."""
+        """The settings in which members differ, with the value of each member; lost settings differ from none."""
         keys = sorted({key for member in self.members for key in member.settings} - {"regime"})
         values = {key: [str(member.settings.get(key, "")) for member in self.members] for key in keys}
-        return {key: row for key, row in values.items() if len(set(row)) > 1}
+        known = [bool(member.settings) for member in self.members]
+        return {key: row for key, row in values.items() if len(set(compress(row, known))) > 1}
 
 
 def read(folders: Sequence[str | Path]) -> Comparison:
@@ -139,17 +140,20 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     """
     for folder in folders:
         if not Path(folder).is_dir():
-            raise UserError(f"runs={folder}: no such folder; give the folder of a sweep or of a run, or several as [a,b]")
-    found = {file.parent.parent.resolve() for folder in folders for file in Path(folder).rglob(".hydra/config.yaml")}
+            raise UserError(
+                f"runs={printable(folder)}: no such folder; give the folder of a sweep or of a run, or several as [a,b]"
+            )
+    found = {run.resolve() for folder in folders for run in _runs_under(Path(folder))}
     if not found:
-        raise UserError(f"runs={', '.join(map(str, folders))}: no run is there; give the folder of a sweep or of a run")
+        given = printable(", ".join(map(str, folders)))
+        raise UserError(f"runs={given}: no run is there; give the folder of a sweep or of a run")
     runs = [read_run(folder) for folder in sorted(found, key=_natural)]
     finished = [run for run in runs if not run.fault]
     if not finished:
-        lines = [f"{run.folder}: {run.fault}" for run in runs]
+        lines = [f"{run.where}: {run.fault}" for run in runs]
         raise UserError("\n".join(["runs: none of these is finished, so there is nothing to compare:", *lines]))
-    if len({_tokens_sha256(run) for run in finished}) > 1:
-        sources = Counter(f"{run.finished.data['source']} {_tokens_sha256(run)[:12]}" for run in finished)
+    if len({run.finished.data["tokens_sha256"] for run in finished}) > 1:
+        sources = Counter(f"{run.finished.data['source']} {run.finished.data['tokens_sha256'][:12]}" for run in finished)
         different = "; ".join(f"{source} ({n} runs)" for source, n in sources.items())
         raise UserError(f"runs: trained on different data, so their nll cannot be compared: {different}")
     worst = max(run.validations[-1]["val/nll"] for run in finished)
@@ -158,9 +162,23 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     members = _members(runs)
     shortest = min(spread.mean for member in members if (spread := member.metric("seconds_to_worst")))
     for run in finished:
-        run.metrics["cost"] = run.metrics["seconds_to_worst"] / shortest
+        run.metrics["cost"] = run.metrics["seconds_to_worst"] / shortest if shortest > 0 else math.nan
     members.sort(key=lambda member: member.nll.mean if member.finished else math.inf)
     return Comparison(members, worst, _budget(finished), _cautions(members, finished))
+
+
+def _runs_under(folder: Path) -> Iterator[Path]:
+    """The folders of runs in and under a folder; links are not followed."""
+    left = [folder]
+    while left:
+        here = left.pop()
+        try:
+            entries = [*here.iterdir()]
+            left += [entry for entry in entries if not entry.is_symlink() and entry.is_dir()]
+        except OSError:
+            continue
+        if TRACES & {entry.name for entry in entries}:
+            yield here
 
 
 def _seconds_to(run: Run, nll: float) -> float:
@@ -184,11 +202,13 @@ def _members(runs: list[Run]) -> list[Member]:
         settings = {key: value for key, value in run.settings.items() if not key.startswith(PRIVATE)}
         alike.setdefault(json.dumps(settings, sort_keys=True, default=str), []).append(run)
     unnamed = [Member("", group) for group in alike.values()]
-    labels = [_label(member, unnamed) for member in unnamed]
-    for place, label in enumerate(labels):
-        if label in labels[:place]:  # a label was cut off, or the names of two settings end alike
-            labels[place] = f"{label} ({place})"
-    return [Member(label, member.runs) for label, member in zip(labels, unnamed, strict=True)]
+    members: dict[str, Member] = {}
+    for member in unnamed:
+        label, number = _label(member, unnamed), 1
+        while (name := label if number == 1 else f"{label} ({number})") in members:  # it was cut off, or settings end alike
+            number += 1
+        members[name] = Member(name, member.runs)
+    return [*members.values()]
 
 
 def _label(member: Member, members: list[Member]) -> str:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from throughline.plumbing import atomic
+from throughline.plumbing.reading import printable
 from throughline.results.answers import SEEDS_NEEDED, answers
 from throughline.results.charts import Chart, charts
 from throughline.results.comparison import ABLATION, Comparison, Member
@@ -65,10 +66,10 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
         "colours": {member.label: COLOURS[rank % len(COLOURS)] for rank, member in enumerate(comparison.finished)},
         "passages": [(member.label, member.finished[0]) for member in comparison.finished],
         "differences": comparison.differences(),
-        "parent": os.path.relpath(parent),
+        "parent": printable(os.path.relpath(parent)),
         "runs": [
             {
-                "folder": os.path.relpath(run.folder, parent),
+                "folder": printable(os.path.relpath(run.folder, parent)),
                 "member": member.label,
                 "seed": run.seed,
                 "state": run.fault or "finished",
@@ -126,7 +127,7 @@ def tidy(comparison: Comparison) -> list[list[Any]]:
     rows: list[list[Any]] = [["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing]]
     for member in comparison.members:
         for run in member.runs:
-            what = [os.path.relpath(run.folder), member.label, run.regime, str(run.seed), run.fault or "finished"]
+            what = [printable(os.path.relpath(run.folder)), member.label, run.regime, str(run.seed), run.fault or "finished"]
             spent = [run.record.tokens, run.record.seconds] if run.record else [None, None]
             metrics = [run.metrics.get(key) for key in keys]
             rows.append([*what, *spent, *metrics, *(str(run.settings.get(key, "")) for key in differing)])
@@ -135,8 +136,18 @@ def tidy(comparison: Comparison) -> list[list[Any]]:
 
 def _csv(rows: list[list[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([[_inert(cell) for cell in row] for row in rows])
     return text.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    """A cell that a spreadsheet does not take for a formula: such a text begins with an apostrophe."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(cell)
+        except ValueError:
+            return f"'{cell}"
+    return cell
 
 
 def _plotly() -> str:

@@ -4,17 +4,23 @@ The files may come from anywhere, so they are read as plain data and accepted on
 """
 
 import csv
+import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import content, printable, text, yaml_values
 from throughline.results.metrics import AXES
-from throughline.runs.record import Record, metric_numbers
+from throughline.runs.record import LARGE_FILE, SMALL_FILE, Record, metric_numbers
 from throughline.settings import word
+
+LONGEST_LINE = 500
+"""How many characters of a name, a fault or an override are shown."""
+LARGEST = 1e100
+"""Numbers beyond this are as good as infinite: sums of many numbers below it are finite."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +28,12 @@ class Run:
     """The contents of the folder of a run.
 
     Attributes:
-        settings: its configuration, flat, by dotted names.
+        settings: its configuration, flat, by dotted names; all texts are printable, here and in the record.
         overrides: the overrides of its command line.
         fault: the reason why it has no metrics; empty for a finished run.
         record: the record of a finished run; an unfinished run also has no metrics, curve, positions and passage.
         metrics: those of its record, and others that are computed from its files or from a comparison with other runs.
-        curve: the rows of `metrics.csv`.
+        curve: the rows of `metrics.csv`, without numbers that are not finite.
         by_position: (position, nll, targets), ascending.
     """
 
@@ -52,8 +58,13 @@ class Run:
         return self.record
 
     @property
-    def seed(self) -> Any:
-        return self.settings.get("seed", "?")
+    def seed(self) -> int | str:
+        return self.record.seed if self.record else str(self.settings.get("seed", "?"))
+
+    @property
+    def where(self) -> str:
+        """The folder as text."""
+        return printable(self.folder)
 
     @property
     def validations(self) -> list[dict[str, float]]:
@@ -68,14 +79,21 @@ def read_run(folder: Path) -> Run:
     """Read the folder of a run; anything wrong with it becomes its `fault`, and the run then has no metrics."""
     run = Run(folder, {}, [])
     try:
-        settings = _flat(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=False))
-        overrides = [printable(override) for override in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
-        run = replace(run, settings=settings, overrides=overrides)
+        settings = yaml_values(folder / ".hydra" / "config.yaml", SMALL_FILE)
+        if not isinstance(settings, dict):
+            raise UserError(".hydra/config.yaml: not a configuration")
+        run = replace(run, settings=_flat(settings))
+        overrides = yaml_values(folder / ".hydra" / "overrides.yaml", SMALL_FILE)
+        if not isinstance(overrides, list) or not all(isinstance(override, str) for override in overrides):
+            raise UserError(".hydra/overrides.yaml: not a list of overrides")
+        run = replace(run, overrides=[printable(override, LONGEST_LINE) for override in overrides])
         return _finished(run)
-    except (Unfinished, UserError) as why:
-        return replace(run, fault=printable(why))
+    except Unfinished as why:
+        return replace(run, fault=printable(why, LONGEST_LINE))
+    except UserError as why:
+        return replace(run, fault=printable(str(why).removeprefix(printable(f"{folder}/")), LONGEST_LINE))
     except Exception as error:  # a file can be wrong in more ways than can be listed
-        return replace(run, fault=printable(f"unreadable: {type(error).__name__}: {error}"))
+        return replace(run, fault=printable(f"unreadable: {type(error).__name__}: {error}", LONGEST_LINE))
 
 
 def _finished(run: Run) -> Run:
@@ -87,58 +105,88 @@ def _finished(run: Run) -> Run:
     """
     folder = run.folder
     if (folder / "failure.txt").exists():
-        lines = (folder / "failure.txt").read_text(errors="replace").strip().split("\n")
+        lines = content(folder / "failure.txt", SMALL_FILE).decode("utf-8", "replace").strip().split("\n")
         raise Unfinished(f"failed: {lines[-1]}")
     if not (folder / "summary.json").exists():
         raise Unfinished("not finished")
     record = _printable_record(Record.read(folder))
-    curve = metric_numbers(folder / "metrics.csv")
-    if (curve[-1]["step"], curve[-1]["tokens"]) != (record.steps, record.tokens):
+    curve = [_finite(row) for row in metric_numbers(folder / "metrics.csv")]
+    if not curve:
+        raise UserError("metrics.csv: no rows")
+    if (curve[-1].get("step"), curve[-1].get("tokens")) != (record.steps, record.tokens):
         raise Unfinished("not finished: it was resumed after its summary was written")
-    metrics = {key: float(getattr(record, key, math.nan)) for key in ("tokens_per_second", "peak_memory_bytes", "updates")}
-    metrics |= record.metrics
+    changed = record.changed(folder)
+    if changed:
+        raise UserError(f"damaged: {changed}")
+    metrics = {key: float(getattr(record, key)) for key in ("tokens_per_second", "peak_memory_bytes", "updates")}
+    metrics |= _finite(record.metrics)
     driver = [row["device/driver_utilisation"] for row in curve if "device/driver_utilisation" in row]
     if driver:
         metrics["device/driver_utilisation"] = math.fsum(driver) / len(driver)
-    needed = [metrics[key] for key in ("val/nll", "val/nll_reset", "tokens_per_second", "peak_memory_bytes")]
-    if not all(map(math.isfinite, [*needed, curve[-1]["val/nll"], *(row[axis] for row in curve for axis in AXES)])):
+    placed = all(row.keys() >= {"step", *AXES} for row in curve)
+    if not (placed and metrics.keys() >= {"val/nll", "val/nll_reset"} and "val/nll" in curve[-1]):
         raise Unfinished("failed: its metrics are not finite")
-    positions = _numbers(folder / "by_position.csv") if (folder / "by_position.csv").exists() else []
     return replace(
         run,
         record=record,
         metrics=metrics,
         curve=curve,
-        by_position=[(int(row["position"]), row["nll"], int(row["targets"])) for row in positions],
-        passage=(folder / "samples.txt").read_text(errors="replace"),
+        by_position=_by_position(folder / "by_position.csv") if (folder / "by_position.csv").exists() else [],
+        passage=_passage(folder / "samples.txt"),
     )
 
 
+def _finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that can be compared and drawn."""
+    return {key: value for key, value in numbers.items() if abs(value) <= LARGEST}
+
+
 def _printable_record(record: Record) -> Record:
-    """The record with texts that a terminal or a page shows as text and nothing else."""
-    texts: dict[str, Any] = {
-        key: printable(getattr(record, key)) for key in ("name", "label", "regime", "model", "device", "precision")
-    }
-    data = {**record.data, "source": printable(record.data["source"]), "vocab": int(record.data["vocab"])}
-    versions = {key: printable(record.versions[key]) for key in ("python", "torch")}
-    return replace(record, **texts, data=data, versions=versions)
+    """The record with texts that a terminal or a page shows as text and nothing else.
+
+    Raises:
+        UserError: what a report needs to know of the training is not there.
+    """
+    data, versions = record.data, record.versions
+    words = data.get("source"), data.get("tokens_sha256"), versions.get("python"), versions.get("torch")
+    sizes = data.get("vocab"), *record.shape, record.tokens, record.train_targets
+    if not all(isinstance(said, str) for said in words) or not all(type(n) is int and 0 < n <= 10**15 for n in sizes):
+        raise UserError("summary.json: data, versions, shape, tokens or train_targets are not those of a run")
+    names = ("name", "label", "regime", "model", "device", "precision")
+    texts: dict[str, Any] = {key: printable(getattr(record, key), LONGEST_LINE) for key in names}
+    shown = {key: printable(data[key], LONGEST_LINE) for key in ("source", "tokens_sha256")}
+    told = {key: printable(value, LONGEST_LINE) for key, value in versions.items()}
+    return replace(record, **texts, data={**data, **shown}, versions=told)
 
 
-def _numbers(file: Path) -> list[dict[str, float]]:
-    with file.open(newline="") as lines:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
+def _by_position(file: Path) -> list[tuple[int, float, int]]:
+    """The rows of `by_position.csv`.
+
+    Raises:
+        UserError: they are not those of the positions 1, 2, ...
+    """
+    table = csv.reader(io.StringIO(text(file, LARGE_FILE), newline=""))
+    try:
+        if next(table) != ["position", "nll", "targets"]:
+            raise ValueError
+        rows = [(int(position), float(nll), int(targets)) for position, nll, targets in table]
+    except (ValueError, StopIteration, csv.Error):
+        raise UserError("by_position.csv: not a table of losses by position") from None
+    if not all(row[0] == k and abs(row[1]) <= LARGEST and row[2] > 0 for k, row in enumerate(rows, start=1)):
+        raise UserError("by_position.csv: not a table of losses by position")
+    return rows
 
 
-def printable(text: Any, most: int = 500) -> str:
-    """One line of text, at most `most` characters long, in which a terminal finds no command."""
-    line = "".join(character if character.isprintable() else " " for character in str(text))
-    return line if len(line) <= most else line[: most - 3] + "..."
+def _passage(file: Path) -> str:
+    """The text in `samples.txt`, with its lines and tabs, but nothing else that a page would not show."""
+    lines = content(file, LARGE_FILE).decode("utf-8", "replace").split("\n")
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, dict):
-        return {prefix.rstrip("."): node}
-    flat = {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{name}.").items()}
+        return {prefix.rstrip("."): printable(node) if isinstance(node, str) else node}
+    flat = {key: value for name, part in node.items() for key, value in _flat(part, f"{prefix}{printable(name)}.").items()}
     classes = {key for key in flat if key.endswith("._target_")}
     # The class of a group is shown as its word, under the name of the group.
     return {key.removesuffix("._target_"): word(str(v)) if key in classes else v for key, v in flat.items()}

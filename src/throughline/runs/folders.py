@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import yaml_values
 from throughline.runs.record import Record
 
 Limits = Mapping[str, float | None]
@@ -21,6 +19,8 @@ LIMITS = ("budget.tokens=", "budget.seconds=", "trainer.max_epochs=")
 """The overrides in which a run may differ from the one that it continues, besides `resume=`."""
 OF_A_RUN = (".hydra", "checkpoints", "metrics.csv", "summary.json")
 """What lies in the folder of a run; a new run does not begin where one of these is."""
+LARGEST_FILE = 2**22
+"""How many bytes a file with the overrides of a command may have."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """The errors of file systems that cannot lock files."""
 
@@ -62,7 +62,7 @@ def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> 
         return resume
     if resume in ("auto", "must"):
         for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
-            if _command(file, "hydra.overrides.task") == _apart(overrides) and any(map(_begun, file.parent.iterdir())):
+            if _command(file, "hydra", "overrides", "task") == _apart(overrides) and any(map(_begun, file.parent.iterdir())):
                 return str(file.parent)
     if resume == "must":
         raise UserError(
@@ -101,13 +101,17 @@ def _runs_of(root: str, overrides: Sequence[str]) -> Iterator[Path]:
             yield file.parent.parent
 
 
-def _command(file: Path, key: str | None = None) -> list[str] | None:
-    """The overrides that started a run or a sweep; None if the file is damaged."""
+def _command(file: Path, *keys: str) -> list[str] | None:
+    """The overrides that started a run or a sweep, found in the file under these keys; None if it is damaged."""
     try:
-        saved = OmegaConf.load(file)
-        return _apart(saved if key is None else OmegaConf.select(saved, key))
-    except (OSError, UnicodeError, YAMLError, OmegaConfBaseException, AttributeError, TypeError):
+        saved: Any = yaml_values(file, LARGEST_FILE)
+    except UserError:
         return None
+    for key in keys:
+        saved = saved.get(key) if isinstance(saved, dict) else None
+    if not isinstance(saved, list) or not all(isinstance(override, str) for override in saved):
+        return None
+    return _apart(saved)
 
 
 def _apart(overrides: Any) -> list[str]:

@@ -1,17 +1,19 @@
 """The files that a run writes and reports read: `summary.json` and `metrics.csv`, one schema for both sides."""
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import content, json_values, printable
 
 FORMAT = 2
 """The format of `summary.json` and `metrics.csv`."""
@@ -28,6 +30,16 @@ COLUMNS = (
 VALIDATION = ("val/nll", "val/bpc", "val/ppl", "val/accuracy")
 """The columns of a reading; each reading adds its suffix."""
 
+SMALL_FILE, LARGE_FILE = 2**22, 2**30
+"""How many bytes a report reads of a file: settings, a summary and texts are small, tables can be large."""
+
+Kept = Literal["metrics.csv", "by_position.csv", "samples.txt", ".hydra/config.yaml", ".hydra/overrides.yaml"]
+"""The files of a result, apart from `summary.json`."""
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Operations = Annotated[int, Field(ge=0, le=10**30)]
+Amount = Annotated[float, Field(ge=0, le=1e100)]
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Record:
@@ -42,90 +54,116 @@ class Record:
         matrix_rate: the measured operations per second of the device.
         label: the regime as folders and the screen call it, `stateful32`; empty in records of earlier versions.
         metrics: by name: `val/nll`, `device/utilisation`, ...
+        files: the sha256 of the files of the result when the run ended; none in records of earlier versions.
     """
 
     name: str
     regime: str
     model: str
     seed: int
-    shape: tuple[int, int]
+    shape: tuple[Count, Count]
     limits: dict[str, float | None]
-    epochs: float
-    tokens: int
-    steps: int
-    updates: int
-    seconds: float
-    wall_seconds: float
-    tokens_per_second: float
-    train_targets: int
-    reset_every: int
-    positions: int
-    flops: int
-    matrix_rate: float
-    peak_memory_bytes: int
-    parameters: int
+    epochs: Amount
+    tokens: Count
+    steps: Count
+    updates: Count
+    seconds: Amount
+    wall_seconds: Amount
+    tokens_per_second: Amount
+    train_targets: Count
+    reset_every: Count
+    positions: Count
+    flops: Operations
+    matrix_rate: Amount
+    peak_memory_bytes: Count
+    parameters: Count
     precision: str
     device: str
-    devices: int
+    devices: Count
     data: dict[str, Any]
     versions: dict[str, str]
     label: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    files: dict[Kept, str] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_plain(self) -> dict[str, Any]:
-        """The contents of `summary.json`."""
+        """The contents of `summary.json`, without its seal: `files` and `sha256`."""
         values = asdict(self)
+        del values["files"]
         return {**values, **values.pop("metrics"), "shape": list(self.shape)}
 
     def write(self, folder: Path) -> None:
-        """Write `summary.json`; a run with this file counts as finished."""
-        atomic.write({folder / "summary.json": (json.dumps(self.to_plain(), indent=2) + "\n").encode()})
+        """Write `summary.json`, with the seal of the files beside it; a run with this file counts as finished."""
+        files = {name: _digest(folder / name) for name in get_args(Kept) if (folder / name).is_file()}
+        values = sealed({**self.to_plain(), "files": files})
+        atomic.write({folder / "summary.json": (json.dumps(values, indent=2) + "\n").encode()})
+
+    def changed(self, folder: Path) -> str:
+        """What is wrong with the first of these files that is not as the run left it; empty if all are."""
+        for name, digest in self.files.items():
+            if not (folder / name).exists():
+                return f"{name} is missing"
+            if hashlib.sha256(content(folder / name, LARGE_FILE)).hexdigest() != digest:
+                return f"{name} is not as the run left it"
+        return ""
 
     @classmethod
     def read(cls, folder: Path) -> "Record":
         """Read `summary.json`.
 
         Raises:
-            UserError: it is damaged, or of another version of throughline.
-            OSError: it cannot be read.
+            UserError: it cannot be read, it is damaged, or of another version of throughline.
         """
         file = folder / "summary.json"
-        try:
-            values = json.loads(file.read_text())
-            if not isinstance(values, dict):
-                raise TypeError("no object")
-        except (ValueError, TypeError) as error:
-            raise UserError(f"unreadable: {type(error).__name__}: {error}") from None
+        values = json_values(file, SMALL_FILE)
+        if not isinstance(values, dict):
+            raise UserError(printable(f"{file}: not an object"))
         if values.get("format", 1) != FORMAT:
-            raise UserError(f"written by another version of throughline: format {values.get('format', 1)}, not {FORMAT}")
+            other = printable(values.get("format", 1), most=20)
+            raise UserError(f"written by another version of throughline: format {other}, not {FORMAT}")
+        seal = values.pop("sha256", None)
+        if (seal is not None or "files" in values) and seal != sealed(values)["sha256"]:
+            raise UserError("damaged: summary.json is not as the run left it")
         names = {f.name for f in fields(cls)}
         metrics = {key: value for key, value in values.items() if key not in names}
+        known = {key: value for key, value in values.items() if key in names}
         try:
-            known = {key: value for key, value in values.items() if key in names}
-            return TypeAdapter(cls).validate_python({**known, "metrics": metrics})
+            return TypeAdapter(cls).validate_json(json.dumps({**known, "metrics": metrics}), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            raise UserError(f"unreadable: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise UserError(printable(f"unreadable: {'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of a summary with `sha256`, the checksum of all others; numbers count by their value."""
+    return {**values, "sha256": hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metric_rows(path: Path) -> Iterator[dict[str, str]]:
     """The complete rows of a `metrics.csv`, by its own columns; an incomplete last row is left out.
 
     Raises:
-        UserError: a row holds something other than numbers.
+        UserError: it cannot be read, or a row holds something other than numbers.
     """
-    with path.open(newline="\n", errors="replace") as file:
-        reader = csv.DictReader(line for line in file if line.endswith("\n"))
-        try:
-            for row in reader:
-                int(row["step"])
-                [float(value) for value in row.values() if value != ""]
-                yield row
-        except (KeyError, TypeError, ValueError, csv.Error):
-            raise UserError(
-                f"{path}: line {reader.line_num} is not a row of metrics; repair it, or move the file away"
-            ) from None
+    complete = content(path, LARGE_FILE).rpartition(b"\n")[0]
+    reader = csv.DictReader(f"{line}\n" for line in complete.decode("utf-8", "replace").split("\n"))
+    try:
+        if len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+            raise ValueError("a column is there twice")
+        for row in reader:
+            int(row["step"])
+            [float(value) for value in row.values() if value != ""]
+            yield row
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise UserError(
+            f"{printable(path)}: line {reader.line_num} is not a row of metrics; repair it, or move the file away"
+        ) from None
 
 
 def metric_numbers(path: Path) -> list[dict[str, float]]:

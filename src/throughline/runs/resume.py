@@ -46,9 +46,9 @@ def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> Record 
         return None
     try:
         record = Record.read(folder)
+        return record if record.limits == limits and not record.changed(folder) else None
     except UserError:  # damaged: the run ends once more, and writes it again
         return None
-    return record if record.limits == limits else None
 
 
 def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, origin: str | None = None) -> None:
