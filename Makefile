@@ -14,7 +14,7 @@ slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
 
 torture: .venv/ready
-	$(BIN)/python tests/torture.py
+	PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 soak: .venv/ready
 	$(BIN)/python tests/soak.py

@@ -1,24 +1,15 @@
-"""Kills training at random, hundreds of times, and counts the failures: `make torture`, about ten minutes.
+"""SIGKILL at random moments.
 
-Every life is its own process. It is forked from this one, so that nothing has to be imported again. SIGKILL ends it after a
-random time. First, runs are killed and resumed until they end. Their weights and metrics must be those of an uninterrupted
-run. Then, processes that do nothing but save are killed. The files that they leave must be usable, each time.
+First, runs are killed and resumed until they end. Their weights and metrics must be those of an uninterrupted run. Then,
+processes that do nothing but save are killed. The files that they leave must be usable, each time.
 """
 
-import contextlib
-import mmap
-import os
 import random
 import shutil
-import signal
-import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -27,12 +18,9 @@ from rich.table import Table
 from helpers import REGIMES, fox, run, weights_hash, without_times
 from throughline.runs import checkpoint
 from throughline.runs.resume import checkpoint_to_resume
-from throughline.training.commit import Commit
-from throughline.training.saving import Checkpoints
-from throughline.training.spending import Spending
+from torture.life import PHASES, life, phase
 
-SEED, RUNS_EACH, FILE_KILLS = 1, 12, 240
-PHASES = ("starting", "training", "validating", "saving", "ending")
+RUNS_EACH, FILE_KILLS = 12, 240
 SAVING = ("trainer.checkpoint_seconds=1e-9",)  # after every batch, so that many kills fall into a save
 BASE = ("trainer.max_epochs=3", "trainer.log_every_n_steps=5", "model.dropout=0.3", "trainer.val_check_interval=6")
 CASES = {
@@ -46,59 +34,6 @@ CASES = {
     "loader workers, now 0 and now 2": ("regime.streams=4", "regime.bptt=16", *BASE, "trainer.checkpoint_seconds=0.02"),
 }
 CORPUS = fox()
-phase = mmap.mmap(-1, 1)
-"""The phase of the life in progress, as an index of `PHASES`; shared with it."""
-
-
-def watch_phases() -> None:
-    """Make the training code note its phase."""
-    for owner, name, index, only_within in (
-        (Spending, "on_train_start", 1, False),
-        (Commit, "on_train_batch_end", 1, False),
-        (Spending, "on_validation_start", 2, False),
-        (checkpoint, "write", 3, True),
-        (Checkpoints, "on_train_end", 4, False),
-    ):
-        setattr(owner, name, noting(getattr(owner, name), index, only_within))
-
-
-def noting(function: Callable[..., Any], index: int, only_within: bool) -> Callable[..., Any]:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        before, phase[0] = phase[0], index
-        result = function(*args, **kwargs)
-        if only_within:
-            phase[0] = before
-        return result
-
-    return wrapped
-
-
-def life(work: Callable[[], Any], seconds: float | None) -> bool:
-    """Do the work in another process, and kill it after `seconds`. Returns whether it reached its end."""
-    phase[0] = 0
-    pid = os.fork()
-    if pid == 0:
-        os.setpgid(0, 0)  # so that loader workers die with it
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    with contextlib.suppress(PermissionError, ProcessLookupError):  # it has already done so itself, or ended
-        os.setpgid(pid, pid)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done and status != 0:
-            raise SystemExit("a life ended with an error; it has printed the error")
-        if done:
-            return True
-        if deadline is not None and time.monotonic() > deadline:
-            os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return False
-        time.sleep(0.0005)
 
 
 def torture_runs(root: Path, rng: random.Random, table: Table) -> Counter[str]:
@@ -164,30 +99,7 @@ def torture_files(root: Path, rng: random.Random, table: Table) -> int:
             path, content, said = checkpoint_to_resume("auto", folder)
             number = content["throughline"]["number"] if path else 0
             intact = number >= newest and "damaged" not in said and (not path or bool((content["weights"] == number).all()))
-            bad, torn, newest = bad + (not intact), torn + (folder / "last.ckpt.tmp").exists(), number
+            bad, torn, newest = bad + (not intact), torn + any(folder.glob("last.ckpt*.tmp")), number
         table.add_row("another file system" if other else "the same", str(FILE_KILLS // 2), str(newest), str(torn), str(bad))
         unusable += bad
     return unusable
-
-
-def main() -> None:
-    torch.set_num_threads(1)  # a process with threads cannot fork
-    watch_phases()
-    rng, console = random.Random(SEED), Console(width=150)
-    with tempfile.TemporaryDirectory(dir=os.environ.get("THROUGHLINE_TORTURE")) as folder:
-        runs = Table(title="runs that are killed and resumed", title_justify="left")
-        for column in ("case", "runs", *(f"killed {p}" for p in PHASES), "kills", "same weights and metrics"):
-            runs.add_column(column)
-        total = torture_runs(Path(folder), rng, runs)
-        files = Table(title="processes that save without end", title_justify="left")
-        for column in ("TMPDIR lies on", "kills", "files saved", "killed inside a save", "unusable states"):
-            files.add_column(column)
-        unusable = torture_files(Path(folder), rng, files)
-    console.print(runs, files)
-    kills = sum(total[p] for p in PHASES)
-    console.print(f"{kills} kills of runs, {total['same']} of {total['runs']} ended the same; {unusable} unusable files")
-    sys.exit(total["same"] != total["runs"] or unusable > 0 or kills < 150)
-
-
-if __name__ == "__main__":
-    main()
