@@ -1,11 +1,8 @@
 """Write docs/settings.md from the settings classes: python docs/write_settings.py."""
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
 from throughline.commands.generate import Generate
 from throughline.config import Config
-from throughline.settings import defaults, kinds, targets
+from throughline.settings import defaults, explained, kinds, targets
 
 PAGE = Path(__file__).with_name("settings.md")
 INTRODUCTION = """# Every setting
@@ -25,18 +22,6 @@ that is shown here is the default.
 
 This page is written by `make settings` from the classes, so that a setting is described in one place.
 """
-
-
-def explained(cls: type[Any]) -> dict[str, str]:
-    """The docstring under each field of a class and of the classes that it builds on."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if base.__module__.startswith("throughline."):
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
-            for field, text in pairwise(body):
-                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                    found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
 
 
 def summary(cls: type[Any]) -> str:
@@ -76,4 +61,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from helpers import PROJECT, config, masked
 from throughline.batches.batch import Batches
+from throughline.commands.arguments import for_hydra
 from throughline.commands.compare import Compare
 from throughline.commands.dashboard import Dashboard
 from throughline.commands.evaluate import Evaluate
@@ -23,7 +24,6 @@ from throughline.commands.export import Export
 from throughline.commands.generate import Generate
 from throughline.config import Config
 from throughline.data.line import Line
-from throughline.plumbing.errors import verbatim
 from throughline.regimes import Regime
 from throughline.regimes.onestep import Onestep
 from throughline.regimes.padded import Padded
@@ -103,7 +103,8 @@ def test_every_command_of_the_pages_is_taken(command: list[str]) -> None:
     """The settings accept it. They refuse unknown keys and values. In a sweep, every member is checked."""
     script, *arguments = command
     name = Path(script).stem
-    overrides = [argument for argument in verbatim(arguments, "prompt") if argument not in ("-m", "--cfg", "job")]
+    quoted = for_hydra(arguments, SETTINGS[name])
+    overrides = [argument for argument in quoted if argument not in ("-m", "--cfg", "job")]
     parsed = OverridesParser.create().parse_overrides(overrides)
     values = [
         [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]

@@ -21,7 +21,7 @@ from throughline.model.settings import LSTM, Categorical, Head, Model
 from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
 from throughline.regimes.stateful import Stateful
-from throughline.settings import STRICT, Fraction, Positive, PositiveInt, Probability, defaults, plain, word
+from throughline.settings import STRICT, Fraction, PathStr, Positive, PositiveInt, Probability, defaults, plain, word
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
@@ -165,9 +165,9 @@ class Config:
     """Ways to measure a run, in addition to `carried` and `reset`. Every run is measured by these two."""
     logger: Logger = Logger()
     sampling: Sampling = Sampling()
-    output_root: str = "outputs"
+    output_root: PathStr = "outputs"
     """The folder that contains the folders of all runs."""
-    resume: str = "none"
+    resume: PathStr = "none"
     """`auto`: continue the latest run or sweep of the same command that is unfinished, or that ended at a smaller budget. If
     there is none, begin a new one. `must`: the same, but refuse to begin a new one. The folder of a run or a sweep: continue
     it there. Or a .ckpt file: its run is continued in a new folder."""

@@ -8,19 +8,22 @@ are allowed: those beside it in this package, and those in a user's own modules.
 that `-cd` names. No other module is ever imported.
 """
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import is_pydantic_dataclass
 
 from throughline.plumbing.errors import UserError
@@ -33,6 +36,29 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def home_expanded(path: str) -> str:
+    """The path with the home folder in place of a `~` at its beginning."""
+    return str(Path(path).expanduser()) if path == "~" or path.startswith("~/") else path
+
+
+def _path(path: str) -> str:
+    if not path:
+        raise ValueError("the path is empty")
+    if "\0" in path or any("\ud800" <= c <= "\udfff" for c in path):
+        raise ValueError(f"{path!r} holds a character that no path can hold")
+    return home_expanded(path)
+
+
+class Escapes:
+    """Marks text in which the command line writes a line break as `\\n`, and other characters likewise."""
+
+
+PathStr = Annotated[str, AfterValidator(_path)]
+"""The path of a file or a folder; `~` at its beginning is the home folder."""
+EscapedStr = Annotated[str, Field(min_length=1), Escapes]
+"""Text that may hold line breaks and other characters that are hard to type."""
 
 T = TypeVar("T")
 
@@ -121,6 +147,18 @@ def defaults(cls: type[Any]) -> dict[str, Any]:
         value = f.default_factory() if f.default_factory is not MISSING else f.default
         values[f.name] = "???" if value is MISSING else asdict(value) if is_dataclass(value) else value  # type: ignore[arg-type]
     return values
+
+
+def explained(cls: type[Any]) -> dict[str, str]:
+    """The docstring under each field of a class and of the classes of this package that it builds on, in one line."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__.startswith("throughline."):
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+            for field, text in pairwise(body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                    found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found
 
 
 def kinds(of: Any) -> list[type[Any]]:

@@ -80,7 +80,7 @@ def test_a_model_that_says_nan_is_not_written(tmp_path: Path) -> None:
     content: dict[str, Any] = {"state_dict": Learner(model, LETTERS, SGD(), []).state_dict()}
     Learner(model, LETTERS, SGD(), []).on_save_checkpoint(content)
     checkpoint.write(content, tmp_path / "nan.ckpt")
-    with pytest.raises(UserError, match="at most nan"):
+    with pytest.raises(UserError, match=r"'head.bias' holds values that are not finite"):
         export(asked(tmp_path / "nan.ckpt"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "nan.ckpt"]
 

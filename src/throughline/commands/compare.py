@@ -12,17 +12,17 @@ from throughline.config import Logger
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import printable
 from throughline.plumbing.startup import large_imports, quieten
-from throughline.settings import STRICT
+from throughline.settings import STRICT, PathStr
 
 
 @dataclass(frozen=True, config=STRICT)
 class Compare:
-    runs: str | Annotated[list[str], Field(min_length=1)]
+    runs: PathStr | Annotated[list[PathStr], Field(min_length=1)]
     """Folders of runs, or of sweeps."""
-    out: str | None = None
+    out: PathStr | None = None
     """None: a folder `comparison` in the first folder of `runs`."""
     logger: Logger = Logger()  # frozen
-    output_root: str = "outputs"
+    output_root: PathStr = "outputs"
     """The folder that holds the runs of W&B."""
 
     @property

@@ -1,7 +1,6 @@
 """Connects Hydra and the commands: reads YAML files that list only differences, and builds settings from them."""
 
 import contextlib
-import difflib
 import importlib
 import inspect
 import re
@@ -24,11 +23,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from throughline.commands.arguments import for_hydra, shown
 from throughline.config import Config
-from throughline.plumbing.errors import UserError, one_line_errors
+from throughline.plumbing.errors import UserError, did_you_mean, one_line_errors
 from throughline.plumbing.launchers import refuse_foreign_launcher
 from throughline.regimes.stateful import Stateful
-from throughline.settings import checked, defaults, kinds, target_class, targets
+from throughline.settings import checked, defaults, explained, kinds, target_class, targets
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def run_name(*, _root_: DictConfig) -> str:
     if isinstance(config.regime, Stateful):
         in_the_name.add("regime.streams")
     members = [o for o in _overrides(hydra_cfg.overrides.task) if o.key_or_group in swept - in_the_name]
-    pairs = [f"{o.key_or_group.rpartition('.')[2]}={o.get_value_element_as_str()}" for o in members]
+    pairs = [f"{o.key_or_group.rpartition('.')[2]}={shown(o.value())}" for o in members]
     # Without characters that have a meaning for a shell, a file system, or Hydra, to whom `=` in a path is a mistake.
     values = ["".join(c if c.isalnum() or c in "._+-" else "_" for c in pair)[:40] for pair in pairs]
     return "-".join([f"{config.model.name}-{config.regime.label}", *values, f"s{config.seed}"])
@@ -129,6 +129,10 @@ def _command_settings(target: Any) -> type[Any] | None:
     return None
 
 
+typed: list[str] = []
+"""The arguments of the command as a person typed them; `sys.argv` has them as Hydra reads them."""
+
+
 def launch(name: str, cls: type[T], run: Callable[[T], object], root: Path | None) -> None:
     """Run a command with the settings of its command line; a user's error is reported in one line.
 
@@ -147,6 +151,11 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
     OmegaConf.register_new_resolver("project", lambda path: str(root / path), replace=True)
     with one_line_errors():
         refuse_foreign_launcher()
+        typed[:] = sys.argv[1:]
+        sys.argv[1:] = for_hydra(typed, cls)
+        if name != "train" and not {"--help", "-h"}.isdisjoint(typed):  # Hydra's help would list its own settings, too
+            print(help_of(name, cls))
+            return
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)()
         except ConfigCompositionException as error:
@@ -161,9 +170,20 @@ def _no_such_key(key: str, cls: type[Any]) -> str:
     known = _keys(cls)
     if key in known:
         return f"{key} is a setting of another choice of {key.partition('.')[0]}; `--cfg job` shows every key"
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-    meant = f"did you mean {close[0]}?" if close else "`--cfg job` shows every key"
-    return f"{key}: there is no such setting; {meant}"
+    return f"{key}: there is no such setting; {did_you_mean(key, known) or '`--cfg job` shows every key'}"
+
+
+def help_of(name: str, cls: type[Any]) -> str:
+    """The settings of a command, one on a line."""
+    lines = [f"{name}: key=value sets a value. docs/settings.md explains each setting.", ""]
+    texts = explained(cls)
+    for f in fields(cls):
+        inner = [c for kind in kinds(f.type) if not inspect.isabstract(kind) for c in fields(kind)]
+        keys = ", ".join(f"{f.name}.{part.name}" for part in inner) if inner else f"{f.name}=..."
+        lines.append(f"  {keys}")
+        if f.name in texts:
+            lines.append(f"      {texts[f.name]}")
+    return "\n".join(lines)
 
 
 def _keys(cls: type[Any]) -> list[str]:

@@ -11,7 +11,7 @@ from throughline.commands.compose import launch
 from throughline.config import Logger
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT
+from throughline.settings import STRICT, PathStr
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -19,7 +19,8 @@ class Dashboard:
     entity: str | None = None
     """None: the owner of the W&B key."""
     logger: Logger = Logger()  # frozen
-    out: str = "outputs/workspace.json"
+    out: PathStr = "outputs/workspace.json"
+    """The file to write."""
 
 
 def dashboard(settings: Dashboard) -> None:

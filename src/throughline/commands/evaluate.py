@@ -17,12 +17,12 @@ from throughline.evaluation.readings import Reading
 from throughline.model.settings import Head, Model
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT
+from throughline.settings import STRICT, PathStr
 
 
 @dataclass(frozen=True, config=STRICT)
 class Evaluate:
-    checkpoint: str
+    checkpoint: PathStr
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
     split: Literal["train", "val", "test", "all"] = "val"
     """The part of the data that is scored; `all` is the whole file."""
@@ -32,9 +32,11 @@ class Evaluate:
     readings: dict[str, Reading] = field(default_factory=dict)
     """Ways to measure, in addition to `carried` and `reset`."""
     model: Model | None = None
+    """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
+    """Needed only for a user's own class. Give the same choice as in training."""
     head: Head | None = None
-    """These three are needed only for a user's own classes. Give the same choices as in training."""
+    """Needed only for a user's own class. Give the same choice as in training."""
 
 
 def evaluate(settings: Evaluate) -> None:

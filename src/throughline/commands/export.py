@@ -11,7 +11,7 @@ from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, Positive
+from throughline.settings import STRICT, PathStr, Positive
 
 if TYPE_CHECKING:
     from throughline.model.generator import Generator
@@ -19,18 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=STRICT)
 class Export:
-    checkpoint: str
+    checkpoint: PathStr
     """A `.ckpt` file of a run."""
-    output: str | None = None
+    output: PathStr | None = None
     """None: the folder of the checkpoint."""
     onnx: bool = True
     """Whether to also write `model.onnx`, for runtimes without PyTorch."""
     tolerance: Positive = 1e-4
     """The largest allowed difference between the graph's logits and PyTorch's."""
     model: Model | None = None
+    """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
+    """Needed only for a user's own class. Give the same choice as in training."""
     head: Head | None = None
-    """These three are needed only for a user's own classes. Give the same choices as in training."""
+    """Needed only for a user's own class. Give the same choice as in training."""
 
 
 def export(settings: Export) -> None:

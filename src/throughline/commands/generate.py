@@ -4,7 +4,7 @@ import secrets
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -12,16 +12,17 @@ from pydantic.dataclasses import dataclass
 from throughline.commands.compose import launch
 from throughline.data.codecs import Codec
 from throughline.model.settings import Head, Model
-from throughline.plumbing.errors import UserError, verbatim
+from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import escaped
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, Positive, PositiveInt
+from throughline.settings import STRICT, EscapedStr, PathStr, Positive, PositiveInt
 
 
 @dataclass(frozen=True, config=STRICT)
 class Generate:
-    checkpoint: str
+    checkpoint: PathStr
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
-    prompt: Annotated[str, Field(min_length=1)] | None = None
+    prompt: EscapedStr | None = None
     """None: a line break, or the first symbol of a vocabulary without one."""
     length: PositiveInt = 500
     """Symbols in addition to the prompt."""
@@ -35,12 +36,14 @@ class Generate:
     """Draw only among the fewest likeliest symbols whose probabilities add up to p (Holtzman 2020)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """None: another text each time. The drawn seed is printed on stderr. Give it to repeat the text."""
-    output: str | None = None
+    output: PathStr | None = None
     """A file to write to instead of the terminal."""
     model: Model | None = None
+    """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
+    """Needed only for a user's own class. Give the same choice as in training."""
     head: Head | None = None
-    """These three are needed only for a user's own classes. Give the same choices as in training."""
+    """Needed only for a user's own class. Give the same choice as in training."""
 
 
 def generate(settings: Generate) -> None:
@@ -79,9 +82,19 @@ def generate(settings: Generate) -> None:
                 print(f"--- {number}\n{prompt}{''.join(codec.stream(sequence))}", file=out)
 
 
-def _opened(output: str | None) -> AbstractContextManager[TextIO]:
+class Terminal:
+    """The terminal, on which signs that it might take for commands are shown as escapes."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(escaped(text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def _opened(output: str | None) -> AbstractContextManager[Any]:
     if output is None:
-        return nullcontext(sys.stdout)
+        return nullcontext(Terminal())
     try:
         return Path(output).open("w", encoding="utf-8")
     except OSError as error:
@@ -90,5 +103,4 @@ def _opened(output: str | None) -> AbstractContextManager[TextIO]:
 
 def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
-    sys.argv = verbatim(sys.argv, "prompt")
     launch("generate", Generate, generate, root)

@@ -1,6 +1,8 @@
 """Starts a command: signals are heard before anything large is imported."""
 
 import importlib
+import io
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,11 @@ def run(name: str, root: Path | None = None) -> None:
         name: the name of its module.
         root: the folder that contains `outputs/`; None is the current one.
     """
+    if sys.getfilesystemencoding() != "utf-8":  # in an ASCII locale, for example: every file and every argument is UTF-8
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character gets an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         with stopping.heard():
             importlib.import_module(f"throughline.commands.{name}").main(root)

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from throughline.commands.compose import composed, load, own_folders_of, without_hydra
+from throughline.commands.compose import composed, load, own_folders_of, typed, without_hydra
 from throughline.config import Config
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import one_line_errors
@@ -127,7 +127,7 @@ def messages_in(file: Path) -> Iterator[None]:
 
 def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
     """Lines with the next commands, ready to be copied."""
-    where = [a for a in sys.argv[1:] if a.startswith("output_root=")]  # W&B's runs lie there, too
+    where = [a for a in typed if a.startswith("output_root=")]  # W&B's runs lie there, too
     compare = f"compare:    {command('compare')} {shlex.join([f'runs={shown(run.folder.parent)}', *where])}"
     if sweep:
         yield compare
@@ -143,7 +143,7 @@ def further(config: Config, folder: Path) -> str:
     """A line with the command that trains a finished run for longer: by twice every limit that it has."""
     limits = {f"{'trainer' if key == 'max_epochs' else 'budget'}.{key}": value for key, value in config.limits.items()}
     longer = [f"{key}={2 * value:.12g}" for key, value in limits.items() if value]
-    kept = [a for a in sys.argv[1:] if a.partition("=")[0] not in ("resume", "hydra.run.dir", *limits)]
+    kept = [a for a in typed if a.partition("=")[0] not in ("resume", "hydra.run.dir", *limits)]
     checkpoint = f"resume={shown(folder / 'checkpoints' / 'last.ckpt')}"
     return f"train on:   {command('train')} {shlex.join([*kept, checkpoint, *longer])}"
 
@@ -158,7 +158,7 @@ def command(name: str) -> str:
 
 def own_parts() -> str:
     """The arguments without which a checkpoint of a user's own classes cannot be read; empty where there are none."""
-    arguments, option = sys.argv[1:], ("-cd", "--config-dir")
+    arguments, option = typed, ("-cd", "--config-dir")
     before = ["", *arguments]
     folders = [a for a, b in zip(arguments, before, strict=False) if a.partition("=")[0] in option or b in option]
     choices = [a for a in arguments if a.partition("=")[0] in ("model", "codec", "head")]

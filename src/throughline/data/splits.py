@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from throughline.settings import STRICT, Probability
+from throughline.settings import STRICT, PathStr, Probability
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
@@ -20,9 +20,9 @@ class Splits:
     test_fraction: Probability = 0.0
     """The share of the data kept for the test: the end, or in `StandardLibrary` spread over all files. Set it if you publish
     results: `best.ckpt` is chosen on the validation split, so its result there is a little too good."""
-    val_path: str | None = None
+    val_path: PathStr | None = None
     """Another file to validate on, instead of `val_fraction`."""
-    test_path: str | None = None
+    test_path: PathStr | None = None
     """Another file to test on, instead of `test_fraction`."""
 
     def __post_init__(self) -> None:

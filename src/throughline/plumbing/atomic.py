@@ -3,11 +3,14 @@
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-"""The errors of file systems without hard links: FAT, and many network file systems."""
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
+"""The errors of file systems without hard links (FAT, many network file systems), or with none left for a file."""
+NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
+"""The errors of file systems that keep no promise about when a file is on disk."""
 
 
 def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = None) -> None:
@@ -22,38 +25,49 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
     Raises:
         OSError: the folder cannot be written, or is full; no temporary file is left.
     """
-    temporaries = {path: path.with_name(f"{path.name}.tmp") for path in contents}
+    unique = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"  # two processes may write the same file
+    temporaries = {path: path.with_name(f"{path.name}.{unique}") for path in contents}
     try:
         for path, temporary in temporaries.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(contents[path])
                 file.flush()
-                os.fsync(file.fileno())
+                _fsync(file.fileno())
         for path, kept in (keep or {}).items():
             if path.exists():
-                link = kept.with_name(f"{kept.name}.tmp")
-                link.unlink(missing_ok=True)
+                link = kept.with_name(f"{kept.name}.{unique}")
                 try:
                     link.hardlink_to(path)  # not a rename, so that `path` always has a file
                 except OSError as error:
                     if error.errno not in NO_LINKS:
                         raise
                     link.write_bytes(path.read_bytes())
-                link.replace(kept)
+                try:
+                    link.replace(kept)
+                finally:
+                    link.unlink(missing_ok=True)  # `rename` does nothing if both are one file already
         for path, temporary in temporaries.items():
             temporary.replace(path)
         for parent in {path.parent for path in contents}:
             folder = os.open(parent, os.O_RDONLY)
             try:
-                os.fsync(folder)
+                _fsync(folder)
             finally:
                 os.close(folder)
-    except OSError:
+    except BaseException:
         for temporary in temporaries.values():
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         raise
+
+
+def _fsync(number: int) -> None:
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
 
 
 def clear(folder: Path) -> None:

@@ -1,11 +1,13 @@
 """Errors that a user can correct, reported in one line each."""
 
+import difflib
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +24,7 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 def one_line_errors() -> Iterator[None]:
     """Print bad input as lines on stderr and exit with status 2; other errors keep their traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints and exits by itself, with status 1
-    from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+    from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
@@ -30,13 +32,10 @@ def one_line_errors() -> Iterator[None]:
     except UserError as error:
         _exit(str(error).splitlines())
     except MissingConfigException as error:
-        allowed = f": allowed are {', '.join(error.options)}" if error.options else ": no such config"
-        _exit([str(error.missing_cfg_file).replace("/", "=") + allowed])
-    except ConfigCompositionException as error:
-        _exit([str(error).splitlines()[0].rstrip(".") + "; `--cfg job` shows every key"])
+        _exit([_no_such_choice(str(error.missing_cfg_file), list(error.options or []))])
     except (HydraException, OmegaConfBaseException) as error:
         told = _user_error(error)
-        _exit([" ".join(str(error).split())] if told is None else str(told).splitlines())
+        _exit([_in_one_line(error)] if told is None else str(told).splitlines())
     except ValueError as error:
         if "Config group override" not in str(error):
             raise
@@ -59,6 +58,37 @@ def _user_error(error: BaseException | None) -> UserError | None:
     return error
 
 
+def _no_such_choice(file: str, options: list[str]) -> str:
+    """A line about a choice that is not there: of a group, or of a plugin of Hydra that is not installed."""
+    group, _, choice = file.rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper"):
+        package = f"hydra-{choice.partition('_')[0]}-{group.partition('/')[2]}"
+        return f"{group}={choice}: not installed: pip install {package}; installed are {', '.join(options)}"
+    if not options:
+        return f"{file}: there is no such file of settings"
+    meant = did_you_mean(choice, options)
+    return f"{group}={choice}: {f'{meant} ' if meant else ''}allowed are {', '.join(options)}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A question for the likeliest of the known words; empty if none is alike."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.75)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _in_one_line(error: Exception) -> str:
+    """What Hydra says, without its hints at its own documentation."""
+    several = re.search(r"Ambiguous value for argument '(.*?)'\n", str(error), re.DOTALL)
+    if several:
+        return f"{several[1]}: several values need -m, which trains with each of them"
+    override = getattr(error, "override", None)
+    if override is not None:
+        return f"{override}: cannot be read as key=value; docs/settings.md lists the keys, and quotes go around odd values"
+    cause = error.__cause__
+    text = str(cause if isinstance(cause, OSError | UnicodeError) else error)
+    return " ".join(re.sub(r"See https?://\S+.*", "", text, flags=re.DOTALL).split())[:500]
+
+
 def _exit(lines: list[str]) -> None:
     for line in lines:
         print(f"error: {line}", file=sys.stderr)
@@ -76,12 +106,3 @@ def noted_failure(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # the disk may be full, and the failure itself is what counts
             (folder / "failure.txt").write_text(why.strip() + "\n", encoding="utf-8", errors="backslashreplace")
         raise
-
-
-def verbatim(argv: list[str], key: str) -> list[str]:
-    """Quote the value of `key=value` among the arguments, so that Hydra takes it literally, including spaces and signs."""
-    return [f"{key}={_quoted(arg.removeprefix(f'{key}='))}" if arg.startswith(f"{key}=") else arg for arg in argv]
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

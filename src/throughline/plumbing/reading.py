@@ -29,6 +29,11 @@ def printable(value: Any, most: int | None = None) -> str:
     return line if most is None or len(line) <= most else line[: most - 3] + "..."
 
 
+def escaped(text: str) -> str:
+    """Text of several lines in which all other signs that are not printed are escapes, such as `\\x1b`."""
+    return "".join(sign if sign in "\n\t" or _visible(sign) else ascii(sign)[1:-1] for sign in text)
+
+
 def _visible(sign: str) -> bool:
     return sign.isprintable() or unicodedata.category(sign) == "Zs"  # spaces of other widths are part of many texts
 
@@ -48,7 +53,8 @@ def content(path: Path, most: int) -> bytes:
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 raise _refused(path, "not a regular file")
             with open(number, "rb", closefd=False) as file:
-                found = file.read(most + 1) if os.fstat(number).st_size <= most else None
+                size = os.fstat(number).st_size  # not `most`: memory for so many bytes would be taken at once
+                found = file.read(size + 1) if size <= most else None
         finally:
             os.close(number)
     except (OSError, ValueError) as error:

@@ -2,15 +2,18 @@
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from throughline.data.codecs import Codec
 from throughline.model.generator import Generator
 from throughline.model.settings import Head, Model
-from throughline.plumbing import atomic
+from throughline.plumbing import atomic, reading
 from throughline.plumbing.errors import UserError
 from throughline.runs import portable
 from throughline.settings import plain
@@ -62,9 +65,9 @@ def read(path: str | Path) -> dict[str, Any]:
         UserError: there is no such file, it is damaged, or it is not a checkpoint of throughline.
     """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"checkpoint={path}: {error.strerror}; give a .ckpt file of a run") from None
+        content = reading.content(Path(path), portable.LARGEST_FILE)
+    except UserError as error:
+        raise UserError(f"checkpoint={error}; give a .ckpt file of a run") from None
     body, seal = content[:-_SEAL_LENGTH], content[-_SEAL_LENGTH:]
     if not seal.startswith(_SEAL):
         raise UserError(f"checkpoint={path}: not a whole checkpoint of throughline; give a .ckpt file of a run")
@@ -77,11 +80,108 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"checkpoint={path}: not a checkpoint of throughline ({type(error).__name__}); give a .ckpt file of a run"
         ) from None
-    if version != FORMAT:
+    if type(version) is not int or version != FORMAT:
         raise OtherVersionError(
-            f"checkpoint={path}: written by another version of throughline, in format {version}; this one reads {FORMAT}"
+            f"checkpoint={path}: written by another version of throughline, in format "
+            f"{reading.printable(version, most=20)}; this one reads {FORMAT}"
         )
+    try:
+        Contents.model_validate(checkpoint)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = reading.printable(".".join(map(str, first["loc"])))
+        raise UserError(f"checkpoint={path}: not a checkpoint of throughline ({where}: {first['msg']})") from None
     return dict(checkpoint)
+
+
+# The schema of a checkpoint. What belongs to callbacks of users is not in it.
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
+
+
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+Sum = Annotated[float, Field(ge=-1e300, le=1e300)]
+
+
+class About(Part):
+    """The part under "throughline"."""
+
+    format: int
+    model: dict[str, Any] = Field(default_factory=dict)
+    head: dict[str, Any] = Field(default_factory=dict)
+    codec: dict[str, Any] = Field(default_factory=dict)
+    carry: dict[Literal["train"], tuple[Tensor, ...]] = Field(default_factory=dict)
+    identity: dict[str, str | int | float | bool | list[Any] | None] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(default_factory=dict)
+    updates: Count = 0
+    run_id: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
+
+
+class SpendingState(Part):
+    tokens: Count
+    batches: Count
+    seconds: Amount
+
+
+class PlaceState(Part):
+    epoch: Count
+    batch: Count
+
+
+class CheckpointsState(Part):
+    best: float
+    validating: bool = False
+
+
+class MetricLogState(Part):
+    nll_sum: float
+    grad_norm_sum: float
+    norms: Count
+    tokens: Count
+    since: Sum
+    rows: Tensor | None = None
+
+
+class UtilisationState(Part):
+    positions: Count
+    flops: Annotated[int, Field(ge=0, le=10**30)]
+    waited: Amount
+    flops_before: Annotated[int, Field(ge=0, le=10**30)]
+    waited_before: Amount
+
+
+class BadBatchesState(Part):
+    skipped: Count
+
+
+class Callbacks(Part):
+    """The states of our callbacks; a file that cannot be resumed has none."""
+
+    Spending: SpendingState | None = None
+    Checkpoints: CheckpointsState | None = None
+    MetricLog: MetricLogState | None = None
+    Utilisation: UtilisationState | None = None
+    BadBatches: BadBatchesState | None = None
+
+
+class Contents(Part):
+    """A checkpoint."""
+
+    throughline: About
+    state_dict: dict[str, Tensor] = Field(default_factory=dict)
+    callbacks: Callbacks = Field(default_factory=Callbacks)
+    optimizer_states: list[dict[str, Any]] = Field(default_factory=list)
+    StreamDataModule: PlaceState | None = None
+
+
+def can_be_resumed(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether all parts are there that a run resumes from, not only weights."""
+    callbacks, identity = checkpoint.get("callbacks", {}), checkpoint["throughline"].get("identity")
+    states = all(callbacks.get(name) is not None for name in Callbacks.model_fields)
+    return bool(states and identity and checkpoint.get("StreamDataModule") and checkpoint.get("optimizer_states"))
 
 
 def describe(generator: Generator, codec: Codec) -> dict[str, Any]:
@@ -115,7 +215,15 @@ def load_parts(
 
 
 def _load(path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:
-    checkpoint = read(path)
+    return parts_of(read(path), path)
+
+
+def parts_of(checkpoint: dict[str, Any], path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:
+    """The generator in the contents of a checkpoint, its codec, and the description of its data.
+
+    Raises:
+        UserError: they do not fit together.
+    """
     try:
         about, state = checkpoint["throughline"], checkpoint["state_dict"]
         codec, model, head = portable.parts_from_plain(about["codec"], about["model"], about["head"])

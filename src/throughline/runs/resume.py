@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import OtherVersionError, read
+from throughline.runs.checkpoint import OtherVersionError, can_be_resumed, read
 from throughline.runs.record import Record
 
 
@@ -29,7 +29,7 @@ def checkpoint_to_resume(resume: str, folder: Path) -> tuple[Path | None, dict[s
             except UserError as error:
                 passed_over.append(str(error).removeprefix("checkpoint="))
                 continue
-            if "Spending" not in checkpoint.get("callbacks", {}):
+            if not can_be_resumed(checkpoint):
                 raise UserError(f"{path}: holds only weights, so no run can be resumed; give last.ckpt or best.ckpt")
             return path, checkpoint, "\n".join([*passed_over, f"resume: continuing from {path}"])
     if resume != "auto":

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from throughline.config import Config
 from throughline.model.generator import Generator
 from throughline.plumbing.progress import QUIET_SECONDS
+from throughline.plumbing.reading import escaped
 from throughline.runs.folders import shown
 from throughline.runs.record import Record
 from throughline.training.datamodule import StreamDataModule, datamodule_of
@@ -151,6 +152,6 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
         soft_wrap=True,
     )
     console.rule("generated")
-    console.print(passage, highlight=False, markup=False, soft_wrap=True)
+    console.print(escaped(passage), highlight=False, markup=False, soft_wrap=True)
     console.rule()
     console.print(f"all files are in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)

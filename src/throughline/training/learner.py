@@ -205,6 +205,21 @@ class Learner(QuickNotes, LightningModule):
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         self.carry.committed = {stage: _shared(state, rank, world_size) for stage, state in saved["carry"].items()}
         self.updates = saved["updates"]
+        self._check_fit(checkpoint)
+
+    def _check_fit(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a state that is not of this network; PyTorch would notice it only in the middle of a step."""
+        parameters = list(self.generator.parameters())
+        for state in self.carry.committed.values():
+            with torch.no_grad():
+                _, expected = self.generator(torch.ones(state[0].shape[1] if state and state[0].dim() > 1 else 1, 1).long())
+            if [s.shape for s in state] != [s.shape for s in expected]:
+                raise ValueError("the carried state has other shapes")
+        for optimizer in checkpoint.get("optimizer_states", []):
+            for number, values in optimizer["state"].items():
+                for value in values.values():
+                    if isinstance(value, Tensor) and value.dim() and value.shape != parameters[number].shape:
+                        raise ValueError("the state of the optimizer has other shapes")
 
 
 def between_updates(trainer: Trainer) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import platform
 import secrets
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError, noted_failure
 from throughline.plumbing.launchers import refuse_foreign_launcher
 from throughline.plumbing.progress import progress
-from throughline.runs.checkpoint import load_parts
+from throughline.runs.checkpoint import load_parts, parts_of
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
 from throughline.runs.folders import held, refuse_other_run, shown
@@ -232,6 +233,7 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
     check_identity(about["identity"], config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
+    parts_of(saved, checkpoint)  # a model that does not fit is refused before anything is written
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
         console.print("already finished", highlight=False)
@@ -372,7 +374,15 @@ def fit(
         default_root_dir=folder,
     )
     leave_signals_alone(trainer)
-    trainer.fit(learner, data, ckpt_path=start.checkpoint)
+    try:
+        trainer.fit(learner, data, ckpt_path=start.checkpoint)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if start.checkpoint is None or spending.batches > spending.resumed_at:
+            raise
+        what = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        raise UserError(
+            f"{start.checkpoint}: its parts do not fit together ({what}); resume=none starts a new run"
+        ) from error
     return Fitted(learner, data, trainer, spending, utilisation)
 
 

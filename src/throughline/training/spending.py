@@ -23,6 +23,7 @@ class Spending(Callback):
         tokens: valid targets trained on.
         batches: batches trained on.
         seconds: training time; validation and checkpoints are not counted.
+        resumed_at: `batches` of the checkpoint.
         clock: `seconds` at the end of the last batch, the same in all processes; all decisions use it.
     """
 
@@ -33,6 +34,7 @@ class Spending(Callback):
         self.tokens = 0
         self.batches = 0
         self.clock = 0.0
+        self.resumed_at = 0
         self._seconds = 0.0
         self._running_since: float | None = None
         self._last_batch = 0.0
@@ -114,4 +116,4 @@ class Spending(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.tokens, self.batches, self._seconds = state_dict["tokens"], state_dict["batches"], state_dict["seconds"]
-        self.clock = self._seconds
+        self.clock, self.resumed_at = self._seconds, self.batches

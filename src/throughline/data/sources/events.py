@@ -16,7 +16,7 @@ from throughline.data.sources import Source
 from throughline.data.sources.text import decode, read_bytes
 from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT
+from throughline.settings import STRICT, PathStr
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -29,7 +29,7 @@ class Events(Splits, Source):
 
     codecs: ClassVar = {"symbols": Symbols()}
 
-    path: str
+    path: PathStr
     """The path of the file."""
     column: str | None = None
     """The column of a .csv file that holds the symbols. None: the only column."""

@@ -2,9 +2,8 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
@@ -14,7 +13,7 @@ from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
 from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT
+from throughline.settings import STRICT, EscapedStr, PathStr
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -23,9 +22,9 @@ class Text(Splits, Source):
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
-    path: str
+    path: PathStr
     """The path of the file."""
-    separator: Annotated[str, Field(min_length=1)] | None = None
+    separator: EscapedStr | None = None
     """The text that ends a sequence and belongs to it, for example a blank line, "\\n\\n", after a speech or a tune.
     None: the text is one sequence. Only the regime `padded` uses it."""
 
