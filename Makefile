@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test slow torture soak check audit bench scaling settings
+.PHONY: train test slow torture soak check audit bench scaling settings constraints
 
 train: .venv/ready
 	$(BIN)/python src/train.py $(ARGS)
@@ -32,6 +32,11 @@ audit: .venv/ready
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement .venv/published $(ARGS) || \
 		{ echo "audit failed: a vulnerability is known, or the service could not check every package"; exit 1; }
 
+# The versions of all packages with which the tests passed here. Local build labels such as +cpu are cut off.
+constraints: .venv/ready
+	$(BIN)/python -m pip list --format freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel > .venv/installed
+	sed 's/+.*//' .venv/installed > constraints.txt
+
 settings: .venv/ready
 	$(BIN)/python docs/write_settings.py
 
@@ -42,10 +47,10 @@ bench: .venv/ready benchmarks/.venv/ready
 scaling: .venv/ready
 	$(BIN)/python -m benchmarks.scaling $(if $(QUICK),--quick)
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 benchmarks/.venv/ready: benchmarks/requirements.txt

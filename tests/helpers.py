@@ -208,7 +208,7 @@ def weights_hash(folder: Path) -> str:
 
 def resident_bytes(pid: int | str = "self") -> int:
     """The memory that a process holds, as reported by Linux."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+    return int(Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split("VmRSS:")[1].split()[0]) * 1024
 
 
 def nll_of_checkpoint(folder: Path, line: Line, reset_every: int) -> list[list[float]]:

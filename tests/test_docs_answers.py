@@ -17,7 +17,7 @@ SHOW = {figure.key: figure.show for figure in METRICS}
 
 def cells(file: Path, member: str, keys: list[str]) -> list[str]:
     """The mean of each metric over the finished runs of a member, and its range over the seeds."""
-    with file.open(newline="") as lines:
+    with file.open(encoding="utf-8", newline="") as lines:
         runs = [row for row in csv.DictReader(lines) if row["member"] == member and row["state"] == "finished"]
     spreads = [Spread.of([float(run[key]) for run in runs]) for key in keys]
     return [
@@ -32,8 +32,8 @@ def rows(table: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_table_is_of_its_comparison(page: Path) -> None:
-    tables = TABLE.findall(page.read_text())
-    assert len(tables) == page.read_text().count("<!-- ") >= 4
+    tables = TABLE.findall(page.read_text(encoding="utf-8"))
+    assert len(tables) == page.read_text(encoding="utf-8").count("<!-- ") >= 4
     for file, keys, table in tables:
         for member, *said in rows(table):
             assert said == cells(page.parent / file, member.strip("`"), keys.split()), (file, member)
@@ -60,7 +60,9 @@ def test_the_table_of_openings_is_of_its_runs(page: Path) -> None:
     with (PROJECT / "docs" / "answers" / "tinyshakespeare-openings.csv").open(newline="") as lines:
         runs = list(csv.DictReader(lines))
     said = re.findall(
-        r"^\| ([\d,]+) \| (0[.\d]*) \| (\d+) of (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page.read_text(), re.M
+        r"^\| ([\d,]+) \| (0[.\d]*) \| (\d+) of (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",
+        page.read_text(encoding="utf-8"),
+        re.M,
     )
     assert len(said) == 8
     for tokens, probability, noise, passages, *losses in said:

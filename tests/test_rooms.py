@@ -11,7 +11,7 @@ from helpers import PROJECT
 PACKAGE = PROJECT / "src" / "throughline"
 ROOMS = [
     *("plumbing", "settings", "data", "regimes", "batches", "model", "evaluation"),
-    *("config", "runs", "training", "results", "commands"),
+    *("config", "memory", "cautions", "runs", "training", "results", "commands"),
 ]
 """In reading order. A room imports only from the rooms before it, and from itself."""
 

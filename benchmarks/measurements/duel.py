@@ -33,7 +33,7 @@ class Worker:
     """One process that works one slice at a time and waits in between."""
 
     def __init__(self, command: list[str]) -> None:
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed with the process
         self._process = subprocess.Popen(
             [*command, "--paced"],
             stdin=subprocess.PIPE,

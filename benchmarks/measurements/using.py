@@ -106,7 +106,7 @@ def highest_mib(process: subprocess.Popen[Any]) -> float:
     status, highest = Path(f"/proc/{process.pid}/status"), 0.0
     while process.poll() is None:
         try:
-            found = status.read_text().split("VmHWM:")
+            found = status.read_text(encoding="utf-8").split("VmHWM:")
         except OSError:
             break
         if len(found) > 1:

@@ -9,8 +9,8 @@ from benchmarks.measurements.figures import Row
 
 def save(rows: list[Row], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
 def load(file: Path) -> list[Row]:
-    return [Row.from_plain(plain) for plain in json.loads(file.read_text())]
+    return [Row.from_plain(plain) for plain in json.loads(file.read_text(encoding="utf-8"))]

@@ -87,7 +87,7 @@ class Trainer:
     threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
     """Threads of each operation on a CPU. `auto` times a few steps with one and with all, and takes the faster: one, if the
     machine is busy. Give a number if runs must be comparable in speed."""
-    num_workers: Annotated[int, Field(ge=0)] = 0
+    num_workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that read batches. Reading is one slice of an array, so more than 0 rarely helps."""
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ class Logger:
     """The W&B group, for the runs of one experiment."""
     tags: list[str] = field(default_factory=list)
     """W&B tags, in addition to the model and the regime."""
-    init_timeout: Positive = 6.0
+    init_timeout: Annotated[float, Field(gt=0, le=86400)] = 6.0
     """Seconds to wait for the server. Raise it behind a slow connection."""
 
 
@@ -134,7 +134,7 @@ class Logger:
 class Sampling:
     """The passage generated when a run ends."""
 
-    length: PositiveInt = 500
+    length: Annotated[int, Field(gt=0, le=10**6)] = 500
     """The number of symbols."""
     temperature: Positive = 0.8
     """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is."""

@@ -112,7 +112,7 @@ def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), 
     Raises:
         UserError: one line per wrong key: the key, its value, and the allowed values.
     """
-    built, lines = dict(values), []
+    built, lines = dict(values), _out_of_range(values, where)
     for f in fields(cls):  # type: ignore[arg-type]
         if f.name not in values:
             continue
@@ -133,6 +133,22 @@ def checked(cls: type[T], values: dict[str, Any], folders: Sequence[Path] = (), 
             for key in unknown
         ]
     raise UserError("\n".join(lines))
+
+
+LARGEST_INT, LARGEST_FLOAT = 2**53, 3.4e38
+"""The largest numbers that a float64 holds exactly, and that a float32 holds at all."""
+
+
+def _out_of_range(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """A line for each number that no tensor can hold."""
+    lines = []
+    for key, value in values.items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, int) and abs(number) > LARGEST_INT:
+                lines.append(f"{prefix}{key}={number}: a whole number must be at most 2**53")
+            elif isinstance(number, float) and abs(number) > LARGEST_FLOAT:
+                lines.append(f"{prefix}{key}={number}: a number must be finite and at most {LARGEST_FLOAT:g}")
+    return lines
 
 
 def defaults(cls: type[Any]) -> dict[str, Any]:
@@ -191,6 +207,8 @@ def _group(name: str, cls: type[Any], values: Any, folders: Sequence[Path]) -> A
     values = dict(values)
     if inspect.isabstract(cls):
         cls = target_class(name, cls, values.pop("_target_", None), folders)
+    if lines := _out_of_range(values, f"{name}."):
+        raise UserError("\n".join(lines))
     try:
         return cls(**values)
     except ValidationError as error:
@@ -267,10 +285,14 @@ def targets(base: type[T]) -> dict[str, type[T]]:
     }
 
 
+ALTERNATIVE = re.compile(r"(literal|constrained-|function-|list|int|float|str)\b.*")
+"""How Pydantic names the alternatives of a type, behind the name of the field."""
+
+
 def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for e in error.errors():
-        parts = map(str, e["loc"])
+        parts = [part for part in map(str, e["loc"]) if not ALTERNATIVE.fullmatch(part)]
         key = prefix + ".".join(part if part.isprintable() else repr(part) for part in parts)  # files may hold any key
         if e["type"] == "unexpected_keyword_argument":
             allowed = ", ".join(f.name for f in fields(cls)) or "none"
@@ -280,5 +302,9 @@ def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
         elif e["type"] == "value_error":
             lines.append(f"{key.rstrip('.')}: {e['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(f"{key}={e['input']!r}: {e['msg'][0].lower()}{e['msg'][1:]}")
+            line, message = f"{key}={e['input']!r}: ", f"{e['msg'][0].lower()}{e['msg'][1:]}"
+            if lines and lines[-1].startswith(line):  # of another alternative of the same type
+                lines[-1] += f", or {message.removeprefix('input ')}"
+            else:
+                lines.append(line + message)
     return lines

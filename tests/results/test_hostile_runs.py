@@ -149,7 +149,7 @@ def test_no_changed_digit_is_passed_over(name: str, folder: Path) -> None:
     for place in digits[:: max(1, len(digits) // 50)]:
         (folder / name).write_bytes(written[:place] + bytes([48 + (written[place] - 47) % 10]) + written[place + 1 :])
         run = read_run(folder)
-        assert run == whole or run.fault in (
+        assert repr(run) == repr(whole) or run.fault in (  # nan is not equal to itself
             f"damaged: {name} is not as the run left it",
             "not finished: it was resumed after its summary was written",  # the last row of metrics.csv is another
             "written by another version of throughline: format 3, not 2",

@@ -122,7 +122,7 @@ def replaced(small: Path, weights: dict[str, torch.Tensor]) -> None:
         ({"model__num_layers": 2}, NOT_THOSE + "'core.bias_hh_l1' has the shape None instead of (24,)"),
         ({"model__num_layers": 10**9}, "7 tensors are too few for 1000000000 layers"),
         ({"model__hidden_size": 10**9}, "its description lists sizes that no tensor can have"),
-        ({"model__embedding_size": 10**30}, "its description lists sizes that no tensor can have"),
+        ({"model__embedding_size": 10**30}, FOREIGN + "model.embedding_size=1000000000000000000000000000000: a whole"),
         ({"codec__symbols": list("abc")}, NOT_THOSE + "'head.bias' has the shape (9,) instead of (4,)"),
         ({"codec__symbols": []}, FOREIGN + "codec.symbols=[]: list should have at least 1 item"),
         ({"codec__symbols": [*"abcdefg", ""]}, FOREIGN + "codec.symbols.7='': string should"),

@@ -35,7 +35,7 @@ WITHOUT = "; the run continues without it, metrics.csv has everything"
 def helpers_alive() -> list[int]:
     """The helper processes of this process that live."""
     children = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [pid for pid in children if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [pid for pid in children if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")]
 
 
 @pytest.fixture(scope="module")

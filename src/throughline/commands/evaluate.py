@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
+from throughline.cautions import about_split
 from throughline.commands.compose import launch
 from throughline.config import all_readings
 from throughline.data.codecs import Codec
@@ -55,6 +56,8 @@ def evaluate(settings: Evaluate) -> None:
         f"{num_unknown(line):,} of them unknown symbols",
         flush=True,
     )
+    for caution in about_split(f"split {settings.split}", line):
+        print(f"caution: {caution}", flush=True)
     with progress("evaluating", console) as work:
         metrics = trained.evaluate(
             corpus, settings.split, list(settings.readings.values()), settings.evaluation, work.advance

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from throughline.commands.compose import launch
 from throughline.data.codecs import Codec
+from throughline.memory import of_generating, refuse_too_much
 from throughline.model.settings import Head, Model
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import escaped
@@ -57,6 +58,7 @@ def generate(settings: Generate) -> None:
         from throughline.runs.checkpoint import load_parts
 
     generator, codec, _ = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
+    refuse_too_much(settings, lambda s: of_generating(generator.settings, codec.size, s.num_sequences, s.length))
     prompt = settings.prompt or codec.opening
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     steps = generation.generate(
@@ -69,9 +71,9 @@ def generate(settings: Generate) -> None:
         top_p=settings.top_p,
         seed=seed,
     )
-    if settings.seed is None:
-        print(f"seed={seed}", file=sys.stderr, flush=True)
     with _opened(settings.output) as out:
+        if settings.seed is None:
+            print(f"seed={seed}", file=sys.stderr, flush=True)
         if settings.num_sequences == 1:
             print(prompt, end="", flush=True, file=out)
             for piece in codec.stream(token for (token,) in steps):

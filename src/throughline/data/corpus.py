@@ -89,10 +89,10 @@ class Corpus:
 
     @property
     def unknown(self) -> int:
-        """How many validation steps are unknown to the codec: symbols that do not occur in the training data."""
+        """How many validation targets are unknown to the codec: symbols that do not occur in the training data."""
         return num_unknown(self.val)
 
 
 def num_unknown(line: Line) -> int:
-    """How many steps of a line are unknown to its codec."""
-    return int(np.count_nonzero(line.steps == UNKNOWN))
+    """How many targets of a line are unknown to its codec; the first step is none."""
+    return int(np.count_nonzero(line.steps[1:] == UNKNOWN))

@@ -73,8 +73,9 @@ class ByPosition:
         nll_sum, targets: (R,) sums for the first, second, ... target after a reset.
     """
 
-    def __init__(self, reset_every: int) -> None:
-        self.nll_sum, self.targets = torch.zeros(2, reset_every, dtype=torch.float64)
+    def __init__(self, reset_every: int, num_targets: int) -> None:
+        positions = min(reset_every, num_targets)
+        self.nll_sum, self.targets = torch.zeros(2, positions, dtype=torch.float64)
 
     def add(self, nll: Tensor, scored: Tensor) -> None:
         steps = scored.shape[1]
@@ -82,7 +83,7 @@ class ByPosition:
         self.targets[:steps] += scored.sum(dim=0).cpu()
 
     def write(self, path: Path) -> None:
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["position", "nll", "targets"])
             for position, (nll, targets) in enumerate(zip(self.nll_sum.tolist(), self.targets.tolist(), strict=True), 1):

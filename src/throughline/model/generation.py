@@ -39,4 +39,5 @@ def generate(
     for _ in range(length):
         tokens = draw(predicted)
         yield tokens.tolist()
-        predicted = stepper.step(tokens)
+        with np.errstate(over="ignore", invalid="ignore"):  # of weights that a wild learning rate has made huge
+            predicted = stepper.step(tokens)

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from throughline.plumbing import stopping
+
 NO_LINKS = (errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 """The errors of file systems without hard links (FAT, many network file systems), or with none left for a file."""
 NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
@@ -25,6 +27,11 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
     Raises:
         OSError: the folder cannot be written, or is full; no temporary file is left.
     """
+    with stopping.waiting():
+        _write(contents, keep or {})
+
+
+def _write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path]) -> None:
     unique = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"  # two processes may write the same file
     temporaries = {path: path.with_name(f"{path.name}.{unique}") for path in contents}
     try:
@@ -34,7 +41,7 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
                 file.write(contents[path])
                 file.flush()
                 _fsync(file.fileno())
-        for path, kept in (keep or {}).items():
+        for path, kept in keep.items():
             if path.exists():
                 link = kept.with_name(f"{kept.name}.{unique}")
                 try:

@@ -38,6 +38,10 @@ def _visible(sign: str) -> bool:
     return sign.isprintable() or unicodedata.category(sign) == "Zs"  # spaces of other widths are part of many texts
 
 
+PIECE = 2**16
+"""The bytes read at once beyond the size that a file claims; memory for `most` would be taken at once."""
+
+
 def content(path: Path, most: int) -> bytes:
     """The bytes of a regular file; nothing else is waited for or read from.
 
@@ -53,8 +57,10 @@ def content(path: Path, most: int) -> bytes:
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 raise _refused(path, "not a regular file")
             with open(number, "rb", closefd=False) as file:
-                size = os.fstat(number).st_size  # not `most`: memory for so many bytes would be taken at once
+                size = os.fstat(number).st_size  # of a file in /proc it is 0
                 found = file.read(size + 1) if size <= most else None
+                while found is not None and len(found) <= most and (more := file.read(PIECE)):
+                    found += more
         finally:
             os.close(number)
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -93,11 +93,12 @@ class Record:
         del values["files"]
         return {**values, **values.pop("metrics"), "shape": list(self.shape)}
 
-    def write(self, folder: Path) -> None:
-        """Write `summary.json`, with the seal of the files beside it; a run with this file counts as finished."""
+    def write(self, folder: Path) -> "Record":
+        """Write `summary.json`; a run with this file counts as finished. Returns the record with the seal of the files."""
         files = {name: _digest(folder / name) for name in get_args(Kept) if (folder / name).is_file()}
         values = sealed({**self.to_plain(), "files": files})
         atomic.write({folder / "summary.json": (json.dumps(values, indent=2) + "\n").encode()})
+        return replace(self, files=files)
 
     def changed(self, folder: Path) -> str:
         """What is wrong with the first of these files that is not as the run left it; empty if all are."""

@@ -16,6 +16,7 @@ from throughline.data.sources import Source
 from throughline.evaluation.measure import best_device, measure
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
+from throughline.evaluation.threads import fastest_threads, in_threads
 from throughline.model import generation
 from throughline.model.generator import Generator
 from throughline.model.settings import Head, Model
@@ -110,8 +111,15 @@ class Trained:
         corpus = data if isinstance(data, Corpus) else self.corpus(data)
         chosen = all_readings({reading.name: reading for reading in readings})
         line, device = corpus.line(split), best_device()
+        threads = torch.get_num_threads()
+        if device.type == "cpu":
+            rows = min(evaluation.streams, line.num_targets)
+            tokens = torch.ones(rows, min(64, line.num_targets), dtype=torch.int64)
+            with torch.inference_mode():
+                threads = fastest_threads(lambda: self.generator.score(tokens, tokens))
         try:
-            return measure(self.generator, line, chosen, evaluation, device, split=split, advance=advance)
+            with in_threads(threads):
+                return measure(self.generator, line, chosen, evaluation, device, split=split, advance=advance)
         finally:
             self.generator.cpu()
 

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from throughline.cautions import about_training
 from throughline.config import Config
 from throughline.model.generator import Generator
 from throughline.plumbing.progress import QUIET_SECONDS
@@ -41,6 +42,8 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, prec
         markup=False,
         soft_wrap=True,
     )
+    for caution in about_training(config, corpus):
+        console.print(f"caution: {caution}", highlight=False, markup=False, soft_wrap=True)
 
 
 class Display(Callback):

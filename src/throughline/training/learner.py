@@ -176,7 +176,7 @@ class Learner(QuickNotes, LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.ends:
             data = datamodule_of(self.trainer)
-            self.by_position = ByPosition(data.evaluation.reset_every)
+            self.by_position = ByPosition(data.evaluation.reset_every, data.corpus.val.num_targets)
             settings = data.evaluation, self.device, self.by_position
             self.metrics = measure(self.generator, data.corpus.val, self.readings, *settings, advance=self.advance)
         else:

@@ -68,7 +68,7 @@ def set_flush_denormal(mode: bool) -> None:
     """
     torch.set_flush_denormal(mode)
     maps = Path("/proc/self/maps")
-    loaded = maps.read_text().splitlines() if maps.exists() else []
+    loaded = maps.read_text(encoding="utf-8").splitlines() if maps.exists() else []
     for library in {line.split()[-1] for line in loaded if "libgomp" in line}:
         with contextlib.suppress(OSError, AttributeError):  # before OpenMP 5.0 there was no such call
             ctypes.CDLL(library).omp_pause_resource_all(2)  # omp_pause_hard
@@ -97,7 +97,7 @@ def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precisio
 
 def _cpu_multiplies_bfloat16() -> bool:
     # Elsewhere PyTorch emulates it, several times slower than float32.
-    return CPUINFO.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(CPUINFO.read_text().split())
+    return CPUINFO.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(CPUINFO.read_text(encoding="utf-8").split())
 
 
 def refuse_absent_device(settings: Trainer) -> None:
@@ -135,7 +135,7 @@ def begin_peak_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # only Linux can reset the peak
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -144,5 +144,5 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+        return int(status.read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS, for the whole life of the process

@@ -22,6 +22,7 @@ from throughline.config import Config, Precision
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import ByPosition, best_device, measure
 from throughline.evaluation.threads import fastest_threads
+from throughline.memory import of_training, refuse_too_much
 from throughline.model.generation import generate
 from throughline.model.generator import Generator
 from throughline.plumbing import atomic, stopping
@@ -104,6 +105,7 @@ def train(
         if corpus is None:
             with progress("reading data", console):
                 corpus = config.read()
+        refuse_too_much(config, lambda config: of_training(config, corpus))
         with held(folder), process_as_before(), contextlib.ExitStack() as ending:
             data = StreamDataModule(
                 corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
@@ -401,7 +403,7 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
     evaluation, later = config.evaluation, [reading for reading in config.all_readings if not reading.while_training]
     metrics, by_position = fitted.learner.metrics, fitted.learner.by_position
     if by_position is None:  # several processes, validations on a part, or a run that was resumed after its end
-        by_position, later, metrics = ByPosition(evaluation.reset_every), config.all_readings, {}
+        by_position, later, metrics = ByPosition(evaluation.reset_every, corpus.val.num_targets), config.all_readings, {}
     with progress("evaluating", console) as work:
         metrics = metrics | measure(generator, corpus.val, later, evaluation, device, by_position, advance=work.advance)
     if "test" in corpus.splits:  # with the checkpoint that was chosen on the validation split
@@ -420,7 +422,7 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
     for logger in loggers:
         if isinstance(logger, WandbRows):
             log_ending(logger, record, passage, folder / "curve.png")
-    record.write(folder)
+    record = record.write(folder)
     show(record, passage, folder, console)
     return Run(generator, corpus.codec, fitted.learner.data, record=record, folder=folder)
 

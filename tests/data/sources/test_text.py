@@ -18,7 +18,7 @@ def test_the_last_fraction_is_validated_on_and_its_new_symbols_are_unknown(tmp_p
     assert corpus.codec.symbols == ["a", "b", "c"]
     assert corpus.train.steps.tolist() == [1, 2, 3, 1, 2, 3, 1, 2]
     assert corpus.val.steps.tolist() == [0, 0]
-    assert corpus.unknown == 2
+    assert corpus.unknown == 1  # of the two, one is the first step, which is no target
     assert corpus.fingerprint["bytes"] == 12
     assert corpus.fingerprint["vocab"] == 4
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,12 +53,16 @@ class Events(Splits, Source):
         raise UserError(f"{key}={path}: unknown ending {suffix!r}; allowed are .npy and .csv")
 
     def _from_one_hot(self, content: bytes, where: str) -> list[str]:
+        file = io.BytesIO(content)
         try:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
+            if math.prod(shape) * dtype.itemsize != len(content) - file.tell():  # before memory is taken for it
+                raise ValueError(f"its header claims the shape {shape}, which is not the size of the file")
             rows = np.load(io.BytesIO(content), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, TypeError, SyntaxError) as error:
             raise UserError(f"{where}: not an array that can be read safely: {error}") from None
-        if not isinstance(rows, np.ndarray):
-            raise UserError(f"{where}: several arrays in one file; give a .npy file with one array")
         if rows.ndim != 2 or rows.dtype.kind not in "biuf":
             raise UserError(
                 f"{where}: an array of {rows.dtype} with shape {rows.shape}; "
@@ -92,4 +97,9 @@ class Events(Splits, Source):
                     f"{where}: line {reader.line_num}: {column}={symbol!r}; a symbol must not be empty or hold white space"
                 )
             symbols.append(symbol)
+        if self.column is None and column in symbols:
+            raise UserError(
+                f"{where}: its first line, {column!r}, also occurs below it, so it is no header; "
+                "add a first line with a name for the column"
+            )
         return symbols

@@ -12,8 +12,12 @@ from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
 from throughline.data.splits import Splits
+from throughline.plumbing import reading
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, EscapedStr, PathStr
+
+LARGEST_FILE = 2**40
+"""The most bytes of a file of data."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -54,9 +58,9 @@ def as_read(content: bytes, codec: Codec, path: str) -> str | bytes:
 
 def read_bytes(path: str, key: str) -> bytes:
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{key}={path}: {error.strerror}; give a readable file") from None
+        content = reading.content(Path(path), LARGEST_FILE)
+    except UserError as error:
+        raise UserError(f"{key}={error}; give a readable file") from None
     if not content:
         raise UserError(f"{key}={path}: the file is empty; give a file with text")
     return content

@@ -36,7 +36,7 @@ def carried_plan(
 
     With `tokens` the streams end early, so that about `tokens` targets are scored.
     """
-    streams = max(1, min(streams, line.num_targets // (4 * warmup))) if warmup else streams
+    streams = max(1, min(streams, line.num_targets // (4 * warmup) if warmup else line.num_targets))
     edges = np.arange(streams + 1) * line.num_targets // streams
     unscored = np.minimum(edges[:-1], warmup)
     scored = np.diff(edges) if tokens is None else np.minimum(np.diff(edges), -(-tokens // streams))

@@ -17,11 +17,12 @@ class Reset(Reading):
     """`val/nll_reset`: the split is read in pieces of `evaluation.reset_every` targets, each from zeros."""
 
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
-        rows = max(1, TOKENS_PER_BATCH // evaluation.reset_every)
-        pieces = Segments(steps=evaluation.reset_every, batch_size=rows).plan(line, seed=0, epoch=0)
+        steps = min(evaluation.reset_every, line.num_targets)
+        rows = max(1, TOKENS_PER_BATCH // steps)
+        pieces = Segments(steps=steps, batch_size=rows).plan(line, seed=0, epoch=0)
         if exact or evaluation.tokens is None:
             return pieces
-        return First(pieces, min(len(pieces), -(-evaluation.tokens // (rows * evaluation.reset_every))))
+        return First(pieces, min(len(pieces), -(-evaluation.tokens // (rows * steps))))
 
 
 @plain_dataclass(frozen=True)

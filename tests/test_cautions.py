@@ -1,0 +1,73 @@
+"""What a person surely did not mean gets a line, and the usual gets none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import SMALL, config, corpus_of, fox
+from throughline import cautions
+from throughline.config import Config
+from throughline.data.codecs.symbols import Symbols
+from throughline.data.corpus import Corpus
+from throughline.data.sources.events import Events
+from throughline.plumbing.errors import UserError
+
+FEW = "34 updates in the whole run: give more epochs, or fewer streams"
+
+
+def told(corpus: Corpus, *overrides: str) -> list[str]:
+    settings: Any = config(*SMALL, *overrides, cls=Config)
+    return list(cautions.about_training(settings, corpus))
+
+
+def test_the_usual_gets_no_caution() -> None:
+    assert told(fox(), "regime.streams=4", "regime.bptt=16", "trainer.max_epochs=9") == []
+    assert told(fox(), "budget.seconds=9") == []
+    assert told(fox(), "regime=onestep", "budget.tokens=200") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lines"),
+    [
+        (("trainer.max_epochs=2",), [FEW]),
+        (("trainer.max_epochs=50", "budget.tokens=2098"), [FEW]),
+        (("trainer.max_epochs=4", "trainer.accumulate_grad_batches=2"), [FEW]),
+        (("regime=onestep", "budget.tokens=34"), [FEW]),
+    ],
+)
+def test_few_updates(overrides: tuple[str, ...], lines: list[str]) -> None:
+    shape = () if "regime=onestep" in overrides else ("regime.streams=4", "regime.bptt=16")  # 17 batches per epoch
+    assert told(fox(), *shape, *overrides) == lines
+
+
+def test_a_separator_that_does_not_occur_and_unknown_symbols() -> None:
+    text = (
+        "data=text",
+        "data.path=x",
+        "data.separator=XX",
+        "trainer.max_epochs=9",
+        "regime.streams=4",
+        "regime.bptt=16",
+    )
+    assert told(corpus_of("the quick brown fox. " * 50, "abcdxyzxyz"), *text) == [
+        "data.separator='XX' does not occur in the text, so all of it is one sequence",
+        "validation: 8 of 9 targets are symbols that do not occur in the training data",
+    ]
+
+
+def test_measurements_that_are_taken_for_classes() -> None:
+    values = [f"{20 + i % 7}.{i % 10}" for i in range(400)]
+    corpus = Corpus.of(Symbols(), [values], [values[:50]])
+    few = ("trainer.max_epochs=9", "regime.streams=4", "regime.bptt=8")
+    assert told(corpus, *few) == [
+        "70 of 70 symbols are numbers such as 20.0; each is a class of its own, so they are not predicted as values"
+    ]
+
+
+def test_a_first_line_that_is_no_header_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("login\nclick\nlogin\nlogout\n" * 9, encoding="utf-8")
+    with pytest.raises(
+        UserError, match=r"its first line, 'login', also occurs below it, so it is no header; add a first line"
+    ):
+        Events(path=str(tmp_path / "events.csv")).read()
