@@ -28,6 +28,7 @@ def torture_pairs(root: Path, rng: random.Random, console: Console) -> list[str]
         folder = new(root, "pair")
         if number % 2:  # a run to resume: the second process finds its folder held, or its result finished
             command(folder, "train", *COMMAND, after=0.9)
+        killed = {run for run in folder.glob("out/2*/*") if not (run / "checkpoints").exists()}  # nothing to resume
         call = [sys.executable, str(PROJECT / "src" / "train.py"), *COMMAND]
         pair = []
         for _ in range(2):
@@ -40,7 +41,7 @@ def torture_pairs(root: Path, rng: random.Random, console: Console) -> list[str]
             held = "another process trains here" in stderr and len(stderr.splitlines()) == 1
             if process.returncode not in (0, 2) or (process.returncode == 2 and not held):
                 wrong.append(f"pair {number}: status {process.returncode}, {stderr[-300:]}")
-        for folder_of_run in folder.glob("out/2*/*"):
+        for folder_of_run in {*folder.glob("out/2*/*")} - killed:
             if not (folder_of_run / "summary.json").exists():
                 wrong.append(f"pair {number}: {sorted(path.name for path in folder_of_run.iterdir())} is left unfinished")
             elif (weights_hash(folder_of_run), without_times(folder_of_run)) != wanted:
