@@ -33,11 +33,12 @@ def generate(
     """
     with torch.inference_mode():
         primed, state = generator(torch.from_numpy(prompt.astype(np.int64))[None])
-    stepper = generator.stepper(state, num_sequences)
+    with np.errstate(over="ignore", invalid="ignore"):  # a wild learning rate may have made weights huge
+        stepper = generator.stepper(state, num_sequences)
     draw = generator.head.sampler(np.random.default_rng(seed), num_sequences, temperature, top_k, top_p)
     predicted = primed[0, -1].numpy()[None].repeat(num_sequences, axis=0)  # B, P
     for _ in range(length):
         tokens = draw(predicted)
         yield tokens.tolist()
-        with np.errstate(over="ignore", invalid="ignore"):  # of weights that a wild learning rate has made huge
+        with np.errstate(over="ignore", invalid="ignore"):
             predicted = stepper.step(tokens)
