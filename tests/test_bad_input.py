@@ -70,7 +70,8 @@ def prepare(folder: Path) -> None:
     (folder / "torn.ckpt").write_bytes(whole[:-100])
     model = saved(folder / "weights.ckpt", *MODELS["embedding"])
     sealed({"throughline": {"format": 2}, "state_dict": model.state_dict()}, folder / "nothing.ckpt")
-    (folder / "mine").mkdir()
+    (folder / "mine" / "model").mkdir(parents=True)
+    (folder / "mine" / "model" / "torn.yaml").write_text("dropout: 0.1\ndropout: 0.2\n", encoding="utf-8")
     (folder / "mine" / "broken.yaml").write_text("a: [1", encoding="utf-8")
 
 

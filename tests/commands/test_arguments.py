@@ -1,5 +1,7 @@
 """A text on the command line is taken as it stands."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from helpers import PROJECT
 from throughline.commands.arguments import for_hydra
 from throughline.commands.compare import Compare
-from throughline.commands.compose import load
+from throughline.commands.compose import composed, load
 from throughline.commands.generate import Generate
 from throughline.config import Config
 
@@ -89,3 +91,107 @@ def test_with_m_a_comma_separates_values_and_options_may_stand_anywhere() -> Non
     assert for_hydra(["data.path=fox.txt", "hydra.run.dir=out/${now:%H}", "hydra.sweep.dir=a b(1)"], Config) == [
         *("data.path=fox.txt", "hydra.run.dir=out/${now:%H}", "hydra.sweep.dir='a b(1)'"),
     ]
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What `train.py` says on stderr about a command line that it refuses before it runs."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        composed("train", Config, lambda cfg: pytest.fail("it was run"), None)
+    assert exit.value.code == 2
+    return capsys.readouterr().err
+
+
+FIT = "--resolve and --package belong to --cfg: give --cfg job as well"
+ONE = "give only one of --run, --multirun, --cfg, --info and --shell-completion"
+NOTHING = "--multirun: there is nothing to combine; give several values, for example seed=1,2"
+CHOICES = "a group of choices cannot be null or empty: give one of the names that `--help` lists"
+SEVERAL = "several values need -m, which trains with each of them"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("-p nothing", FIT),
+        ("--resolve", FIT),
+        ("-m seed=1,2 --cfg job", ONE),
+        ("--run -m seed=1,2", ONE),
+        ("-m", NOTHING),
+        ("--multirun -cd .", NOTHING),
+        ("seed=1,2", f"seed=1,2: {SEVERAL}"),
+        ("data=text,stdlib", f"data=text,stdlib: {SEVERAL}"),
+        ("seed=choice(1,2)", f"seed=choice(1,2): {SEVERAL}"),
+        ("=5", "=5: give KEY=VALUE"),
+        ("hydra.run.dir=", "hydra.run.dir=: the path is empty"),
+        ("output_root=", "output_root=: the path is empty"),
+        ("-m seed=1,2 hydra.sweep.dir=", "hydra.sweep.dir=: the path is empty"),
+        ("model=null", CHOICES),
+        ("model=5", CHOICES),
+        ("model={a:1}", "model: give one of the choices that `--help` lists"),
+        ("modle=lstm256", "modle: there is no such setting; did you mean model?"),
+        ("a.b.c=1", "a.b.c: there is no such setting; `--cfg job` shows every key"),
+        (
+            "hydra/launcher=submitit_slurm -m seed=1,2",
+            "hydra/launcher=submitit_slurm: not installed: pip install hydra-submitit-launcher; installed are basic",
+        ),
+        (
+            "hydra/sweeper=optuna -m seed=1,2",
+            "hydra/sweeper=optuna: not installed: pip install hydra-optuna-sweeper; installed are basic",
+        ),
+        ("hydra/launcher=jobib -m seed=1,2", "hydra/launcher=jobib: allowed are basic"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    arguments: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(monkeypatch, capsys, *arguments.split()) == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--unknown-flag", "train.py: error: unrecognized arguments: --unknown-flag"),
+        ("--cfg", "train.py: error: argument --cfg/-c: expected one argument"),
+        ("-cd", "train.py: error: argument --config-dir/-cd: expected one argument"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    arguments: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(monkeypatch, capsys, arguments) == f"{line}\n"
+
+
+def test_a_package_that_is_not_there_ends_with_status_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(monkeypatch, capsys, "--cfg", "job", "-p", "nothing") == "package 'nothing' not found in config\n"
+
+
+CORE = b"_target_: throughline.model.settings.LSTM\n"
+CIRCLE = "YAML files go round in a circle: a value or a defaults list holds itself"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (CORE + b"\thidden_size: 5\n", "{file}: line 2: found character '\\t' that cannot start any token"),
+        (CORE + b"  hidden_size: 5\n", "{file}: line 2: mapping values are not allowed here"),
+        (CORE + b"dropout: 0.1\ndropout: 0.2\n", "{file}: line 3: found duplicate key dropout"),
+        (CORE + b"name: 'a\n", "{file}: line 3: found unexpected end of stream"),
+        (CORE + b"name: !own 5\n", "{file}: line 2: could not determine a constructor for the tag '!own'"),
+        (b"# gr\xf6\n", "{file}: 'utf-8' codec can't decode byte 0xf6 in position 4: invalid start byte"),
+        (b"5\n", "{file}: Invalid loaded object type: int"),
+        (b"defaults: 5\n", "Invalid defaults list in 'model/own', defaults must be a list (got int)"),
+        (b"defaults: [own]\n", CIRCLE),
+        (CORE + b"hidden_size: &a [*a]\n", CIRCLE),
+        (b"defaults: [nothing]\n", "model/nothing: there is no such file of settings"),
+    ],
+)
+def test_a_mistake_in_a_users_file_is_one_line(
+    content: bytes, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model" / "own.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    told = refused(monkeypatch, capsys, "model=own", "-cd", str(tmp_path))
+    assert told == f"error: {line.format(file=file)}\n"

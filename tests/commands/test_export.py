@@ -99,7 +99,8 @@ def test_nothing_but_the_model_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     secret = "c0ffee" * 6
     monkeypatch.setenv("WANDB_API_KEY", secret)
     folder = tmp_path / "private"
-    saved(folder / "last.ckpt", *KINDS["embedding"], callbacks={"note": secret}, optimizer_states=[{"state": secret}])
+    optimizer = {"state": {0: {"note": secret}}, "param_groups": []}
+    saved(folder / "last.ckpt", *KINDS["embedding"], callbacks={"note": secret}, optimizer_states=[optimizer])
     assert secret.encode() in (folder / "last.ckpt").read_bytes()
     export(asked(folder / "last.ckpt", output=str(tmp_path / "out")))
     for path in (tmp_path / "out").iterdir():

@@ -146,15 +146,20 @@ def test_no_changed_digit_is_passed_over(name: str, folder: Path) -> None:
     """Any digit, of the last ones of a number too: fifty of each file. A digit beyond float64 changes no value."""
     written, whole = (folder / name).read_bytes(), read_run(folder)
     digits = [match.start() for match in re.finditer(rb"[0-9]", written)]
+    refused = 0
     for place in digits[:: max(1, len(digits) // 50)]:
         (folder / name).write_bytes(written[:place] + bytes([48 + (written[place] - 47) % 10]) + written[place + 1 :])
         run = read_run(folder)
-        assert repr(run) == repr(whole) or run.fault in (  # nan is not equal to itself
+        if repr(run) == repr(whole):  # nan is not equal to itself
+            continue
+        refused += 1
+        assert run.fault in (
             f"damaged: {name} is not as the run left it",
             "not finished: it was resumed after its summary was written",  # the last row of metrics.csv is another
             "written by another version of throughline: format 3, not 2",
         )
         assert_nothing_but_a_fault(run)
+    assert refused >= 0.8 * len(digits[:: max(1, len(digits) // 50)])
 
 
 def test_numbers_are_sealed_by_their_values(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """A checkpoint with a valid seal may hold anything: each variant is refused in one line, or is the same model."""
 
 import copy
+import io
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 
 from helpers import fox, run, sealed
 from throughline.plumbing.errors import UserError
+from throughline.runs import checkpoint
 from throughline.runs.checkpoint import load_parts, read
 
 VALUES: dict[str, Any] = {
@@ -48,6 +51,10 @@ TENSORS: dict[str, Callable[[torch.Tensor], Any]] = {
 }
 
 
+BOMB: list[Any] = ["x" * 100]
+"""A few hundred bytes in a file, and more than any memory as text."""
+for _ in range(60):
+    BOMB = [BOMB, BOMB]
 ROWS = {"train": (torch.zeros(1, 3, 16), torch.zeros(1, 3, 16))}
 
 
@@ -79,7 +86,7 @@ def changed(whole: Any, path: tuple[Any, ...], value: Any) -> Any:
     if value is ... and len(path) == 1:
         del other[path[0]]
     else:
-        other[path[0]] = changed(whole[path[0]], path[1:], value)
+        other[path[0]] = changed(whole.get(path[0]) if isinstance(whole, dict) else whole[path[0]], path[1:], value)
     return other
 
 
@@ -145,7 +152,28 @@ def test_other_tensors_are_refused(name: str, whole: dict[str, Any], tmp_path: P
         (("optimizer_states",), []),
         (("optimizer_states",), [{"state": {0: {"exp_avg": torch.zeros(2, 2)}}, "param_groups": []}]),
         (("optimizer_states", 0, "param_groups"), "x"),
+        (("optimizer_states", 0, "state"), None),
+        (("optimizer_states", 0, "state", 0), []),
         (("optimizer_states", 0, "state", 0, "exp_avg"), torch.zeros(2, 2)),
+        (("optimizer_states", 0, "state", 0, "exp_avg"), torch.zeros(())),  # PyTorch would read beyond its end
+        (("optimizer_states", 0, "state", 0, "exp_avg_sq"), torch.zeros(1).expand(18, 8)),
+        (("optimizer_states", 0, "state", 0, "exp_avg"), torch.zeros(18, 8, dtype=torch.complex64)),
+        (("optimizer_states", 0, "param_groups", 0, "lr"), float("nan")),
+        (("optimizer_states", 0, "param_groups", 0, "betas"), "unused"),
+        (("callbacks", "MetricLog", "nll_sum"), 2**70),
+        (("callbacks", "MetricLog", "grad_norm_sum"), float("inf")),
+        (("callbacks", "MetricLog", "rows"), torch.zeros(1, dtype=torch.uint8).expand(10**12)),
+        (("StreamDataModule",), {"epoch": 1, "batch": 10**14}),
+        (("throughline", "carry"), {"train": (torch.zeros(()), torch.zeros(()))}),
+        (("throughline", "carry"), {"train": (torch.zeros(1, 4, 16).half(), torch.zeros(1, 4, 16))}),
+        (("loops",), {"fit_loop": {}}),
+        (("pytorch-lightning_version",), "1.0.0"),
+        (("pytorch-lightning_version",), BOMB),
+        (("throughline", "identity", "model.core"), BOMB),
+        (("throughline", "model", "core"), BOMB),
+        (("throughline", "codec", "symbols"), BOMB),
+        (("throughline", "format"), BOMB),
+        (("throughline", "format"), 10**4000),
         (("state_dict",), {}),
         (("callbacks",), ...),
         (("lr_schedulers",), 7),
@@ -160,6 +188,18 @@ def test_resuming_from_other_contents_is_one_line_or_goes_on(
     (tmp_path / "run").mkdir()
     resume = f"resume={tmp_path}/other.ckpt"
     line = refusal(lambda: run(fox(), tmp_path / "run", *CHOSEN[:2], "trainer.max_epochs=2", resume))
-    unused = path in (("lr_schedulers",), ("global_step",)) or value is ROWS  # all states are reset in the next batch
+    # All states are reset in the next batch, and the settings of the optimizer are those of the run.
+    unused = path in (("global_step",), ("optimizer_states", 0, "param_groups", 0, "betas")) or value is ROWS
     assert line or unused
     assert not line or not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_compressed_file_is_refused_before_it_grows(whole: dict[str, Any], tmp_path: Path) -> None:
+    sealed(whole, tmp_path / "stored.ckpt")
+    content = io.BytesIO()
+    with zipfile.ZipFile(tmp_path / "stored.ckpt") as stored, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as small:
+        for name in stored.namelist():
+            small.writestr(name, stored.read(name))
+    torch.load(io.BytesIO(content.getvalue()), weights_only=True)  # PyTorch takes it
+    (tmp_path / "small.ckpt").write_bytes(checkpoint._sealed(content.getvalue()))
+    assert "not a checkpoint of throughline (BadZipFile)" in refusal(lambda: load_parts(tmp_path / "small.ckpt"))

@@ -10,12 +10,14 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from helpers import REGIMES, fox, run, weights_hash, without_times
+from throughline.plumbing import atomic
 from throughline.runs import checkpoint
 from throughline.runs.resume import checkpoint_to_resume
 from torture.life import PHASES, life, phase
@@ -72,21 +74,19 @@ def torture_runs(root: Path, rng: random.Random, table: Table) -> Counter[str]:
     return total
 
 
-def save_for_ever(folder: Path, number: int) -> None:
+def save_for_ever(whole: dict[str, Any], folder: Path, number: int) -> None:
     weights = torch.zeros(500_000)
     while True:
         number += 1
-        content = {
-            "throughline": {"format": checkpoint.FORMAT, "number": number},
-            "weights": weights + number,
-            "callbacks": {"Spending": {}},
-        }
+        content = {**whole, "number": number, "weights": weights + number}
         checkpoint.write(content, folder / "last.ckpt", folder / "previous.ckpt")
 
 
 def torture_files(root: Path, rng: random.Random, table: Table) -> int:
     """Kill processes that save. Half of them have TMPDIR on another file system."""
-    unusable = 0
+    unusable, alone = 0, Path(tempfile.mkdtemp(dir=root))
+    run(fox(), alone, "trainer.max_epochs=1")
+    whole = checkpoint.read(alone / "checkpoints" / "last.ckpt")  # otherwise it would not be resumed from
     for temporary in (root, Path("/dev/shm")):
         if not temporary.exists():
             raise SystemExit(f"{temporary} is not there: give another file system for TMPDIR")
@@ -95,11 +95,12 @@ def torture_files(root: Path, rng: random.Random, table: Table) -> int:
         folder = Path(tempfile.mkdtemp(dir=root)) / "checkpoints"
         bad, newest, torn = 0, 0, 0
         for _ in range(FILE_KILLS // 2):
-            life(lambda: save_for_ever(folder, newest), rng.uniform(0.005, 0.06))  # noqa: B023
+            life(lambda: save_for_ever(whole, folder, newest), rng.uniform(0.005, 0.06))  # noqa: B023
             path, content, said = checkpoint_to_resume("auto", folder)
-            number = content["throughline"]["number"] if path else 0
+            number = content["number"] if path else 0
             intact = number >= newest and "damaged" not in said and (not path or bool((content["weights"] == number).all()))
             bad, torn, newest = bad + (not intact), torn + any(folder.glob("last.ckpt*.tmp")), number
+            atomic.clear(folder)
         table.add_row("another file system" if other else "the same", str(FILE_KILLS // 2), str(newest), str(torn), str(bad))
         unusable += bad
     return unusable

@@ -5,21 +5,46 @@ value of every setting that is a text (a path, a name of a column, a prompt) is 
 separates values.
 """
 
+import argparse
 import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, get_args, get_origin
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 
+from throughline.plumbing.errors import UserError
 from throughline.settings import Escapes, kinds, targets
 
 WITH_VALUE = ("-cd", "--config-dir", "-cn", "--config-name", "-cp", "--config-path", "-p", "--package", "-c", "--cfg")
 """The options of Hydra that are followed by a value."""
 SWEEPS = ("-m", "--multirun")
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "output_root")
+"""Settings whose folders Hydra makes before the settings are checked."""
+
+
+def read_options(arguments: list[str]) -> argparse.Namespace:
+    """The options among the arguments.
+
+    Raises:
+        UserError: they do not fit together, and Hydra would ignore one or end with a traceback.
+    """
+    parser = get_args_parser()
+    parser.usage = argparse.SUPPRESS  # eight lines before the one that names the mistake
+    options = parser.parse_intermixed_args(arguments)
+    if (options.resolve or options.package) and not (options.cfg or options.help):
+        raise UserError("--resolve and --package belong to --cfg: give --cfg job as well")
+    if [options.run, options.multirun, bool(options.cfg), options.shell_completion, bool(options.info)].count(True) > 1:
+        raise UserError("give only one of --run, --multirun, --cfg, --info and --shell-completion")
+    if options.experimental_rerun is not None:
+        raise UserError("--experimental-rerun is not supported: `resume=FILE` continues a run exactly")
+    if options.multirun and not options.overrides:
+        raise UserError("--multirun: there is nothing to combine; give several values, for example seed=1,2")
+    return options
 
 
 def for_hydra(arguments: list[str], cls: type[Any]) -> list[str]:
@@ -34,6 +59,10 @@ def for_hydra(arguments: list[str], cls: type[Any]) -> list[str]:
     quoted = []
     for override in overrides:
         key, sign, value = override.partition("=")
+        if sign and not (key and (value or key not in FOLDERS)):
+            raise UserError(f"{override}: {'the path is empty' if key else 'give KEY=VALUE'}")
+        if key.lstrip("+~") == "_target_":
+            raise UserError(f"{override}: there is no such setting; `--cfg job` shows every key")
         if sign and (name := key.lstrip("+")) in texts and not (name.startswith("hydra.") and "${" in value):
             value = _escaped(value) if texts[name] is Escapes else value
             pieces = value.split(",") if sweep else [value]
@@ -82,16 +111,20 @@ def _text(of: Any) -> Any:
 
 
 def _as_text(value: str) -> str:
-    """The value as Hydra reads it as this text; `null`, and a list in brackets, are left to Hydra."""
-    if value == "null" or (value.startswith("[") and value.endswith("]")):
+    """The value as Hydra reads it as this text; `null`, and a list in brackets that it can read, are left to Hydra."""
+    if value == "null":
         return value
+    listed = value.startswith("[") and value.endswith("]")
     try:
         read = OverridesParser.create().parse_override(f"key={value}")
+        if listed:
+            return value
         # Hydra drops spaces at the ends, and reads `${...}` as the name of another value.
         if "${" not in value and not read.is_sweep_override() and isinstance(read.value(), str) and read.value() == value:
             return value
     except HydraException:
-        pass
+        if listed:
+            return f"[{','.join(_as_text(piece.strip()) for piece in value[1:-1].split(','))}]"
     value = re.sub(r"(\\*)\$\{", lambda match: 2 * match[1] + r"\${", value)
     # Within quotes only backslashes before a quote have a meaning.
     return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + (m[2] and r"\'"), value) + "'"

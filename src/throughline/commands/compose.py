@@ -22,8 +22,9 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-from throughline.commands.arguments import for_hydra, shown
+from throughline.commands.arguments import for_hydra, read_options, shown
 from throughline.config import Config
 from throughline.plumbing.errors import UserError, did_you_mean, one_line_errors
 from throughline.plumbing.launchers import refuse_foreign_launcher
@@ -81,7 +82,15 @@ class Differences(FileConfigSource):
     """
 
     def load_config(self, config_path: str) -> ConfigResult:
-        result = super().load_config(config_path)
+        try:
+            result = super().load_config(config_path)
+        except (YAMLError, UnicodeDecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            mark = getattr(error, "problem_mark", None)
+            line = "" if mark is None else f"line {mark.line + 1}: "
+            fault = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise UserError(f"{Path(self.path, self._normalize_file_name(config_path))}: {line}{fault}") from None
         group, _, _ = config_path.rpartition("/")
         node = result.config
         if isinstance(node, DictConfig):
@@ -152,6 +161,7 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
     with one_line_errors():
         refuse_foreign_launcher()
         typed[:] = sys.argv[1:]
+        options = read_options(typed)
         sys.argv[1:] = for_hydra(typed, cls)
         if name != "train" and not {"--help", "-h"}.isdisjoint(typed):  # Hydra's help would list its own settings, too
             print(help_of(name, cls))
@@ -163,14 +173,19 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
             if wrong is None:
                 raise
             raise UserError(_no_such_key(wrong[1], cls)) from None
+        except SystemExit as end:
+            sys.exit(2 if options.cfg and end.code == 1 else end.code)  # Hydra's answer to `--cfg job -p nothing` is 1
 
 
 def _no_such_key(key: str, cls: type[Any]) -> str:
     """A line about a key that a command does not have, with the likeliest one that was meant."""
     known = _keys(cls)
+    if key in known and "." not in key:
+        return f"{key}: give one of the choices that `--help` lists"
     if key in known:
         return f"{key} is a setting of another choice of {key.partition('.')[0]}; `--cfg job` shows every key"
-    return f"{key}: there is no such setting; {did_you_mean(key, known) or '`--cfg job` shows every key'}"
+    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
+    return f"{key}: there is no such setting; {did_you_mean(key, [*known, *groups]) or '`--cfg job` shows every key'}"
 
 
 def help_of(name: str, cls: type[Any]) -> str:

@@ -18,6 +18,7 @@ def run(name: str, root: Path | None = None) -> None:
         root: the folder that contains `outputs/`; None is the current one.
     """
     if sys.getfilesystemencoding() != "utf-8":  # in an ASCII locale, for example: every file and every argument is UTF-8
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)  # the terminal shows no more than before
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character gets an escape

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from throughline.plumbing import stopping
 
-NO_LINKS = (errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
-"""The errors of file systems without hard links (FAT, many network file systems), or with none left for a file."""
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.ENOENT)
+"""The errors of file systems without hard links (FAT, many network file systems), or with none left for a file; ENOENT comes
+where another process has just replaced the file."""
 NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 """The errors of file systems that keep no promise about when a file is on disk."""
 
@@ -34,26 +35,21 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
 def _write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path]) -> None:
     unique = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"  # two processes may write the same file
     temporaries = {path: path.with_name(f"{path.name}.{unique}") for path in contents}
+    links = {path: kept.with_name(f"{kept.name}.{unique}") for path, kept in keep.items()}
     try:
         for path, temporary in temporaries.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(contents[path])
-                file.flush()
-                _fsync(file.fileno())
+            _write_new(temporary, contents[path])
         for path, kept in keep.items():
             if path.exists():
-                link = kept.with_name(f"{kept.name}.{unique}")
+                link = links[path]
                 try:
                     link.hardlink_to(path)  # not a rename, so that `path` always has a file
                 except OSError as error:
                     if error.errno not in NO_LINKS:
                         raise
-                    link.write_bytes(path.read_bytes())
-                try:
-                    link.replace(kept)
-                finally:
-                    link.unlink(missing_ok=True)  # `rename` does nothing if both are one file already
+                    _write_new(link, path.read_bytes())
+                link.replace(kept)
         for path, temporary in temporaries.items():
             temporary.replace(path)
         for parent in {path.parent for path in contents}:
@@ -62,11 +58,17 @@ def _write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path]) -> None:
                 _fsync(folder)
             finally:
                 os.close(folder)
-    except BaseException:
-        for temporary in temporaries.values():
+    finally:  # a link may be left after a success as well: `rename` does nothing if both are one file already
+        for temporary in (*temporaries.values(), *links.values()):
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        raise
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        _fsync(file.fileno())
 
 
 def _fsync(number: int) -> None:
@@ -80,4 +82,5 @@ def _fsync(number: int) -> None:
 def clear(folder: Path) -> None:
     """Remove the temporary files that killed processes have left in a folder; nobody else may write there now."""
     for temporary in folder.glob("*.tmp"):
-        temporary.unlink(missing_ok=True)
+        if temporary.is_symlink() or not temporary.is_dir():
+            temporary.unlink(missing_ok=True)

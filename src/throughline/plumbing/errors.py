@@ -20,6 +20,10 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """The errors for a full disk, a reached quota, a file that is too large, and a read-only file system."""
 
 
+PLUGINS = ("joblib", "submitit", "ray", "rq", "optuna", "ax", "nevergrad")
+"""Hydra's plugins that are packages of their own. No other name is advised, because anybody may have taken it."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Print bad input as lines on stderr and exit with status 2; other errors keep their traceback."""
@@ -32,14 +36,18 @@ def one_line_errors() -> Iterator[None]:
     except UserError as error:
         _exit(str(error).splitlines())
     except MissingConfigException as error:
-        _exit([_no_such_choice(str(error.missing_cfg_file), list(error.options or []))])
+        file = error.missing_cfg_file
+        _exit([_in_one_line(error) if file is None else _no_such_choice(file, list(error.options or []))])
     except (HydraException, OmegaConfBaseException) as error:
         told = _user_error(error)
         _exit([_in_one_line(error)] if told is None else str(told).splitlines())
-    except ValueError as error:
-        if "Config group override" not in str(error):
-            raise
-        _exit(["a group of choices cannot be null or empty: give one of the names that `--help` lists"])
+    except (ValueError, RecursionError) as error:
+        if not any(frame.f_code.co_name == "load_configuration" for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise  # it does not come from reading YAML files and overrides
+        if "Config group override" in str(error):
+            _exit(["a group of choices cannot be null or empty: give one of the names that `--help` lists"])
+        circle = "YAML files go round in a circle: a value or a defaults list holds itself"
+        _exit([circle if isinstance(error, RecursionError) else _in_one_line(error)])
     except BrokenPipeError:  # the reader of our output, for example `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
@@ -61,9 +69,10 @@ def _user_error(error: BaseException | None) -> UserError | None:
 def _no_such_choice(file: str, options: list[str]) -> str:
     """A line about a choice that is not there: of a group, or of a plugin of Hydra that is not installed."""
     group, _, choice = file.rpartition("/")
-    if group in ("hydra/launcher", "hydra/sweeper"):
-        package = f"hydra-{choice.partition('_')[0]}-{group.partition('/')[2]}"
-        return f"{group}={choice}: not installed: pip install {package}; installed are {', '.join(options)}"
+    plugin, kind = choice.partition("_")[0], group.removeprefix("hydra/")
+    if kind in ("launcher", "sweeper") and plugin in PLUGINS:
+        installed = ", ".join(options)
+        return f"{group}={choice}: not installed: pip install hydra-{plugin}-{kind}; installed are {installed}"
     if not options:
         return f"{file}: there is no such file of settings"
     meant = did_you_mean(choice, options)
@@ -78,14 +87,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _in_one_line(error: Exception) -> str:
     """What Hydra says, without its hints at its own documentation."""
-    several = re.search(r"Ambiguous value for argument '(.*?)'\n", str(error), re.DOTALL)
+    several = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'[ \n]", str(error), re.DOTALL)
     if several:
         return f"{several[1]}: several values need -m, which trains with each of them"
     override = getattr(error, "override", None)
     if override is not None:
         return f"{override}: cannot be read as key=value; docs/settings.md lists the keys, and quotes go around odd values"
     cause = error.__cause__
-    text = str(cause if isinstance(cause, OSError | UnicodeError) else error)
+    text = str(cause if isinstance(cause, OSError | UnicodeError) or not str(error) else error)
     return " ".join(re.sub(r"See https?://\S+.*", "", text, flags=re.DOTALL).split())[:500]
 
 

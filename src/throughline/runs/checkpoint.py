@@ -2,12 +2,13 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from throughline.data.codecs import Codec
@@ -74,24 +75,69 @@ def read(path: str | Path) -> dict[str, Any]:
     if seal != _SEAL + hashlib.sha256(body).hexdigest().encode():
         raise UserError(f"checkpoint={path}: damaged, its checksum does not match; give another .ckpt file of the run")
     try:
+        _check_zip(content)
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         version = checkpoint["throughline"]["format"]
+        if type(version) is not int or abs(version) >= 10**6:
+            raise TypeError
     except Exception as error:  # torch.load raises a different type for every way in which a file can be wrong
         raise UserError(
             f"checkpoint={path}: not a checkpoint of throughline ({type(error).__name__}); give a .ckpt file of a run"
         ) from None
-    if type(version) is not int or version != FORMAT:
+    if version != FORMAT:
         raise OtherVersionError(
-            f"checkpoint={path}: written by another version of throughline, in format "
-            f"{reading.printable(version, most=20)}; this one reads {FORMAT}"
+            f"checkpoint={path}: written by another version of throughline, in format {version}; this one reads {FORMAT}"
         )
     try:
         Contents.model_validate(checkpoint)
+        _check_size(checkpoint, 2 * len(content))  # a tied weight is stored once, under two names
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False)[0]
         where = reading.printable(".".join(map(str, first["loc"])))
         raise UserError(f"checkpoint={path}: not a checkpoint of throughline ({where}: {first['msg']})") from None
+    except ValueError as error:
+        raise UserError(f"checkpoint={path}: not a checkpoint of throughline ({error})") from None
     return dict(checkpoint)
+
+
+def _check_zip(content: bytes) -> None:
+    """Refuse a file that would be larger in memory: `torch.save` does not compress."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        items = archive.infolist()
+    if any(item.compress_type != zipfile.ZIP_STORED for item in items) or sum(i.file_size for i in items) > len(content):
+        raise zipfile.BadZipFile
+
+
+def _check_size(checkpoint: dict[str, Any], most: int) -> None:
+    """Refuse contents that are larger than the file, because many names in it can stand for one object.
+
+    Raises:
+        ValueError: they are, or the plain values are not plain.
+    """
+    if sum(tensor.nbytes for tensor in _tensors(checkpoint)) > most:
+        raise ValueError("its tensors are larger than the file")
+    for key in ("model", "head", "codec", "identity", "data"):
+        size, waiting = 0, [(checkpoint["throughline"].get(key, {}), 0)]
+        while waiting:
+            value, depth = waiting.pop()
+            size += 1 + (len(value) if isinstance(value, str | list | tuple | dict) else 0)
+            if size > most or depth > reading.DEEPEST:
+                raise ValueError(f"throughline.{key}: nested too deeply, or larger than the file")
+            if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+                waiting += [(part, depth + 1) for item in value.items() for part in item]
+            elif isinstance(value, list | tuple):
+                waiting += [(part, depth + 1) for part in value]
+            elif not isinstance(value, str | int | float | None) or (type(value) is int and abs(value) > reading.LARGEST):
+                raise ValueError(f"throughline.{key}: not plain values")
+
+
+def _tensors(checkpoint: dict[str, Any]) -> Iterator[Tensor]:
+    yield from checkpoint.get("state_dict", {}).values()
+    for state in checkpoint["throughline"].get("carry", {}).values():
+        yield from state
+    for optimizer in checkpoint.get("optimizer_states", []):
+        for values in optimizer["state"].values():
+            yield from (value for value in values.values() if isinstance(value, Tensor))
 
 
 # The schema of a checkpoint. What belongs to callbacks of users is not in it.
@@ -101,9 +147,25 @@ class Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", arbitrary_types_allowed=True)
 
 
+def _dense(tensor: Tensor) -> Tensor:
+    """A tensor in plain memory that holds each of its elements once: a view of one number can claim any size."""
+    if not (
+        type(tensor) is Tensor
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_nested or tensor.is_conj() or tensor.is_neg() or tensor.requires_grad)
+        # The dimensions may have any order in memory: large one-hot weights are stored by columns.
+        and tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True)).is_contiguous()
+    ):
+        raise ValueError("not a dense tensor")
+    return tensor
+
+
+Dense = Annotated[Tensor, AfterValidator(_dense)]
+DenseOrPlain = Annotated[Any, AfterValidator(lambda value: _dense(value) if isinstance(value, Tensor) else value)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Amount = Annotated[float, Field(ge=0, le=1e15)]
-Sum = Annotated[float, Field(ge=-1e300, le=1e300)]
+Sum = Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
 class About(Part):
@@ -113,7 +175,7 @@ class About(Part):
     model: dict[str, Any] = Field(default_factory=dict)
     head: dict[str, Any] = Field(default_factory=dict)
     codec: dict[str, Any] = Field(default_factory=dict)
-    carry: dict[Literal["train"], tuple[Tensor, ...]] = Field(default_factory=dict)
+    carry: dict[Literal["train"], Annotated[tuple[Dense, ...], Field(min_length=1)]] = Field(default_factory=dict)
     identity: dict[str, str | int | float | bool | list[Any] | None] = Field(default_factory=dict)
     data: dict[str, Any] = Field(default_factory=dict)
     updates: Count = 0
@@ -127,7 +189,7 @@ class SpendingState(Part):
 
 
 class PlaceState(Part):
-    epoch: Count
+    epoch: Annotated[int, Field(ge=0, lt=2**31)]
     batch: Count
 
 
@@ -137,12 +199,12 @@ class CheckpointsState(Part):
 
 
 class MetricLogState(Part):
-    nll_sum: float
-    grad_norm_sum: float
+    nll_sum: Sum
+    grad_norm_sum: Amount
     norms: Count
     tokens: Count
-    since: Sum
-    rows: Tensor | None = None
+    since: Amount
+    rows: Dense | None = None
 
 
 class UtilisationState(Part):
@@ -167,13 +229,29 @@ class Callbacks(Part):
     BadBatches: BadBatchesState | None = None
 
 
+class Group(Part):
+    """A group of parameters, as PyTorch's optimizers save it."""
+
+    lr: Annotated[float, Field(ge=0, le=1e15)]
+    params: list[int]
+
+
+class OptimizerState(Part):
+    state: dict[int, dict[str, DenseOrPlain]]
+    param_groups: list[Group]
+
+
 class Contents(Part):
-    """A checkpoint."""
+    """A checkpoint; some keys are Lightning's, which would read loops and convert the files of its version 1."""
+
+    lightning: Annotated[str, Field(alias="pytorch-lightning_version", pattern=r"^([2-9]|[1-9]\d)\.\d+\.\d+")] = "2.0.0"
+    lr_schedulers: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    loops: None = None
 
     throughline: About
-    state_dict: dict[str, Tensor] = Field(default_factory=dict)
+    state_dict: dict[str, Dense] = Field(default_factory=dict)
     callbacks: Callbacks = Field(default_factory=Callbacks)
-    optimizer_states: list[dict[str, Any]] = Field(default_factory=list)
+    optimizer_states: Annotated[list[OptimizerState], Field(max_length=1)] = Field(default_factory=list)
     StreamDataModule: PlaceState | None = None
 
 

@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from throughline.batches.carry import State
+from throughline.model.generator import Generator
+from throughline.model.optimizers import Optimizer
 from throughline.plumbing.errors import UserError
+from throughline.regimes import Cut
 from throughline.runs.checkpoint import OtherVersionError, can_be_resumed, read
 from throughline.runs.record import Record
 
@@ -72,3 +78,62 @@ def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, orig
                 for key in differing
             )
         )
+
+
+def check_fit(checkpoint: dict[str, Any], generator: Generator, optimizer: Optimizer, following: Cut) -> None:
+    """Refuse a carried state or an optimizer's state that this run cannot continue from.
+
+    PyTorch's fused optimizers read and write beyond a state that is too small. Of the optimizer's settings only the learning
+    rate is taken from the file, because all others are those of the run.
+
+    Args:
+        checkpoint: its optimizer's settings are replaced.
+        generator: the generator of this run.
+        optimizer: the settings of its optimizer.
+        following: the next batch.
+
+    Raises:
+        ValueError: a part does not fit.
+    """
+    if not _continues(checkpoint["throughline"].get("carry", {}).get("train"), generator, following):
+        raise ValueError("the carried state is not that of the network and of the next batch")
+    if type(optimizer).__module__ != Optimizer.__module__:  # a user's own may keep anything in its state
+        return
+    own = _after_a_step(generator, optimizer)
+    saved, (group,) = checkpoint["optimizer_states"][0], own["param_groups"]
+    if len(saved["param_groups"]) != 1 or (saved["state"] and _kinds(saved["state"]) != _kinds(own["state"])):
+        raise ValueError("the state of the optimizer is not that of the network")
+    group = {**group, "initial_lr": group["lr"], "lr": saved["param_groups"][0]["lr"]}
+    checkpoint["optimizer_states"] = [{"state": saved["state"], "param_groups": [group]}]
+
+
+@torch.no_grad()
+def _continues(carried: State | None, generator: Generator, following: Cut) -> bool:
+    """Whether the network takes this state, and the rows of the next batch continue from it or start from zeros."""
+    if carried is None:
+        return bool(following.reset.all())
+    _, state = generator(torch.zeros(1, 1, dtype=torch.int64, device=next(generator.parameters()).device))
+    rows = carried[0].shape[1] if carried[0].dim() > 1 else 0
+    # A state that is computed in lower precision is saved in that of the weights.
+    types = [torch.promote_types(s.dtype, torch.float32) if s.is_floating_point() else s.dtype for s in state]
+    expected = [((s.shape[0], rows, *s.shape[2:]), dtype) for s, dtype in zip(state, types, strict=True)]
+    fits = [(tuple(s.shape), s.dtype) for s in carried] == expected
+    return fits and rows > 0 and (rows == len(following.reset) or bool(following.reset.all()))
+
+
+def _after_a_step(generator: Generator, optimizer: Optimizer) -> dict[str, Any]:
+    """The state of a new optimizer for the network after a step, in which all its keys are there."""
+    parameters = [torch.zeros_like(parameter, device="cpu") for parameter in generator.parameters()]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    built = optimizer.build(parameters)
+    built.step()
+    return dict(built.state_dict())
+
+
+def _kinds(state: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The shape and type of each tensor, and the type of everything else."""
+    return {
+        number: {key: (v.shape, v.dtype) if isinstance(v, torch.Tensor) else type(v) for key, v in values.items()}
+        for number, values in state.items()
+    }

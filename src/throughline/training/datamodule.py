@@ -12,7 +12,7 @@ from throughline.data.corpus import Corpus
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.plumbing import stopping
-from throughline.regimes import Regime
+from throughline.regimes import Cut, Regime
 
 
 class Workers(DataLoader[Batch]):
@@ -60,6 +60,11 @@ class StreamDataModule(LightningDataModule):
         """The number of epochs done, including the part of the current one."""
         return self.epoch + self.batch / len(self._plan)
 
+    @property
+    def following(self) -> Cut:
+        """The next batch."""
+        return self._plan[self.batch]
+
     def completes(self, batches: int) -> bool:
         """Whether the batch in progress is the last of `batches` in a row, or the last of the epoch."""
         return (self.batch + 1) % batches == 0 or self.batch + 1 == len(self._plan)
@@ -80,6 +85,8 @@ class StreamDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._go_to(state_dict["epoch"], state_dict["batch"])
+        if self.batch >= len(self._plan):
+            raise ValueError(f"the place is batch {self.batch} of an epoch of {len(self._plan)} batches")
 
     def train_dataloader(self) -> Batches | DataLoader[Batch]:
         assert self.trainer is not None

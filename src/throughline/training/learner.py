@@ -17,6 +17,7 @@ from throughline.evaluation.readings import Reading
 from throughline.model.generator import Generator
 from throughline.model.optimizers import Optimizer
 from throughline.runs.checkpoint import describe
+from throughline.runs.resume import check_fit
 from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
@@ -201,25 +202,11 @@ class Learner(QuickNotes, LightningModule):
         checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_fit(checkpoint, self.generator, self.optimizer, datamodule_of(self.trainer).following)
         saved = checkpoint["throughline"]
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         self.carry.committed = {stage: _shared(state, rank, world_size) for stage, state in saved["carry"].items()}
         self.updates = saved["updates"]
-        self._check_fit(checkpoint)
-
-    def _check_fit(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a state that is not of this network; PyTorch would notice it only in the middle of a step."""
-        parameters = list(self.generator.parameters())
-        for state in self.carry.committed.values():
-            with torch.no_grad():
-                _, expected = self.generator(torch.ones(state[0].shape[1] if state and state[0].dim() > 1 else 1, 1).long())
-            if [s.shape for s in state] != [s.shape for s in expected]:
-                raise ValueError("the carried state has other shapes")
-        for optimizer in checkpoint.get("optimizer_states", []):
-            for number, values in optimizer["state"].items():
-                for value in values.values():
-                    if isinstance(value, Tensor) and value.dim() and value.shape != parameters[number].shape:
-                        raise ValueError("the state of the optimizer has other shapes")
 
 
 def between_updates(trainer: Trainer) -> bool:
