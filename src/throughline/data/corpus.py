@@ -36,6 +36,8 @@ class Corpus:
         val: Sequence[Raw],
         origin: Mapping[str, Any] = {"source": "memory"},
         test: Sequence[Raw] | None = None,
+        ended: bool = False,
+        joined: bool = True,
     ) -> "Corpus":
         """Encode raw sequences; a codec that is not fitted yet is fitted to `train` alone.
 
@@ -43,25 +45,32 @@ class Corpus:
             codec: one that reads this kind of sequences.
             train, val, test: the sequences of each split; a test split is optional.
             origin: the origin of the data: at least a "source", the name that messages use.
+            ended: whether an end symbol stands before the first sequence and after each.
+            joined: whether state is carried from a sequence to the next; needed for sequences without ends.
 
         Raises:
             UserError: a split has fewer than two steps, so nothing to predict, or the codec knows no symbol of `train`.
         """
+        assert ended or joined, "sequences without ends cannot be told apart"
         codec = codec.fit(train)
+        if ended and codec.end is None:
+            codec = codec.with_end()
         splits = {}
         for split, sequences in (("train", train), ("val", val), ("test", test)):
             if sequences is None:
                 continue
             encoded = [codec.encode(sequence) for sequence in sequences]
             size = sum(map(len, encoded))
-            if size < 2:
+            if ended and not size:
+                raise UserError(f"{origin['source']}: the {split} split has no symbol; give more data, or another split")
+            if not ended and size < 2:
                 raise UserError(f"{origin['source']}: too short: the {split} split needs at least 2 tokens and has {size}")
-            splits[split] = Line.of(encoded)
+            splits[split] = Line.of(encoded) if codec.end is None else Line.with_ends(encoded, codec.end, joined)
             if split == "train" and all((ids == UNKNOWN).all() for ids in encoded):
                 raise UserError(f"{origin['source']}: the codec {codec.name} knows no symbol in it; give codec.symbols=null")
         content = [line.steps.tobytes() for line in splits.values()]
         # The hash includes the lengths of all splits but the last, because the same steps may be split elsewhere.
-        lengths = " ".join(str(len(part)) for part in content[:-1])
+        lengths = " ".join(str(len(part)) for part in content[:-1]) + ("" if joined else " not joined")
         sha256 = hashlib.sha256(b"".join([lengths.encode(), *content])).hexdigest()
         symbols = hashlib.sha256(repr(codec.to_plain()).encode()).hexdigest()
         return cls(codec, splits, {**origin, "vocab": codec.size, "vocab_sha256": symbols, "tokens_sha256": sha256})

@@ -1,4 +1,11 @@
-"""The line: sequences laid end to end. A regime cuts it into batches."""
+"""The line: sequences laid end to end. A regime cuts it into batches.
+
+joined         the quick. the slow.             steps  t h e . t h e      the next sequence is predicted from this one
+with ends      ana, bo                          steps  | a n a | b o |    an end symbol | before the first and after each
+
+A line with ends is joined as well, or it is not. If not, each sequence is a whole: the network reads it from zeros, first
+the end symbol, and predicts the end symbol last.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +20,45 @@ class Line:
     Attributes:
         steps: (N,) ids.
         ends: (S,) where each sequence ends, counted in targets; the last is N - 1. The last target of a sequence is the
-            first step of the next one, so every way of cutting the line has the same N - 1 targets.
+            first input of the next one, so every way of cutting the line has the same N - 1 targets.
+        joined: whether state is carried from a sequence to the next; otherwise each one starts from zeros.
+        ended: whether the end symbol stands before the first sequence and after each.
     """
 
     steps: np.ndarray
     ends: np.ndarray
+    joined: bool = True
+    ended: bool = False
 
     @classmethod
     def of(cls, sequences: Sequence[np.ndarray]) -> "Line":
+        """Sequences without end symbols."""
         steps = np.concatenate(sequences)
         ends = np.minimum(np.cumsum([len(s) for s in sequences]), len(steps) - 1)
         return cls(steps, np.unique(ends))
 
+    @classmethod
+    def with_ends(cls, sequences: Sequence[np.ndarray], end: int, joined: bool = False) -> "Line":
+        """Sequences with the end symbol before the first and after each; a sequence of n steps has n + 1 targets."""
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        ends = np.cumsum(lengths + 1)
+        steps = np.full(
+            int(ends[-1]) + 1 if len(ends) else 1, end, dtype=np.result_type(np.min_scalar_type(end), *sequences[:1])
+        )
+        if len(sequences):
+            inner = np.ones(len(steps), dtype=bool)
+            inner[0], inner[ends] = False, False
+            steps[inner] = np.concatenate(sequences)
+        return cls(steps, ends, joined, ended=True)
+
     @property
     def num_targets(self) -> int:
         return len(self.steps) - 1
+
+    @property
+    def edges(self) -> np.ndarray:
+        """(P + 1,) where the parts begin over whose edges no state is carried: the whole line if it is joined."""
+        return np.array([0, self.num_targets]) if self.joined else np.concatenate([[0], self.ends])
 
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
         """Read `length` steps from each position in `start` (B,); returns (B, length).
@@ -38,7 +69,12 @@ class Line:
 
     @classmethod
     def end_to_end(cls, lines: "Sequence[Line]") -> "Line":
-        """Several lines as one."""
+        """Several lines of one kind as one."""
+        if lines[0].ended:  # the last step of a line is the first of the next one
+            first = np.cumsum([0, *(line.num_targets for line in lines)])
+            steps = np.concatenate([lines[0].steps[:1], *(line.steps[1:] for line in lines)])
+            ends = [start + line.ends for line, start in zip(lines, first, strict=False)]
+            return cls(steps, np.concatenate(ends), lines[0].joined, ended=True)
         first = np.cumsum([0, *(len(line.steps) for line in lines)])
         ends = [start + np.append(line.ends[:-1], len(line.steps)) for line, start in zip(lines, first, strict=False)]
         steps = np.concatenate([line.steps for line in lines])

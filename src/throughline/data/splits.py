@@ -1,7 +1,7 @@
 """Splits the data into parts for training, validation and testing."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -63,6 +63,21 @@ class Splits:
         if not (self.test_fraction or self.test_path):
             del parts["test"]
         return parts
+
+
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class SplitsOfSequences(Splits):
+    """How data of many sequences are split: each sequence lies in one split as a whole."""
+
+    split: Literal["spread", "end"] = "spread"
+    """Which sequences are held out: `spread` takes every tenth, for example, and `end` the last ones. Take `end` if the
+    sequences are in order of time, and the future is to be predicted from the past."""
+    joined: bool = False
+    """Whether the state is carried from a sequence to the next. By default, each sequence starts from zeros."""
+
+    def parted(self, sequences: Sequence[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
+        """The sequences by split; `read` reads those of another file, given its path and the key that names it."""
+        return self.dealt(sequences, read) if self.split == "spread" else self.divided(sequences, read)
 
 
 def _every(parts: Sequence[Any], share: float) -> tuple[list[Any], list[Any]]:

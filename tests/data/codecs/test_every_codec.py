@@ -91,13 +91,38 @@ def test_bytes_written_out() -> None:
     [
         (Characters, ["a", "a"], "a symbol occurs twice"),
         (Characters, ["ab"], "a symbol is longer than one character"),
-        (Symbols, ["a b"], "a symbol is empty or holds white space"),
+        (Symbols, [" "], "a symbol is empty, or holds what stands between symbols"),
         (Symbols, ["a", "a"], "a symbol occurs twice"),
     ],
 )
 def test_a_table_that_cannot_be_is_refused(cls: type[Codec], symbols: list[str], line: str) -> None:
     with pytest.raises(UserError, match=line):
         checked(cls, {"symbols": symbols})
+
+
+def test_symbols_with_spaces_are_apart_by_another_sign() -> None:
+    codec = Symbols().fit([["check ticket", "decide"], ["pay, reject"]])
+    assert codec.between == "; "
+    assert codec.decode([2, 1]) == "decide; check ticket"
+    assert codec.prompt("check ticket;decide").tolist() == [1, 2]
+    assert "".join(codec.stream([1, 2])) == "; check ticket; decide"
+    with pytest.raises(UserError, match="holds what stands between symbols"):
+        checked(Symbols, {"symbols": ["a b"], "between": " "})
+
+
+@pytest.mark.parametrize("codec", [Characters(), Symbols(), Bytes()], ids=lambda codec: codec.name)
+def test_an_end_has_the_last_id_and_is_shown_as_a_line_break(codec: Codec) -> None:
+    raw: Any = {"text": "ab", "symbols": ["a", "b"], "bytes": b"ab"}[codec.reads]
+    plain, ended = codec.fit([raw]), codec.fit([raw]).with_end()
+    assert plain.end is None
+    assert (ended.end, ended.size) == (plain.size, plain.size + 1)
+    a, b = plain.encode(raw).tolist()
+    assert ended.encode(raw).tolist() == [a, b]
+    assert ended.opening == ""
+    assert ended.prompt("").tolist() == [ended.end]
+    assert ended.prompt("a").tolist() == [ended.end, a]
+    assert ended.decode([a, ended.end, b]) == "a\nb"
+    assert from_plain(Codec, ended.to_plain()) == ended  # type: ignore[type-abstract]
 
 
 def test_a_table_that_is_given_is_kept() -> None:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from throughline.plumbing.errors import UserError
 from throughline.settings import plain, word
 
 Raw = str | bytes | list[str]
@@ -22,7 +23,8 @@ class Codec(ABC):
     """Turns raw sequences into steps and steps into text.
 
     The fields of a subclass are its settings and its table. If there is no table yet, `fit` makes it. A checkpoint holds the
-    fitted codec as plain values. Id 0 is the unknown symbol; known symbols have the ids 1, 2, ...
+    fitted codec as plain values. Id 0 is the unknown symbol; known symbols have the ids 1, 2, ... A codec of sequences with
+    ends has one more id, the last: the end symbol, which stands before the first sequence and after each.
 
     Attributes:
         reads: the kind of raw sequences that the codec encodes.
@@ -41,7 +43,22 @@ class Codec(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """V, including the unknown symbol."""
+        """V, including the unknown symbol, and the end symbol if there is one."""
+
+    @property
+    def end(self) -> int | None:
+        """The id of the end symbol; None if there is none."""
+        return None
+
+    def with_end(self) -> Self:
+        """The codec with an end symbol.
+
+        Raises:
+            UserError: it cannot have one.
+        """
+        raise UserError(
+            f"codec={self.name}: has no end symbol, and these data have sequences with ends; give data.joined=true"
+        )
 
     @property
     def dtype(self) -> Any:
@@ -54,7 +71,7 @@ class Codec(ABC):
 
     @abstractmethod
     def prompt(self, text: str) -> np.ndarray:
-        """The ids (N,) of a prompt as a person writes it.
+        """The ids (N,) of a prompt as a person writes it, after the end symbol if there is one.
 
         Raises:
             UserError: the prompt has no symbol, or one that is not in the table.

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,28 +22,39 @@ class Bytes(Codec):
 
     reads: ClassVar = "bytes"
 
+    ended: bool = False
+    """Whether there is an end symbol, with the last id. A source of sequences with ends sets it."""
+
     def fit(self, sequences: Sequence[Any]) -> Self:
         return self
 
     @property
     def size(self) -> int:
-        return 257
+        return 257 + self.ended
+
+    @property
+    def end(self) -> int | None:
+        return 257 if self.ended else None
+
+    def with_end(self) -> Self:
+        return replace(self, ended=True)
 
     def encode(self, raw: bytes) -> np.ndarray:
         ids: np.ndarray = np.frombuffer(raw, dtype=np.uint8).astype(self.dtype) + self.dtype.type(1)
         return ids
 
     def prompt(self, text: str) -> np.ndarray:
-        if not text:
+        if not text and not self.ended:
             raise UserError("prompt: contains no symbol; give at least one")
         try:
-            return self.encode(text.encode())
+            ids = self.encode(text.encode())
+            return np.concatenate([np.array([self.end], ids.dtype), ids]) if self.ended else ids
         except UnicodeEncodeError as error:
             raise UserError(f"prompt: {text[error.start]!r} is not a character; give a prompt in UTF-8") from None
 
     @property
     def opening(self) -> str:
-        return "\n"
+        return "" if self.ended else "\n"
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(self.stream(ids))
@@ -51,5 +63,5 @@ class Bytes(Codec):
         """Yield each character when its last byte arrives; bytes that are not UTF-8 are shown as U+FFFD."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for id in ids:
-            yield decoder.decode(bytes([id - 1]) if id else b"\xff")
+            yield decoder.decode(b"\n" if id == self.end else bytes([id - 1]) if id else b"\xff")
         yield decoder.decode(b"", final=True)

@@ -27,7 +27,7 @@ class Characters(Tabled):
     def _id_of_codepoint(self) -> np.ndarray:
         codepoints = [ord(symbol) for symbol in self.symbols or []]
         ids = np.full(max(codepoints, default=0) + 2, UNKNOWN, dtype=self.dtype)
-        ids[codepoints] = np.arange(1, self.size)
+        ids[codepoints] = np.arange(1, len(codepoints) + 1)
         return ids
 
     def encode(self, raw: str) -> np.ndarray:
@@ -40,7 +40,7 @@ class Characters(Tabled):
 
     def prompt(self, text: str) -> np.ndarray:
         self.known(text)
-        return self.encode(text)
+        return self.after_end(self.encode(text))
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         return (self.shown[id] for id in ids)

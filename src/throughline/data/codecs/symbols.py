@@ -1,7 +1,8 @@
-"""A step is a symbol: an event, a note, or any other value in a column."""
+"""A step is a symbol: an event, a word, a note, or any other value in a column."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -10,26 +11,53 @@ from throughline.data.codecs import UNKNOWN
 from throughline.data.codecs.table import Tabled
 from throughline.settings import STRICT
 
+BETWEEN = (" ", ", ", "; ", " | ", "\t")
+"""What may stand between two symbols, the first that no symbol holds is taken."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Symbols(Tabled):
-    """Steps are symbols without white space; text has a space between two symbols."""
+    """Steps are symbols of any number of characters; in prompts and generated text, `between` stands between two symbols."""
 
     reads: ClassVar = "symbols"
 
+    between: str | None = None
+    """The text between two symbols. None: a space, or if symbols hold spaces, a comma or another sign that none holds."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(len(symbol.split()) != 1 for symbol in self.symbols or []):
-            raise ValueError("a symbol is empty or holds white space")
+        if self.between is not None and not self.between:
+            raise ValueError("between: must not be empty")
+        sign = (self.between or "").strip() or self.between
+        if any(not symbol.strip() or (sign is not None and sign in symbol) for symbol in self.symbols or []):
+            raise ValueError("a symbol is empty, or holds what stands between symbols")
+
+    def fit(self, sequences: Sequence[Any]) -> Self:
+        fitted = super().fit(sequences)
+        if fitted.between is not None:
+            return fitted
+        text = "\n".join(fitted.symbols or [])
+        return replace(fitted, between=next((sign for sign in BETWEEN if (sign.strip() or sign) not in text), "\n"))
 
     def encode(self, raw: Sequence[str]) -> np.ndarray:
         return np.fromiter((self.ids.get(symbol, UNKNOWN) for symbol in raw), dtype=self.dtype)
 
     def prompt(self, text: str) -> np.ndarray:
-        return self.encode(self.known(text.split()))
+        between = self.between or " "
+        pieces = text.split() if between == " " else [piece.strip() for piece in text.split(between.strip() or between)]
+        return self.after_end(self.encode(self.known([piece for piece in pieces if piece])))
 
     def decode(self, ids: Iterable[int]) -> str:
-        return super().decode(ids)[1:]
+        return "".join(self._pieces(ids, ""))
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        return (f" {self.shown[id]}" for id in ids)
+        return self._pieces(ids, self.between or " ")
+
+    def _pieces(self, ids: Iterable[int], before: str) -> Iterator[str]:
+        for id in ids:
+            if id == self.end:
+                yield self.shown[id]
+                before = ""
+            else:
+                yield before + self.shown[id]
+                before = self.between or " "

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Self
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -22,6 +23,9 @@ class Tabled(Codec):
     symbols: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     """The table. None: the symbols of the training split, sorted."""
 
+    ended: bool = False
+    """Whether there is an end symbol, with the last id. A source of sequences with ends sets it."""
+
     def __post_init__(self) -> None:
         if self.symbols is not None and len(set(self.symbols)) < len(self.symbols):
             raise ValueError("a symbol occurs twice")
@@ -31,7 +35,14 @@ class Tabled(Codec):
 
     @property
     def size(self) -> int:
-        return len(self.symbols or []) + 1
+        return len(self.symbols or []) + 1 + self.ended
+
+    @property
+    def end(self) -> int | None:
+        return self.size - 1 if self.ended else None
+
+    def with_end(self) -> Self:
+        return replace(self, ended=True)
 
     @cached_property
     def ids(self) -> dict[str, int]:
@@ -40,16 +51,16 @@ class Tabled(Codec):
 
     @cached_property
     def shown(self) -> list[str]:
-        """The symbol of each id, including the unknown one."""
-        return [UNKNOWN_SHOWN, *(self.symbols or [])]
+        """The symbol of each id, including the unknown one; an end is shown as a line break."""
+        return [UNKNOWN_SHOWN, *(self.symbols or []), *(["\n"] if self.ended else [])]
 
     def known(self, raw: Sequence[str]) -> Sequence[str]:
-        """Return the symbols of a prompt, after a check that there are any and that all are known.
+        """Return the symbols of a prompt, after a check that there are any, or an end symbol before, and that all are known.
 
         Raises:
             UserError: the prompt has no symbol, or one that is not in the table.
         """
-        if not raw:
+        if not raw and not self.ended:
             raise UserError("prompt: contains no symbol; give at least one")
         unknown = sorted({symbol for symbol in raw if symbol not in self.ids})
         if unknown:
@@ -60,8 +71,14 @@ class Tabled(Codec):
             )
         return raw
 
+    def after_end(self, ids: np.ndarray) -> np.ndarray:
+        """The ids after the end symbol, if there is one."""
+        return np.concatenate([np.array([self.end], ids.dtype), ids]) if self.ended else ids
+
     @property
     def opening(self) -> str:
+        if self.ended:
+            return ""
         return "\n" if "\n" in self.ids else self.shown[1]
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import io
 import math
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -42,7 +42,8 @@ class Events(Splits, Source):
             self._symbols(content, self.path), lambda path, key: self._symbols(read_bytes(path, key), path, key)
         )
         origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return Corpus.of(codec, origin=origin, **{split: [part] for split, part in parts.items()})
+        sequences: dict[str, Any] = {split: [part] for split, part in parts.items()}
+        return Corpus.of(codec, origin=origin, **sequences)
 
     def _symbols(self, content: bytes, path: str, key: str = "data.path") -> list[str]:
         suffix = Path(path).suffix.lower()

@@ -41,7 +41,10 @@ class Text(Splits, Source):
 
         parts = self.divided(as_read(content, codec, self.path), another)
         origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return Corpus.of(codec, origin=origin, **{split: self._sequences(part) for split, part in parts.items()})
+        return Corpus.of(codec, origin=origin, **self._all_sequences(parts))
+
+    def _all_sequences(self, parts: dict[str, Any]) -> dict[str, Any]:
+        return {split: self._sequences(part) for split, part in parts.items()}
 
     def _sequences(self, text: Any) -> list[Any]:
         if self.separator is None:

@@ -1,0 +1,7 @@
+"""The wrong tables that docs/bad-input.md names."""
+
+from pathlib import Path
+
+
+def prepare(folder: Path) -> None:
+    """Write them."""
