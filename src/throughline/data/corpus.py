@@ -73,6 +73,8 @@ class Corpus:
         lengths = " ".join(str(len(part)) for part in content[:-1]) + ("" if joined else " not joined")
         sha256 = hashlib.sha256(b"".join([lengths.encode(), *content])).hexdigest()
         symbols = hashlib.sha256(repr(codec.to_plain()).encode()).hexdigest()
+        if not joined:
+            origin = {**origin, "joined": False}
         return cls(codec, splits, {**origin, "vocab": codec.size, "vocab_sha256": symbols, "tokens_sha256": sha256})
 
     @property

@@ -63,9 +63,13 @@ class Line:
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
         """Read `length` steps from each position in `start` (B,); returns (B, length).
 
-        Positions outside the line give its first or last step. No other code gathers steps.
+        Positions outside the line give its first or last step.
         """
-        return self.steps.take(start[:, None] + np.arange(length), mode="clip")
+        return self.at(start[:, None] + np.arange(length))
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """The steps at these positions, in their shape. No other code gathers steps."""
+        return self.steps.take(positions, mode="clip")
 
     @classmethod
     def end_to_end(cls, lines: "Sequence[Line]") -> "Line":

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
+from throughline.plumbing.errors import UserError
 from throughline.regimes import Cut, Plan
-from throughline.regimes.stateful import Stateful, with_resets
+from throughline.regimes.stateful import Chunks, Stateful, with_resets
 from throughline.settings import STRICT
 
 
@@ -22,6 +23,10 @@ class ShuffledCarry(Stateful):
     """
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        if not line.joined:
+            raise UserError(
+                "regime=shuffled_carry carries the state over sequences: give data.joined=true, or another regime"
+            )
         ordered = self.chunks(line, seed, epoch)
         shuffled = Shuffled(ordered, np.random.default_rng((seed, epoch)).permutation(len(ordered)))
         return with_resets(shuffled, self.reset_probability, seed, epoch)
@@ -31,7 +36,7 @@ class ShuffledCarry(Stateful):
 class Shuffled(Plan):
     """The batches of another plan in `order`, with the state carried from each to the next."""
 
-    ordered: Plan
+    ordered: Chunks
     order: np.ndarray
 
     def __len__(self) -> int:

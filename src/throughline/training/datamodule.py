@@ -12,7 +12,7 @@ from throughline.data.corpus import Corpus
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.plumbing import stopping
-from throughline.regimes import Cut, Regime
+from throughline.regimes import Cut, Played, Regime
 
 
 class Workers(DataLoader[Batch]):
@@ -61,7 +61,7 @@ class StreamDataModule(LightningDataModule):
         return self.epoch + self.batch / len(self._plan)
 
     @property
-    def following(self) -> Cut:
+    def following(self) -> Cut | Played:
         """The next batch."""
         return self._plan[self.batch]
 
