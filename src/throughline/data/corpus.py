@@ -10,6 +10,7 @@ import numpy as np
 from throughline.data.codecs import UNKNOWN, Codec, Raw
 from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
+from throughline.settings import defaults
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Corpus:
         # The hash includes the lengths of all splits but the last, because the same steps may be split elsewhere.
         lengths = " ".join(str(len(part)) for part in content[:-1]) + ("" if joined else " not joined")
         sha256 = hashlib.sha256(b"".join([lengths.encode(), *content])).hexdigest()
-        symbols = hashlib.sha256(repr(codec.to_plain()).encode()).hexdigest()
+        usual = defaults(type(codec))  # left out, so that a new setting changes no hash by its default
+        table = {key: value for key, value in codec.to_plain().items() if key not in usual or value != usual[key]}
+        symbols = hashlib.sha256(repr(table).encode()).hexdigest()
         if not joined:
             origin = {**origin, "joined": False}
         return cls(codec, splits, {**origin, "vocab": codec.size, "vocab_sha256": symbols, "tokens_sha256": sha256})

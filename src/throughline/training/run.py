@@ -235,7 +235,7 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
-    check_identity(about["identity"], config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
+    check_identity({**config.usual, **about["identity"]}, config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
     parts_of(saved, checkpoint)  # a model that does not fit is refused before anything is written
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
