@@ -49,10 +49,11 @@ class Trained:
         top_p: float | None = None,
         seed: int | None = None,
     ) -> str:
-        """The prompt and `length` further symbols; for the arguments see `throughline.model.generation.generate`.
+        """The prompt and what follows it; for the arguments see `throughline.model.generation.generate`.
 
         Args:
-            prompt: None is a line break, or the first symbol of a vocabulary without one.
+            prompt: None is a line break, or the first symbol of a vocabulary without one; of sequences with ends, nothing.
+            length: how many symbols follow; a sequence with an end has at most so many, and stops there.
             seed: None draws another text each time.
 
         Raises:
@@ -61,11 +62,17 @@ class Trained:
         options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         options["seed"] = secrets.randbits(32) if seed is None else seed
         prompt = self.codec.opening if prompt is None else prompt
-        steps = generation.generate(self.generator, self.codec.prompt(prompt), length, **options)
-        return prompt + "".join(self.codec.stream(token for (token,) in steps))
+        opening, end = self.codec.prompt(prompt), self.codec.end
+        if end is None:
+            steps = generation.generate(self.generator, opening, length, **options)
+            return prompt + "".join(self.codec.stream(token for (token,) in steps))
+        (sequence,) = generation.generate_sequences(self.generator, opening, end, length, **options)
+        return self.codec.decode([*opening[1:].tolist(), *(token for token in sequence if token != end)])
 
     def probabilities(self, prompt: str) -> dict[str, float]:
         """The probability that each symbol comes next after the prompt, the likeliest first; the prompt is read from zeros.
+
+        The key of the end of a sequence is the empty text.
 
         Raises:
             UserError: the prompt contains a symbol that the codec does not know.
@@ -73,15 +80,19 @@ class Trained:
         with torch.inference_mode():
             predicted, _ = self.generator(torch.from_numpy(self.codec.prompt(prompt).astype(np.int64))[None])
         shares = predicted[0, -1, 1:].double().softmax(dim=0).tolist()  # the unknown symbol is never generated
-        return {self.codec.decode([id + 1]): shares[id] for id in np.argsort(shares)[::-1].tolist()}
+        ordered = [id + 1 for id in np.argsort(shares)[::-1].tolist()]
+        return {"" if id == self.codec.end else self.codec.decode([id]): shares[id - 1] for id in ordered}
 
     def score(self, text: str) -> list[float]:
         """The negative log-likelihood of each symbol but the first, in nats, given all those before it.
 
+        Of a sequence with an end it is that of every symbol and of the end, so their sum is that of the whole sequence.
+
         Raises:
             UserError: the text contains a symbol that the codec does not know.
         """
-        steps = torch.from_numpy(self.codec.prompt(text).astype(np.int64))[None]
+        ids = self.codec.prompt(text).astype(np.int64)
+        steps = torch.from_numpy(ids if self.codec.end is None else np.append(ids, self.codec.end))[None]
         if steps.shape[1] == 1:
             return []
         with torch.inference_mode():

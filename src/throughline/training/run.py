@@ -23,7 +23,7 @@ from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import ByPosition, best_device, measure
 from throughline.evaluation.threads import fastest_threads
 from throughline.memory import of_training, refuse_too_much
-from throughline.model.generation import generate
+from throughline.model.generation import generate, generate_sequences
 from throughline.model.generator import Generator
 from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError, noted_failure
@@ -235,7 +235,9 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
-    check_identity({**config.usual, **about["identity"]}, config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
+    check_identity(
+        {**config.usual, **about["identity"]}, config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin")
+    )
     parts_of(saved, checkpoint)  # a model that does not fit is refused before anything is written
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
@@ -467,8 +469,16 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
 
 
 def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
-    """A text that the generator writes by itself, as `generate.py` does without a prompt."""
+    """A text that the generator writes by itself, as `generate.py` does without a prompt; of sequences, one per line."""
     codec, settings = corpus.codec, config.sampling
-    opening = codec.prompt(codec.opening)
-    steps = generate(generator, opening, settings.length, temperature=settings.temperature, seed=config.seed)
-    return codec.decode([*opening.tolist(), *(row[0] for row in steps)])
+    opening, options = codec.prompt(codec.opening), {"temperature": settings.temperature, "seed": config.seed}
+    if codec.end is None:
+        steps = generate(generator, opening, settings.length, **options)  # type: ignore[arg-type]
+        return codec.decode([*opening.tolist(), *(row[0] for row in steps)])
+    shown: list[int] = []
+    written = generate_sequences(generator, opening, codec.end, settings.length, num_sequences=20, **options)  # type: ignore[arg-type]
+    for sequence in written:
+        shown += sequence if sequence[-1] == codec.end else [*sequence, codec.end]
+        if len(shown) >= settings.length:
+            break
+    return codec.decode(shown[: settings.length]).removesuffix("\n")
