@@ -1,0 +1,139 @@
+"""`src/prepare.py`: shows what was read, before anybody trains. It does not import torch."""
+
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+from rich.console import Console
+
+from throughline.commands.compose import launch, typed
+from throughline.data.codecs import UNKNOWN, Codec
+from throughline.data.corpus import Corpus
+from throughline.data.sources import Source
+from throughline.data.sources.stdlib import StandardLibrary
+from throughline.plumbing.progress import progress
+from throughline.plumbing.reading import printable
+from throughline.settings import STRICT, PositiveInt
+
+WIDTH = 100
+"""The signs of a line."""
+END = "⏎"
+"""Shows the end of a sequence."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Prepare:
+    data: Source = StandardLibrary()  # frozen
+    """The data source."""
+    codec: Codec | None = None
+    """Turns the data into steps. None: the codec that suits the source."""
+    examples: PositiveInt = 10
+    """The number of sequences that are shown."""
+
+
+def prepare(settings: Prepare) -> None:
+    """Read the data, and print what was read."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    with progress("reading data", console):
+        corpus = replace(settings.data.read(settings.codec), source=settings.data.located())
+    for line in report(corpus, settings.examples):
+        print(line)
+    kept = [argument for argument in typed if not argument.startswith("examples=")]
+    print(f"\ntrain:   python src/train.py {shlex.join(kept)}")
+
+
+def report(corpus: Corpus, examples: int) -> Iterator[str]:
+    """Lines about a corpus: its splits, its lengths, its symbols, and sequences as the network sees them."""
+    origin = corpus.fingerprint
+    yield f"{origin['source']}: {origin['bytes']:,} bytes" if "bytes" in origin else str(origin["source"])
+    if "read" in origin:
+        yield f"read as: {origin['read']}"
+    yield ""
+    yield from splits(corpus)
+    if len(corpus.train.ends) > 1:
+        yield ""
+        yield "lengths of the training sequences, with their ends:" if corpus.train.ended else "lengths of the sequences:"
+        yield from histogram(np.diff(corpus.train.ends, prepend=0))
+    yield ""
+    yield from symbols(corpus)
+    yield ""
+    yield "as the network sees them:"
+    yield from shown(corpus, examples)
+
+
+def splits(corpus: Corpus) -> Iterator[str]:
+    """A line per split: its sequences and targets, and how many of these are unknown."""
+    how = "one after the other, the state carried" if corpus.train.joined else "each from zeros"
+    for name, line in corpus.splits.items():
+        unknown = int(np.count_nonzero(line.steps[1:] == UNKNOWN))
+        count = f"{len(line.ends):,} sequences, " if len(line.ends) > 1 or not line.joined else ""
+        said = f", {unknown:,} of them unknown ({unknown / line.num_targets:.2%})" if unknown else ""
+        yield f"{name + ':':6} {count}{line.num_targets:,} targets{said}"
+    yield f"state: {how}"
+
+
+def histogram(lengths: np.ndarray) -> Iterator[str]:
+    """A bar per range of lengths; the ranges grow if the lengths are far apart."""
+    low, high = int(lengths.min()), int(lengths.max())
+    if high - low < 12:
+        edges = np.arange(low, high + 2)
+    elif high > 20 * max(low, 1):
+        edges = np.unique(np.round(np.geomspace(max(low, 1), high + 1, 13)).astype(int))
+        edges[0] = low
+    else:
+        edges = np.unique(np.linspace(low, high + 1, 13).round().astype(int))
+    counts, _ = np.histogram(lengths, edges)
+    for first, last, count in zip(edges[:-1], edges[1:] - 1, counts.tolist(), strict=True):
+        name = f"{first:,}" if first == last else f"{first:,} to {last:,}"
+        yield f"  {name:>17}  {'█' * math.ceil(40 * count / counts.max())} {count:,}".rstrip()
+    yield f"  mean {lengths.mean():.1f}, median {np.median(lengths):g}"
+
+
+def symbols(corpus: Corpus) -> Iterator[str]:
+    """Lines about the vocabulary: its size, the most frequent symbols with their share, and those that occur once."""
+    steps, codec = corpus.train.steps[1:], corpus.codec
+    counts = np.bincount(steps, minlength=codec.size)
+    known = int(np.count_nonzero(counts[1:]))
+    once = int(np.count_nonzero(counts[1:] == 1))
+    yield f"symbols: {known:,} in the training split ({codec.name}), {once:,} of them occur once"
+    order = np.argsort(-counts, kind="stable")[:12].tolist()
+    most = [f"{symbol(codec, id)} {counts[id] / len(steps):.1%}" for id in order if counts[id]]
+    yield f"  most frequent: {', '.join(most)}"
+
+
+def symbol(codec: Codec, id: int) -> str:
+    """A symbol as it is shown: an end as a sign, and a space visible."""
+    if id in (codec.end, UNKNOWN):
+        return "unknown" if id == UNKNOWN else END
+    text = codec.decode([id])
+    return "␣" if text == " " else printable(repr(text)[1:-1], 40)
+
+
+def shown(corpus: Corpus, examples: int) -> Iterator[str]:
+    """Sequences of the training split, at equal distances; of a single one, its beginning."""
+    line, codec = corpus.train, corpus.codec
+    if len(line.ends) == 1:
+        yield f"  {_cut(_text(codec, line.steps[: 4 * WIDTH]))}"
+        return
+    begins = np.concatenate([[0], line.ends[:-1]])
+    for number in np.unique(np.linspace(0, len(line.ends) - 1, examples).astype(int)).tolist():
+        first = begins[number] + line.ended
+        steps = line.steps[first : min(line.ends[number] + (not line.ended), first + 4 * WIDTH)]
+        yield f"  {_cut(_text(codec, steps))}{END if line.ended else ''}"
+
+
+def _text(codec: Codec, steps: np.ndarray) -> str:
+    return printable(codec.decode(steps.tolist()).replace("\n", "↵"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 4]} ..."
+
+
+def main(root: Path | None = None) -> None:
+    """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
+    launch("prepare", Prepare, prepare, root)
