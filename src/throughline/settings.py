@@ -51,12 +51,22 @@ def _path(path: str) -> str:
     return home_expanded(path)
 
 
+def _paths(paths: str | list[str]) -> str | list[str]:
+    if isinstance(paths, str):
+        return _path(paths)
+    if not paths:
+        raise ValueError("the list of paths is empty")
+    return [_path(path) for path in paths]
+
+
 class Escapes:
     """Marks text in which the command line writes a line break as `\\n`, and other characters likewise."""
 
 
 PathStr = Annotated[str, AfterValidator(_path)]
 """The path of a file or a folder; `~` at its beginning is the home folder."""
+Paths = Annotated[str | list[str], AfterValidator(_paths)]
+"""The path of a file or a folder, a pattern, or a list of them."""
 EscapedStr = Annotated[str, Field(min_length=1), Escapes]
 """Text that may hold line breaks and other characters that are hard to type."""
 

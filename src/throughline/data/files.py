@@ -4,13 +4,16 @@ import bz2
 import codecs
 import glob
 import gzip
+import hashlib
 import io
 import lzma
 import os
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
@@ -22,11 +25,14 @@ from throughline.settings import STRICT
 
 LARGEST_FILE = 2**40
 """The most bytes of a file of data."""
+MOST_FILES = 100_000
+"""The most files that one setting names: `/` would name millions."""
 PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 """How compressed files are opened, by their ending."""
 MOST_UNPACKED, MOST_TIMES = 2**26, 200
 """A compressed file may grow to so many bytes, or to so many times its size: text grows 3 to 30 times, a bomb 1,000."""
-NO_TEXT_ENCODINGS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
+NO_TEXT_ENCODINGS = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem", "utf_7"}
+"""Encodings of Python that are none of files, differ from machine to machine, or let through what is no character."""
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"} | {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -52,60 +58,110 @@ class AsText:
 
     encoding: Annotated[str, AfterValidator(_encoding)] = "auto"
     """`auto`: UTF-8, or UTF-16 and UTF-32 by the mark at their beginning. Give a name such as cp1252 for other files."""
-    newline: Literal["lf", "keep"] = "lf"
-    """`lf` reads the line breaks of Windows as a single line feed; `keep` leaves them as they are."""
 
     def decoded(self, content: bytes, where: str) -> str:
-        """The text, without a mark at its beginning.
+        """The text with line feeds, without a mark at its beginning.
 
         Raises:
-            UserError: it has another encoding.
+            UserError: as in `text`.
+        """
+        return line_feeds(self.text(content, where))
+
+    def text(self, content: bytes, where: str) -> str:
+        """The text with its own line breaks, without a mark at its beginning.
+
+        Raises:
+            UserError: it has another encoding, or is no text.
         """
         marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), None)
-        if self.encoding == "auto" and marked is None and b"\0" in content:
-            raise UserError(f"{where}: holds zero bytes, so it is no UTF-8; give data.encoding=utf-16-le, or codec=bytes")
-        name = self.encoding if self.encoding != "auto" else marked or "utf-8"
+        auto = self.encoding == "auto"
+        name = self.encoding if not auto else marked or "utf-8"
         try:
             text = content.decode(name).removeprefix("\N{BYTE ORDER MARK}")
         except UnicodeDecodeError as error:
-            raise UserError(_wrong_bytes(content, name, error, where, guess=self.encoding == "auto")) from None
-        return text.replace("\r\n", "\n").replace("\r", "\n") if self.newline == "lf" else text
+            raise UserError(_wrong_bytes(content, name, error, where, guess=auto and marked is None)) from None
+        if "\0" in text:
+            likely = _utf_16(content) if auto and marked is None else None
+            advice = f"it is likely {likely}: give data.encoding={likely}, or codec=bytes" if likely else "give codec=bytes"
+            raise UserError(f"{where}: holds zero bytes, so it is no text in {name.upper()}; {advice}")
+        return text
+
+
+def line_feeds(text: str) -> str:
+    """The text with the line breaks of Windows and of old Macs as line feeds."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, where: str, guess: bool) -> str:
     place = f"byte {error.start} (0x{content[error.start]:02x})" if error.start < len(content) else "its end"
-    if not guess or name != "utf-8":
-        return f"{where}: {place} is not {name}; give another data.encoding"
-    from charset_normalizer import from_bytes
-
-    likely = from_bytes(content[: 2**16] + content[error.start : error.start + 2**16]).best()
-    advice = "give a text in UTF-8, or codec=bytes"
-    if likely is not None and b"\0" not in content[: 2**16]:
-        name = "cp1252" if "cp1252" in likely.could_be_from_charset else likely.encoding  # the usual one of those alike
-        advice = f"it is likely {name}: give data.encoding={name}, or codec=bytes"
+    if not guess:
+        return f"{where}: {place} is not {name}; give another data.encoding, or codec=bytes"
+    likely = _likely(content, error.start)
+    advice = (
+        f"it is likely {likely}: give data.encoding={likely}, or codec=bytes" if likely else "give a text, or codec=bytes"
+    )
     return f"{where}: {place} is not UTF-8; {advice}"
 
 
+def _likely(content: bytes, place: int) -> str | None:
+    """The encoding that a text likely has whose byte at this place is not UTF-8; None for what is no text."""
+    sample = content[max(0, content.rfind(b"\n", 0, place) + 1, place - 2**15) : place + 2**15]
+    if b"\0" in sample:
+        return _utf_16(content)
+    from charset_normalizer import from_bytes
+
+    likely = from_bytes(sample).best()
+    if likely is None:
+        return None
+    return "cp1252" if "cp1252" in likely.could_be_from_charset else likely.encoding  # the usual one of those alike
+
+
+def _utf_16(content: bytes) -> str | None:
+    """UTF-16 without a mark, by the zero bytes of its spaces and Latin letters, which are all on one side."""
+    first, second = (content[side : 2**12 : 2].count(0) for side in (0, 1))
+    if min(first, second) or 20 * max(first, second) < len(content[: 2**12]):
+        return None
+    return "utf-16-le" if second else "utf-16-be"
+
+
 def files_of(path: str | Sequence[str], key: str) -> list[str]:
-    """The files that a setting names: a file, a folder, a pattern such as `texts/*.txt`, or a list; in order of their names.
+    """The files that a setting names: a file, a folder, a pattern such as `texts/*.txt`, or a list.
+
+    The files of a folder and of a pattern are in order of their names. A folder includes those inside it, but no hidden
+    files, and no folders behind links.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, one is named twice, or they are too many.
     """
     if not isinstance(path, str):
-        return [file for part in path for file in files_of(part, key)]
-    if Path(path).is_dir():
-        found = [str(file) for file in Path(path).iterdir() if not file.name.startswith(".")]
-        nothing = "the folder has no files; give a folder of texts, or a file"
+        files = [file for part in path for file in files_of(part, key)]
+        twice = [file for file, times in Counter(map(os.path.realpath, files)).items() if times > 1]
+        if twice:
+            raise UserError(f"{key}: {printable(twice[0])} is named twice")
+        return files
+    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where a folder above cannot be entered
+        found, nothing = _inside(path, key), "the folder holds no files; give a file, or a folder with texts"
     elif glob.has_magic(path) and not os.path.lexists(path):
-        found = glob.glob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        nothing = "no file has such a name; give a file, a folder or a pattern"
+        named = glob.iglob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
+        found = (file for file in named if not os.path.isdir(file))  # noqa: PTH112
+        nothing = "no file has such a name"
     else:
         return [path]
-    files = sorted(file for file in found if not Path(file).is_dir())
+    files = sorted(islice(found, MOST_FILES + 1))
     if not files:
         raise UserError(f"{key}={printable(path)}: {nothing}")
+    if len(files) > MOST_FILES:
+        raise UserError(f"{key}={printable(path)}: names more than {MOST_FILES:,} files; give a part of them")
     return files
+
+
+def _inside(folder: str, key: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{key}={printable(error.filename)}: {error.strerror}; give a readable folder")
+
+    for inner, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (str(Path(inner, name)) for name in files if not name.startswith("."))
 
 
 def read_bytes(path: str, key: str) -> bytes:
@@ -126,16 +182,91 @@ def read_bytes(path: str, key: str) -> bytes:
 
 def _unpacked(packed: bytes, path: str) -> bytes:
     most = max(MOST_UNPACKED, MOST_TIMES * len(packed))
-    pieces: list[bytes] = []
-    size = 0
+    unpacked = io.BytesIO()  # gives its bytes without another copy
     try:
         file: IO[bytes]
         with PACKED[Path(path).suffix.lower()](io.BytesIO(packed)) as file:
             while piece := file.read(2**20):
-                size += len(piece)
-                if size > most:
+                if unpacked.tell() + len(piece) > most:
                     raise UserError(f"{printable(path)}: grows to more than {most:,} bytes when it is unpacked")
-                pieces.append(piece)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+                unpacked.write(piece)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:  # a header may ask for any memory
         raise UserError(f"{printable(path)}: cannot be unpacked: {printable(error, most=100)}") from None
-    return b"".join(pieces)
+    return unpacked.getvalue()
+
+
+class Documents(NamedTuple):
+    """The contents of files.
+
+    Attributes:
+        names: their paths.
+        contents: texts, or bytes.
+        origin: where they come from, for a fingerprint.
+        said: what a person should know about how they were read.
+    """
+
+    names: list[str]
+    contents: list[Any]
+    origin: dict[str, Any]
+    said: list[str]
+
+
+def read_documents(
+    path: str | Sequence[str],
+    key: str,
+    as_text: AsText | None,
+    newline: Literal["lf", "keep"] = "lf",
+    without: Mapping[str, str | None] = {},
+) -> Documents:
+    """Read the files that a setting names.
+
+    Args:
+        path: see `files_of`.
+        key: the name of the setting, for messages.
+        as_text: how they are decoded; None leaves them bytes.
+        newline: whether other line breaks are read as line feeds.
+        without: by key, the paths of other splits; of several files, those that they name are left out.
+
+    Raises:
+        UserError: a file cannot be read, or is no text.
+    """
+    names = files_of(path, key)
+    kept = names
+    if len(names) > 1:
+        others = {
+            os.path.realpath(file) for key, path in without.items() if path is not None for file in files_of(path, key)
+        }
+        kept = [name for name in names if os.path.realpath(name) not in others]
+        if not kept:
+            raise UserError(f"{key}={printable(_shown(path))}: all its files are in another split")
+    digest, size, with_returns = hashlib.sha256(), 0, False
+    contents: list[Any] = []
+    for name in kept:
+        content = read_bytes(name, key)
+        digest.update(content)
+        size += len(content)
+        if as_text is None:
+            contents.append(content)
+            continue
+        text = as_text.text(content, name)
+        if newline == "lf" and "\r" in text:
+            text, with_returns = line_feeds(text), True
+        if not text:
+            raise UserError(f"{key}={printable(name)}: the file is empty; give a file with text")
+        contents.append(text)
+    origin: dict[str, Any] = {"source": _shown(path), "bytes": size, "sha256": digest.hexdigest()}
+    said = []
+    if len(kept) > 1:
+        origin["files"] = len(kept)
+        said.append(f"{len(kept):,} files in order of their names")
+    if len(kept) < len(names):
+        said.append(f"without {len(names) - len(kept):,} of other splits")
+    if with_returns:
+        said.append("line breaks with CR are read as LF")
+    return Documents(kept, contents, origin, said)
+
+
+def _shown(path: str | Sequence[str]) -> str:
+    if isinstance(path, str):
+        return path
+    return ", ".join(path) if len(path) < 4 else f"{path[0]} and {len(path) - 1} more"

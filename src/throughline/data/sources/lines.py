@@ -1,6 +1,9 @@
 """A sequence per line: names, molecules, sentences, sessions of a log."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
@@ -10,57 +13,103 @@ from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
-from throughline.data.files import AsText
+from throughline.data.files import PACKED, AsText, Documents, read_documents
 from throughline.data.sources import Source
-from throughline.data.sources.text import read_files
+from throughline.data.sources.text import spread_of
 from throughline.data.splits import SplitsOfSequences
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT, PathStr
+from throughline.settings import STRICT, Paths
+
+RARELY = 0.01
+"""The share of tokens up to which they may occur only once, if lines are read by tokens without being asked."""
+MOLECULES = (".smi", ".smiles")
+"""The endings of files in which the name of a molecule may follow it in its line."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Lines(AsText, SplitsOfSequences, Source):
-    """The lines of a text; empty ones are left out."""
+    """The lines of a text; blank ones are left out."""
 
     codecs: ClassVar = {"text": Characters(), "symbols": Symbols(), "bytes": Bytes()}
 
-    path: PathStr | list[PathStr]
+    path: Paths
     """A file, a folder, a pattern such as `logs/*.txt`, or a list. A file may be compressed (.gz, .bz2, .xz)."""
-    by: Literal["characters", "tokens"] = "characters"
-    """What a step is: a character, or what stands between white space, such as a word or the key of a log."""
+    by: Literal["auto", "characters", "tokens"] = "auto"
+    """What a step is: a character, or a token, which is what stands between white space, such as a word or the key of a log.
+    `auto`: tokens if most lines hold several, and hardly any token occurs only once; otherwise characters."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
-        if codec is None:
-            codec = self.codecs["symbols" if self.by == "tokens" else "text"]
-        codec = self.codec_or_default(codec)
-        if (codec.reads == "symbols") != (self.by == "tokens"):
-            other = "tokens" if codec.reads == "symbols" else "characters"
-            raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={other}, or codec=auto")
-        documents, origin = read_files(self.path, "data.path", self, codec)
-        sequences, empty = self._sequences(documents)
-        if not sequences:
-            raise UserError(f"{origin['source']}: all lines are empty; give a file with a sequence per line")
-        parts = self.parted(sequences, lambda path, key: self._sequences(read_files(path, key, self, codec)[0])[0])
-        origin["read"] = "; ".join(self._said(sequences, empty))
-        return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, **parts)
+        by: str = self.by
+        if codec is not None:
+            by = "tokens" if self.codec_or_default(codec).reads == "symbols" else "characters"
+            if self.by not in ("auto", by):
+                raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
+        as_text = None if codec is not None and codec.reads == "bytes" else self
+        without = {"data.val_path": self.val_path, "data.test_path": self.test_path}
+        documents = read_documents(self.path, "data.path", as_text, without=without)
+        lines, left_out = _lines(documents, by)
+        if len(lines) < 2 and self.val_path is None:
+            raise UserError(
+                f"{documents.origin['source']}: holds {len(lines)} lines that are not blank; "
+                "give a file with a sequence per line, or data=text for one long text"
+            )
+        if by == "auto":
+            by = "tokens" if _recur(lines) else "characters"
+        codec = codec or self.codecs["symbols" if by == "tokens" else "text"]
 
-    def _sequences(self, documents: Sequence[Any]) -> tuple[list[Any], int]:
-        """The lines that are not empty, and the number of those that are."""
-        lines = [line for document in documents for line in document.split(b"\n" if isinstance(document, bytes) else "\n")]
-        found = [line for line in lines if line.strip()]
-        empty = len(lines) - len(found) - len(documents)  # after the last line break nothing follows
-        return [line.split() for line in found] if self.by == "tokens" else found, max(empty, 0)
+        def steps(lines: list[Any]) -> list[Any]:
+            return [line.split() for line in lines] if by == "tokens" else lines
 
-    def _said(self, sequences: Sequence[Any], empty: int) -> list[str]:
-        lengths = [len(sequence) for sequence in sequences]
-        shape = f"{min(lengths):,} to {max(lengths):,}" if min(lengths) < max(lengths) else f"{lengths[0]:,}"
-        said = [f"{len(sequences):,} sequences of {shape} {self.by}"]
-        spaced = sum(len(line.split()) > 1 for line in sequences) if self.by == "characters" else 0
-        if 2 * spaced > len(sequences):
-            said.append("most lines hold spaces: data.by=tokens reads words instead")
-        if empty:
-            said.append(f"{empty:,} empty lines left out")
-        again = len(sequences) - len({tuple(s) if isinstance(s, list) else s for s in sequences})
+        parts = self.parted(steps(lines), lambda path, key: steps(_lines(read_documents(path, key, as_text), by)[0]))
+        unit = "bytes" if as_text is None else by
+        said = [
+            f"{len(lines):,} sequences of {spread_of(steps(lines))} {unit}",
+            *documents.said,
+            *left_out,
+            *self._hints(lines, by),
+        ]
+        return Corpus.of(
+            codec, origin={**documents.origin, "read": "; ".join(said)}, ended=True, joined=self.joined, **parts
+        )
+
+    def _hints(self, lines: list[Any], by: str) -> Iterator[str]:
+        if self.by == "auto" and by == "tokens":
+            yield "data.by=characters reads characters instead"
+        elif self.by == "auto" and _mostly_several(lines):
+            yield "most lines hold white space: data.by=tokens reads what stands between instead"
+        again = sum(times for times in Counter(lines).values() if times > 1)
         if again:
-            said.append(f"{again:,} lines are there again")
-        return said
+            yield f"{again:,} of {len(lines):,} lines occur more than once"
+
+
+def _lines(documents: Documents, by: str) -> tuple[list[Any], list[str]]:
+    """The lines that are not blank, and what was left out."""
+    found: list[Any] = []
+    blank, named = 0, False
+    for name, content in zip(documents.names, documents.contents, strict=True):
+        lines = content.removesuffix("\n").split("\n") if isinstance(content, str) else content.splitlines()
+        kept = [line for line in lines if line.strip()]
+        blank += len(lines) - len(kept)
+        if by != "tokens" and _of_molecules(name) and kept and all(len(line.split(maxsplit=1)) > 1 for line in kept):
+            kept, named = [line.split(maxsplit=1)[0] for line in kept], True
+        found += kept
+    said = ["of each line the first field, the molecule without its name"] if named else []
+    return found, [*said, f"{blank:,} blank lines left out"] if blank else said
+
+
+def _of_molecules(name: str) -> bool:
+    path = Path(name)
+    return (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower() in MOLECULES
+
+
+def _mostly_several(lines: list[Any]) -> bool:
+    """Whether most lines hold several tokens."""
+    return 2 * sum(len(line.split(maxsplit=1)) > 1 for line in lines) > len(lines)
+
+
+def _recur(lines: list[Any]) -> bool:
+    """Whether lines are meant as tokens: most hold several, and hardly any token occurs only once."""
+    if not _mostly_several(lines):
+        return False
+    times = Counter(chain.from_iterable(line.split() for line in islice(lines, 100_000)))
+    return sum(n == 1 for n in times.values()) <= RARELY * times.total()

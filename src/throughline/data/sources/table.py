@@ -23,7 +23,7 @@ from throughline.data.tables import Table as Records
 from throughline.data.tables import read_table
 from throughline.plumbing.errors import UserError, did_you_mean
 from throughline.plumbing.reading import printable
-from throughline.settings import STRICT, EscapedStr, PathStr
+from throughline.settings import STRICT, EscapedStr, Paths
 
 MISSING = "?"
 """The symbol of a missing value, with `missing=symbol`."""
@@ -39,7 +39,7 @@ class Table(AsText, SplitsOfSequences, Source):
 
     codecs: ClassVar = {"symbols": Symbols(), "text": Characters(), "bytes": Bytes()}
 
-    path: PathStr | list[PathStr]
+    path: Paths
     """A file, a folder, a pattern such as `logs/*.csv`, or a list. A file may be compressed (.gz, .bz2, .xz)."""
     symbol: str | list[str] | None = None
     """The column of the symbols; several as [a,b] make one symbol, a+b. None: the only column that is left. In a table

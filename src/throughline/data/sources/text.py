@@ -1,53 +1,89 @@
 """Any text: a file, or several as documents; joined, or cut into sequences."""
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import field
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
-from throughline.data.files import AsText, files_of, read_bytes
+from throughline.data.files import AsText, Documents, read_documents
 from throughline.data.sources import Source
-from throughline.data.splits import SplitsOfSequences
+from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT, EscapedStr, PathStr
+from throughline.settings import STRICT, EscapedStr, Paths
 
 
 @dataclass(frozen=True, config=STRICT)
-class Text(AsText, SplitsOfSequences, Source):
+class Text(AsText, Splits, Source):
     """A text, or several; with `codec=bytes`, any files."""
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
-    path: PathStr | list[PathStr]
+    path: Paths
     """A file, a folder, a pattern such as `texts/*.txt`, or a list. Several files are read in order of their names. A file
     may be compressed (.gz, .bz2, .xz)."""
     separator: EscapedStr | None = None
     """The text that ends a sequence, for example a blank line, "\\n\\n", after a speech or a tune. None: each file is one
     sequence. In joined data it belongs to the sequence, and only the regime `padded` uses the ends."""
-    joined: bool = field(default=True, kw_only=True)
-    """Whether the state is carried from a sequence to the next. Give false if each sequence has to start from zeros."""
+    joined: bool = True
+    """Whether the state is carried from a sequence to the next. Give false if each sequence has to start from zeros; an end
+    symbol then takes the place of the separator."""
+    split: Literal["auto", "spread", "end"] = "auto"
+    """What is held out. `spread`: whole files, or whole sequences that are not joined, at equal distances, such as every
+    tenth. `end`: the end of the text, or the last sequences. `auto`: `spread` if there are enough files, or sequences that
+    are not joined; otherwise `end`."""
+    newline: Literal["lf", "keep"] = "lf"
+    """`lf` reads the line breaks of Windows as a single line feed; `keep` leaves them as they are. Bytes are never changed."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
-        documents, origin = read_files(self.path, "data.path", self, codec)
+        as_text = None if codec.reads == "bytes" else self
+
+        def read(path: Any, key: str, **without: str | None) -> Documents:
+            return read_documents(path, key, as_text, self.newline, without)
+
+        documents = read(self.path, "data.path", **{"data.val_path": self.val_path, "data.test_path": self.test_path})
+        said = documents.said
         if self.joined:
-            parts = self.divided(
-                laid_together(documents), lambda path, key: laid_together(read_files(path, key, self, codec)[0])
+            parts, how = self._joined(documents.contents, lambda path, key: read(path, key).contents)
+            said += [how] if how else []
+        else:
+            sequences = self._checked(self._apart(documents.contents), documents)
+            said.append(
+                f"{len(sequences):,} sequences of {spread_of(sequences)} {'bytes' if as_text is None else 'characters'}"
             )
-            split: dict[str, Any] = {name: self._with_separator(part) for name, part in parts.items()}
-            return Corpus.of(codec, origin=origin, **split)
-        if self.separator is None and len(documents) == 1:
-            raise UserError("data.joined=false: the text is one sequence; give data.separator, or several files")
-        sequences = self._apart(documents)
-        parts = self.parted(sequences, lambda path, key: self._apart(read_files(path, key, self, codec)[0]))
-        origin["read"] = f"{len(sequences):,} sequences"
-        return Corpus.of(codec, origin=origin, ended=True, joined=False, **parts)
+            deal = self.divided if self.split == "end" else self.dealt
+            parts = deal(sequences, lambda path, key: self._apart(read(path, key).contents))
+        origin = {**documents.origin, **({"read": "; ".join(said)} if said else {})}
+        return Corpus.of(codec, origin=origin, ended=not self.joined, joined=self.joined, **parts)
+
+    def _joined(self, documents: list[Any], read: Callable[[str, str], Any]) -> tuple[dict[str, Any], str]:
+        """The sequences by split, each with its separator, and how whole files were held out."""
+        held_out = [share for share in self._shares[1:] if share]
+        enough = bool(held_out) and len(documents) * min(held_out) > 1 - 1e-9  # so each split gets a file
+        if self.split == "spread" and len(documents) == 1:
+            raise UserError(
+                "data.split=spread: a joined text is cut at its end; give several files, or data.joined=false and a separator"
+            )
+        whole = self.split == "spread" or (self.split == "auto" and enough)
+        parts = self.dealt(documents, read) if whole else self._cut(documents, read)
+        how = "whole files are held out, at equal distances" if whole else ""
+        return {split: [s for text in texts for s in self._with_separator(text)] for split, texts in parts.items()}, how
+
+    def _cut(self, documents: list[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
+        """The documents by split, cut where they are laid end to end; one across a cut is in both splits."""
+        begins = np.cumsum([0, *map(len, documents)]).tolist()
+        parts = self.divided(range(begins.pop()), read)
+        for split, span in parts.items():
+            if isinstance(span, range):
+                places = [(max(span.start - b, 0), max(span.stop - b, 0)) for b in begins]
+                pieces = [text[first:last] for text, (first, last) in zip(documents, places, strict=True)]
+                parts[split] = [piece for piece in pieces if piece] or pieces[:1]
+        return parts
 
     def _with_separator(self, text: Any) -> list[Any]:
         """The sequences of joined data, each with the separator that ends it."""
@@ -57,42 +93,32 @@ class Text(AsText, SplitsOfSequences, Source):
         *ended, last = text.split(separator)
         return [sequence + separator for sequence in ended] + ([last] if last else [])
 
-    def _apart(self, documents: Sequence[Any]) -> list[Any]:
-        """The sequences without separators; empty ones are left out."""
+    def _apart(self, documents: list[Any]) -> list[Any]:
+        """The sequences without separators; blank ones are left out."""
         if self.separator is None:
-            return [document for document in documents if document]
-        pieces = [d.split(self.separator if isinstance(d, str) else self.separator.encode()) for d in documents]
-        return [piece for document in pieces for piece in document if piece.strip()]
+            return documents
+        return [piece for text in documents for piece in self._pieces(text) if piece.strip()]
+
+    def _pieces(self, text: Any) -> list[Any]:
+        separator, end = (self.separator or "", "\n") if isinstance(text, str) else ((self.separator or "").encode(), b"\n")
+        *pieces, last = text.split(separator)
+        # The line break that ends a file is no part of a sequence, where all other sequences end before a line break.
+        return [*pieces, last.removesuffix(end) if separator.startswith(end) else last]
+
+    def _checked(self, sequences: list[Any], documents: Documents) -> list[Any]:
+        source = documents.origin["source"]
+        if self.separator is None and len(sequences) == 1:
+            raise UserError(
+                f"data.joined=false: {source} is one sequence; give data.separator, several files, or data=lines"
+            )
+        if self.separator is not None and len(sequences) <= len(documents.contents):
+            raise UserError(
+                f"data.separator={self.separator!r}: separates nothing in {source}; give the text between its sequences"
+            )
+        return sequences
 
 
-def read_files(path: str | Sequence[str], key: str, as_text: AsText, codec: Codec) -> tuple[list[Any], dict[str, Any]]:
-    """The contents of the files that a setting names, as the codec encodes them, and their origin.
-
-    Raises:
-        UserError: a file cannot be read, or is no text.
-    """
-    files = files_of(path, key)
-    digest, size, carriage_returns = hashlib.sha256(), 0, 0
-    contents: list[Any] = []
-    for file in files:
-        content = read_bytes(file, key)
-        digest.update(content)
-        size += len(content)
-        if codec.reads == "bytes":
-            contents.append(content)
-        else:
-            carriage_returns += content.count(b"\r") if as_text.newline == "lf" else 0
-            contents.append(as_text.decoded(content, file))
-    shown = path if isinstance(path, str) else ", ".join(path)
-    origin: dict[str, Any] = {"source": shown, "bytes": size, "sha256": digest.hexdigest()}
-    if len(files) > 1:
-        origin |= {"files": len(files), "read": f"{len(files)} files in order of their names"}
-    if carriage_returns:
-        said = "the line breaks of Windows are read as line feeds"
-        origin["read"] = f"{origin['read']}; {said}" if "read" in origin else said
-    return contents, origin
-
-
-def laid_together(documents: list[Any]) -> Any:
-    """Several texts, or several files of bytes, as one."""
-    return documents[0] if len(documents) == 1 else documents[0][:0].join(documents)
+def spread_of(sequences: Sequence[Any]) -> str:
+    """The shortest and the longest length of sequences, in words."""
+    shortest, longest = min(map(len, sequences)), max(map(len, sequences))
+    return f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
