@@ -97,10 +97,8 @@ def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, where: st
     if not guess:
         return f"{where}: {place} is not {name}; give another data.encoding, or codec=bytes"
     likely = _likely(content, error.start)
-    advice = (
-        f"it is likely {likely}: give data.encoding={likely}, or codec=bytes" if likely else "give a text, or codec=bytes"
-    )
-    return f"{where}: {place} is not UTF-8; {advice}"
+    advice = f"it is likely {likely}: give data.encoding={likely}" if likely else "give a text"
+    return f"{where}: {place} is not UTF-8; {advice}, or codec=bytes"
 
 
 def _likely(content: bytes, place: int) -> str | None:
@@ -216,7 +214,7 @@ def read_documents(
     key: str,
     as_text: AsText | None,
     newline: Literal["lf", "keep"] = "lf",
-    without: Mapping[str, str | None] = {},
+    without: Mapping[str, str] = {},
 ) -> Documents:
     """Read the files that a setting names.
 
@@ -233,10 +231,8 @@ def read_documents(
     names = files_of(path, key)
     kept = names
     if len(names) > 1:
-        others = {
-            os.path.realpath(file) for key, path in without.items() if path is not None for file in files_of(path, key)
-        }
-        kept = [name for name in names if os.path.realpath(name) not in others]
+        others = [file for of, other in without.items() for file in files_of(other, of)]
+        kept = [name for name in names if os.path.realpath(name) not in set(map(os.path.realpath, others))]
         if not kept:
             raise UserError(f"{key}={printable(_shown(path))}: all its files are in another split")
     digest, size, with_returns = hashlib.sha256(), 0, False
@@ -262,7 +258,7 @@ def read_documents(
     if len(kept) < len(names):
         said.append(f"without {len(names) - len(kept):,} of other splits")
     if with_returns:
-        said.append("line breaks with CR are read as LF")
+        said.append("the line breaks CR LF and CR are read as LF")
     return Documents(kept, contents, origin, said)
 
 

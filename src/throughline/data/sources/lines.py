@@ -45,8 +45,7 @@ class Lines(AsText, SplitsOfSequences, Source):
             if self.by not in ("auto", by):
                 raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
         as_text = None if codec is not None and codec.reads == "bytes" else self
-        without = {"data.val_path": self.val_path, "data.test_path": self.test_path}
-        documents = read_documents(self.path, "data.path", as_text, without=without)
+        documents = read_documents(self.path, "data.path", as_text, without=self.other_files)
         lines, left_out = _lines(documents, by)
         if len(lines) < 2 and self.val_path is None:
             raise UserError(
@@ -60,17 +59,11 @@ class Lines(AsText, SplitsOfSequences, Source):
         def steps(lines: list[Any]) -> list[Any]:
             return [line.split() for line in lines] if by == "tokens" else lines
 
-        parts = self.parted(steps(lines), lambda path, key: steps(_lines(read_documents(path, key, as_text), by)[0]))
-        unit = "bytes" if as_text is None else by
-        said = [
-            f"{len(lines):,} sequences of {spread_of(steps(lines))} {unit}",
-            *documents.said,
-            *left_out,
-            *self._hints(lines, by),
-        ]
-        return Corpus.of(
-            codec, origin={**documents.origin, "read": "; ".join(said)}, ended=True, joined=self.joined, **parts
-        )
+        sequences = steps(lines)
+        parts = self.parted(sequences, lambda path, key: steps(_lines(read_documents(path, key, as_text), by)[0]))
+        what = f"{len(lines):,} sequences of {spread_of(sequences)} {'bytes' if as_text is None else by}"
+        said = "; ".join([what, *documents.said, *left_out, *self._hints(lines, by)])
+        return Corpus.of(codec, origin={**documents.origin, "read": said}, ended=True, joined=self.joined, **parts)
 
     def _hints(self, lines: list[Any], by: str) -> Iterator[str]:
         if self.by == "auto" and by == "tokens":

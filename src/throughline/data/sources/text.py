@@ -37,42 +37,35 @@ class Text(AsText, Splits, Source):
     tenth. `end`: the end of the text, or the last sequences. `auto`: `spread` if there are enough files, or sequences that
     are not joined; otherwise `end`."""
     newline: Literal["lf", "keep"] = "lf"
-    """`lf` reads the line breaks of Windows as a single line feed; `keep` leaves them as they are. Bytes are never changed."""
+    """`lf` reads the line breaks of Windows as line feeds; `keep` leaves them as they are. `codec=bytes` always does."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
         as_text = None if codec.reads == "bytes" else self
+        documents = read_documents(self.path, "data.path", as_text, self.newline, self.other_files)
 
-        def read(path: Any, key: str, **without: str | None) -> Documents:
-            return read_documents(path, key, as_text, self.newline, without)
+        def another(path: str, key: str) -> list[Any]:
+            return read_documents(path, key, as_text, self.newline).contents
 
-        documents = read(self.path, "data.path", **{"data.val_path": self.val_path, "data.test_path": self.test_path})
-        said = documents.said
-        if self.joined:
-            parts, how = self._joined(documents.contents, lambda path, key: read(path, key).contents)
-            said += [how] if how else []
-        else:
-            sequences = self._checked(self._apart(documents.contents), documents)
-            said.append(
-                f"{len(sequences):,} sequences of {spread_of(sequences)} {'bytes' if as_text is None else 'characters'}"
-            )
-            deal = self.divided if self.split == "end" else self.dealt
-            parts = deal(sequences, lambda path, key: self._apart(read(path, key).contents))
-        origin = {**documents.origin, **({"read": "; ".join(said)} if said else {})}
+        parts, how = (self._joined if self.joined else self._apart)(documents, another)
+        said = "; ".join([*documents.said, *how])
+        origin = {**documents.origin, "read": said} if said else documents.origin
         return Corpus.of(codec, origin=origin, ended=not self.joined, joined=self.joined, **parts)
 
-    def _joined(self, documents: list[Any], read: Callable[[str, str], Any]) -> tuple[dict[str, Any], str]:
-        """The sequences by split, each with its separator, and how whole files were held out."""
-        held_out = [share for share in self._shares[1:] if share]
-        enough = bool(held_out) and len(documents) * min(held_out) > 1 - 1e-9  # so each split gets a file
-        if self.split == "spread" and len(documents) == 1:
+    def _joined(self, documents: Documents, another: Callable[[str, str], Any]) -> tuple[dict[str, Any], list[str]]:
+        """The sequences by split, each with the separator that ends it, and what a person should know about the splits."""
+        texts = documents.contents
+        if self.split == "spread" and len(texts) == 1:
             raise UserError(
-                "data.split=spread: a joined text is cut at its end; give several files, or data.joined=false and a separator"
+                "data.split=spread: one joined text is cut at its end; "
+                "give several files, or data.joined=false with data.separator"
             )
-        whole = self.split == "spread" or (self.split == "auto" and enough)
-        parts = self.dealt(documents, read) if whole else self._cut(documents, read)
-        how = "whole files are held out, at equal distances" if whole else ""
-        return {split: [s for text in texts for s in self._with_separator(text)] for split, texts in parts.items()}, how
+        smallest = min((share for share in self._shares[1:] if share), default=0.0)
+        each_gets_a_file = len(texts) * smallest > 1 - 1e-9
+        whole = self.split == "spread" or (self.split == "auto" and each_gets_a_file)
+        parts = self.dealt(texts, another) if whole else self._cut(texts, another)
+        how = ["whole files are held out, at equal distances"] if whole else []
+        return {split: [s for text in part for s in self._with_separator(text)] for split, part in parts.items()}, how
 
     def _cut(self, documents: list[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
         """The documents by split, cut where they are laid end to end; one across a cut is in both splits."""
@@ -89,33 +82,41 @@ class Text(AsText, Splits, Source):
         """The sequences of joined data, each with the separator that ends it."""
         if self.separator is None:
             return [text]
-        separator = self.separator if isinstance(text, str) else self.separator.encode()
+        separator = self._like(text)
         *ended, last = text.split(separator)
         return [sequence + separator for sequence in ended] + ([last] if last else [])
 
-    def _apart(self, documents: list[Any]) -> list[Any]:
-        """The sequences without separators; blank ones are left out."""
-        if self.separator is None:
-            return documents
-        return [piece for text in documents for piece in self._pieces(text) if piece.strip()]
+    def _like(self, text: Any) -> Any:
+        """The separator as text or as bytes."""
+        return self.separator if isinstance(text, str) or self.separator is None else self.separator.encode()
 
-    def _pieces(self, text: Any) -> list[Any]:
-        separator, end = (self.separator or "", "\n") if isinstance(text, str) else ((self.separator or "").encode(), b"\n")
-        *pieces, last = text.split(separator)
-        # The line break that ends a file is no part of a sequence, where all other sequences end before a line break.
-        return [*pieces, last.removesuffix(end) if separator.startswith(end) else last]
-
-    def _checked(self, sequences: list[Any], documents: Documents) -> list[Any]:
-        source = documents.origin["source"]
-        if self.separator is None and len(sequences) == 1:
+    def _apart(self, documents: Documents, another: Callable[[str, str], Any]) -> tuple[dict[str, Any], list[str]]:
+        """The sequences by split, without separators, and what a person should know about them."""
+        source, texts = documents.origin["source"], documents.contents
+        sequences = self._between(texts)
+        if self.separator is None and len(texts) == 1:
             raise UserError(
-                f"data.joined=false: {source} is one sequence; give data.separator, several files, or data=lines"
+                f"data.joined=false: {source} is one sequence; give data.separator or several files, or data=lines"
             )
-        if self.separator is not None and len(sequences) <= len(documents.contents):
+        if self.separator is not None and len(sequences) <= len(texts):
             raise UserError(
                 f"data.separator={self.separator!r}: separates nothing in {source}; give the text between its sequences"
             )
-        return sequences
+        deal = self.divided if self.split == "end" else self.dealt
+        unit = "characters" if isinstance(sequences[0], str) else "bytes"
+        how = [f"{len(sequences):,} sequences of {spread_of(sequences)} {unit}"]
+        return deal(sequences, lambda path, key: self._between(another(path, key))), how
+
+    def _between(self, texts: list[Any]) -> list[Any]:
+        """What stands between separators; what is blank is left out."""
+        return texts if self.separator is None else [p for text in texts for p in self._pieces(text) if p.strip()]
+
+    def _pieces(self, text: Any) -> list[Any]:
+        separator: Any = self._like(text)
+        end: Any = "\n" if isinstance(text, str) else b"\n"
+        *pieces, last = text.split(separator)
+        # The line break that ends a file is no part of a sequence, where all other sequences end before a line break.
+        return [*pieces, last.removesuffix(end) if separator.startswith(end) else last]
 
 
 def spread_of(sequences: Sequence[Any]) -> str:
