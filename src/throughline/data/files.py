@@ -48,7 +48,7 @@ def _encoding(name: str) -> str:
     except (LookupError, ValueError):
         found = None
     if found is None or not found._is_text_encoding or found.name.replace("-", "_") in NO_TEXT_ENCODINGS:
-        raise ValueError(f"{printable(name)} is no encoding of text; allowed are auto, utf-8, utf-16, latin-1, cp1252, ...")
+        raise ValueError(f"{name!r} is no encoding of text; allowed are auto, utf-8, utf-16, latin-1, cp1252, ...")
     return name
 
 
@@ -125,8 +125,8 @@ def _utf_16(content: bytes) -> str | None:
 def files_of(path: str | Sequence[str], key: str) -> list[str]:
     """The files that a setting names: a file, a folder, a pattern such as `texts/*.txt`, or a list.
 
-    The files of a folder and of a pattern are in order of their names. A folder includes those inside it, but no hidden
-    files, and no folders behind links.
+    The files of a folder and of a pattern are in order of their names, each once, also if links lead to it again. A folder
+    includes those inside it, but no hidden files, and no folders behind links.
 
     Raises:
         UserError: there are none, one is named twice, or they are too many.
@@ -141,14 +141,15 @@ def files_of(path: str | Sequence[str], key: str) -> list[str]:
         found, nothing = _inside(path, key), "the folder holds no files; give a file, or a folder with texts"
     elif glob.has_magic(path) and not os.path.lexists(path):
         named = glob.iglob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = (file for file in named if not os.path.isdir(file))  # noqa: PTH112
+        found = (file for file in named if os.path.exists(file) and not os.path.isdir(file))  # noqa: PTH110, PTH112
         nothing = "no file has such a name"
     else:
         return [path]
-    files = sorted(islice(found, MOST_FILES + 1))
+    several = sorted(islice(found, MOST_FILES + 1), reverse=True)
+    files = sorted({os.path.realpath(file): file for file in several}.values())
     if not files:
         raise UserError(f"{key}={printable(path)}: {nothing}")
-    if len(files) > MOST_FILES:
+    if len(several) > MOST_FILES:
         raise UserError(f"{key}={printable(path)}: names more than {MOST_FILES:,} files; give a part of them")
     return files
 
@@ -170,15 +171,16 @@ def read_bytes(path: str, key: str) -> bytes:
     """
     try:
         content = reading.content(Path(path), LARGEST_FILE)
-        content = _unpacked(content, path) if Path(path).suffix.lower() in PACKED else content
     except UserError as error:
         raise UserError(f"{key}={error}; give a readable file") from None
+    if Path(path).suffix.lower() in PACKED:
+        content = _unpacked(content, path, f"{key}={printable(path)}")
     if not content:
         raise UserError(f"{key}={printable(path)}: the file is empty; give a file with text")
     return content
 
 
-def _unpacked(packed: bytes, path: str) -> bytes:
+def _unpacked(packed: bytes, path: str, where: str) -> bytes:
     most = max(MOST_UNPACKED, MOST_TIMES * len(packed))
     unpacked = io.BytesIO()  # gives its bytes without another copy
     try:
@@ -186,10 +188,10 @@ def _unpacked(packed: bytes, path: str) -> bytes:
         with PACKED[Path(path).suffix.lower()](io.BytesIO(packed)) as file:
             while piece := file.read(2**20):
                 if unpacked.tell() + len(piece) > most:
-                    raise UserError(f"{printable(path)}: grows to more than {most:,} bytes when it is unpacked")
+                    raise UserError(f"{where}: grows to more than {most:,} bytes when it is unpacked; give it unpacked")
                 unpacked.write(piece)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:  # a header may ask for any memory
-        raise UserError(f"{printable(path)}: cannot be unpacked: {printable(error, most=100)}") from None
+        raise UserError(f"{where}: cannot be unpacked: {printable(error, most=100)}; give a whole file") from None
     return unpacked.getvalue()
 
 
@@ -248,7 +250,7 @@ def read_documents(
         if newline == "lf" and "\r" in text:
             text, with_returns = line_feeds(text), True
         if not text:
-            raise UserError(f"{key}={printable(name)}: the file is empty; give a file with text")
+            raise UserError(f"{key}={printable(name)}: the file is empty; give a file with text")  # but a mark
         contents.append(text)
     origin: dict[str, Any] = {"source": _shown(path), "bytes": size, "sha256": digest.hexdigest()}
     said = []
@@ -256,7 +258,7 @@ def read_documents(
         origin["files"] = len(kept)
         said.append(f"{len(kept):,} files in order of their names")
     if len(kept) < len(names):
-        said.append(f"without {len(names) - len(kept):,} of other splits")
+        said.append(f"files of other splits that were left out: {len(names) - len(kept):,}")
     if with_returns:
         said.append("the line breaks CR LF and CR are read as LF")
     return Documents(kept, contents, origin, said)

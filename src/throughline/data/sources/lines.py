@@ -40,6 +40,7 @@ class Lines(AsText, SplitsOfSequences, Source):
 
     def read(self, codec: Codec | None = None) -> Corpus:
         by: str = self.by
+        chosen = by != "auto" or codec is not None
         if codec is not None:
             by = "tokens" if self.codec_or_default(codec).reads == "symbols" else "characters"
             if self.by not in ("auto", by):
@@ -48,9 +49,9 @@ class Lines(AsText, SplitsOfSequences, Source):
         documents = read_documents(self.path, "data.path", as_text, without=self.other_files)
         lines, left_out = _lines(documents, by)
         if len(lines) < 2 and self.val_path is None:
+            held = "a single line" if lines else "blank lines only"
             raise UserError(
-                f"{documents.origin['source']}: holds {len(lines)} lines that are not blank; "
-                "give a file with a sequence per line, or data=text for one long text"
+                f"{documents.origin['source']}: holds {held}; give a sequence per line, or data=text for one long text"
             )
         if by == "auto":
             by = "tokens" if _recur(lines) else "characters"
@@ -62,32 +63,34 @@ class Lines(AsText, SplitsOfSequences, Source):
         sequences = steps(lines)
         parts = self.parted(sequences, lambda path, key: steps(_lines(read_documents(path, key, as_text), by)[0]))
         what = f"{len(lines):,} sequences of {spread_of(sequences)} {'bytes' if as_text is None else by}"
-        said = "; ".join([what, *documents.said, *left_out, *self._hints(lines, by)])
+        said = "; ".join([what, *documents.said, *left_out, *_hints(lines, by, chosen)])
         return Corpus.of(codec, origin={**documents.origin, "read": said}, ended=True, joined=self.joined, **parts)
-
-    def _hints(self, lines: list[Any], by: str) -> Iterator[str]:
-        if self.by == "auto" and by == "tokens":
-            yield "data.by=characters reads characters instead"
-        elif self.by == "auto" and _mostly_several(lines):
-            yield "most lines hold white space: data.by=tokens reads what stands between instead"
-        again = sum(times for times in Counter(lines).values() if times > 1)
-        if again:
-            yield f"{again:,} of {len(lines):,} lines occur more than once"
 
 
 def _lines(documents: Documents, by: str) -> tuple[list[Any], list[str]]:
     """The lines that are not blank, and what was left out."""
     found: list[Any] = []
-    blank, named = 0, False
+    blank = named = 0
     for name, content in zip(documents.names, documents.contents, strict=True):
         lines = content.removesuffix("\n").split("\n") if isinstance(content, str) else content.splitlines()
         kept = [line for line in lines if line.strip()]
         blank += len(lines) - len(kept)
-        if by != "tokens" and _of_molecules(name) and kept and all(len(line.split(maxsplit=1)) > 1 for line in kept):
-            kept, named = [line.split(maxsplit=1)[0] for line in kept], True
+        if by != "tokens" and _of_molecules(name) and all(len(line.split(maxsplit=1)) > 1 for line in kept):
+            kept, named = [line.split(maxsplit=1)[0] for line in kept], named + len(kept)
         found += kept
     said = ["of each line the first field, the molecule without its name"] if named else []
-    return found, [*said, f"{blank:,} blank lines left out"] if blank else said
+    return found, [*said, f"blank lines left out: {blank:,}"] if blank else said
+
+
+def _hints(lines: list[Any], by: str, chosen: bool) -> Iterator[str]:
+    """What a person may want to change; `chosen` says whether the kind of steps was."""
+    if not chosen and by == "tokens":
+        yield "data.by=characters reads characters instead"
+    elif not chosen and _mostly_several(lines):
+        yield "most lines hold white space: data.by=tokens reads what stands between instead"
+    again = sum(times for times in Counter(lines).values() if times > 1)
+    if again:
+        yield f"{again:,} of {len(lines):,} lines occur more than once"
 
 
 def _of_molecules(name: str) -> bool:
