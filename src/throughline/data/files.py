@@ -2,7 +2,6 @@
 
 import bz2
 import codecs
-import glob
 import gzip
 import hashlib
 import io
@@ -11,6 +10,7 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from glob import has_magic
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, NamedTuple
@@ -139,10 +139,8 @@ def files_of(path: str | Sequence[str], key: str) -> list[str]:
         return files
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where a folder above cannot be entered
         found, nothing = _inside(path, key), "the folder holds no files; give a file, or a folder with texts"
-    elif glob.has_magic(path) and not os.path.lexists(path):
-        named = glob.iglob(path, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = (file for file in named if os.path.exists(file) and not os.path.isdir(file))  # noqa: PTH110, PTH112
-        nothing = "no file has such a name"
+    elif has_magic(path) and not os.path.lexists(path):
+        found, nothing = _matching(path, key), "no file has such a name"
     else:
         return [path]
     several = sorted(islice(found, MOST_FILES + 1), reverse=True)
@@ -161,6 +159,16 @@ def _inside(folder: str, key: str) -> Iterator[str]:
     for inner, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (str(Path(inner, name)) for name in files if not name.startswith("."))
+
+
+def _matching(pattern: str, key: str) -> Iterator[str]:
+    root, written = Path(Path(pattern).anchor), set(Path(pattern).parts)
+    try:
+        for path in root.glob(str(Path(pattern).relative_to(root))):  # glob.glob would follow links in circles
+            if not any(part.startswith(".") for part in {*path.parts} - written) and not path.is_dir():
+                yield str(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{key}={printable(pattern)}: no pattern of names: {printable(error, most=100)}") from None
 
 
 def read_bytes(path: str, key: str) -> bytes:
