@@ -54,7 +54,7 @@ class Corpus:
         """
         assert ended or joined, "sequences without ends cannot be told apart"
         if not any(map(len, train)):
-            raise UserError(f"{origin['source']}: the train split has no symbol; give more data, or another split")
+            raise UserError(f"{origin['source']}: the train split has no symbol; give more data, or a smaller val_fraction")
         codec = codec.fit(train)
         if ended and codec.end is None:
             codec = codec.with_end()

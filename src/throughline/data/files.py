@@ -97,7 +97,7 @@ def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, where: st
     if not guess:
         return f"{where}: {place} is not {name}; give another data.encoding, or codec=bytes"
     likely = _likely(content, error.start)
-    advice = f"it is likely {likely}: give data.encoding={likely}" if likely else "give a text"
+    advice = f"it is likely {likely}: give data.encoding={likely}" if likely else "give a text in UTF-8"
     return f"{where}: {place} is not UTF-8; {advice}, or codec=bytes"
 
 
@@ -106,10 +106,12 @@ def _likely(content: bytes, place: int) -> str | None:
     sample = content[max(0, content.rfind(b"\n", 0, place) + 1, place - 2**15) : place + 2**15]
     if b"\0" in sample:
         return _utf_16(content)
+    if len(sample) < 64:  # too little to tell
+        return None
     from charset_normalizer import from_bytes
 
     likely = from_bytes(sample).best()
-    if likely is None:
+    if likely is None or likely.encoding.startswith("utf"):
         return None
     return "cp1252" if "cp1252" in likely.could_be_from_charset else likely.encoding  # the usual one of those alike
 
