@@ -189,8 +189,21 @@ def test_any_encoding_can_be_named_and_no_mark_is_left(encoding: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["rot13", "hex", "base64", "zlib", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7"]
-    + ["utf88", "", " ", "os", "../x", "a\0b", "\udc80", "aliases", "x" * 999],
+    [
+        *(
+            "rot13",
+            "hex",
+            "base64",
+            "zlib",
+            "idna",
+            "punycode",
+            "unicode_escape",
+            "raw_unicode_escape",
+            "undefined",
+            "utf-7",
+        ),
+        *("utf88", "", " ", "os", "../x", "a\0b", "\udc80", "aliases", "x" * 999),
+    ],
 )
 def test_what_is_no_encoding_of_text_is_refused(name: str) -> None:
     with pytest.raises(UserError) as error:
@@ -200,28 +213,17 @@ def test_what_is_no_encoding_of_text_is_refused(name: str) -> None:
 
 
 GERMAN = "Der Müller sagte: „Größe und Übermut tun selten gut.“ Er ging früh über die Brücke nach Hause. " * 9
-RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. " * 9
+RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива. " * 9  # noqa: RUF001
+LIKELY = "it is likely {0}: give data.encoding={0}, or codec=bytes"
 
 
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (
-            GERMAN.encode("cp1252"),
-            "byte 5 (0xfc) is not UTF-8; it is likely cp1252: give data.encoding=cp1252, or codec=bytes",
-        ),
-        (
-            RUSSIAN.encode("koi8_r"),
-            "byte 0 (0xf7) is not UTF-8; it is likely koi8_r: give data.encoding=koi8_r, or codec=bytes",
-        ),
-        (
-            RUSSIAN.encode("utf-16-le"),
-            "holds zero bytes, so it is no text in UTF-8; it is likely utf-16-le: give data.encoding=utf-16-le, or codec=bytes",
-        ),
-        (
-            GERMAN.encode("utf-16-be"),
-            "byte 11 (0xfc) is not UTF-8; it is likely utf-16-be: give data.encoding=utf-16-be, or codec=bytes",
-        ),
+        (GERMAN.encode("cp1252"), f"byte 5 (0xfc) is not UTF-8; {LIKELY.format('cp1252')}"),
+        (RUSSIAN.encode("koi8_r"), f"byte 0 (0xf7) is not UTF-8; {LIKELY.format('koi8_r')}"),
+        (RUSSIAN.encode("utf-16-le"), f"holds zero bytes, so it is no text in UTF-8; {LIKELY.format('utf-16-le')}"),
+        (GERMAN.encode("utf-16-be"), f"byte 11 (0xfc) is not UTF-8; {LIKELY.format('utf-16-be')}"),
         (b"\x7fELF\2\1\1" + bytes(9) + b"text", "holds zero bytes, so it is no text in UTF-8; give codec=bytes"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "byte 0 (0x89) is not UTF-8; give a text in UTF-8, or codec=bytes"),
         (b"\xff\xfea", "byte 2 (0x61) is not utf-16; give another data.encoding, or codec=bytes"),

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from pydantic import ValidationError
+from throughline.data.sources.events import Events
 
 from throughline.data.corpus import Corpus
 from throughline.data.line import Line
-from throughline.data.sources.events import Events
 from throughline.data.sources.stdlib import StandardLibrary
 from throughline.data.sources.text import Text
 from throughline.data.splits import Splits

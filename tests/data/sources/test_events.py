@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from throughline.data.sources.events import Events
+
 from throughline.plumbing.errors import UserError
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from throughline.data.sources.events import Events
 
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.sources import Source
-from throughline.data.sources.events import Events
 from throughline.data.sources.stdlib import StandardLibrary
 from throughline.data.sources.text import Text
 from throughline.plumbing.errors import UserError

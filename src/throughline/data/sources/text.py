@@ -16,6 +16,9 @@ from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, EscapedStr, Paths
 
+MANY_FILES = 10
+"""From so many files on, whole ones are held out."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Text(AsText, Splits, Source):
@@ -33,9 +36,9 @@ class Text(AsText, Splits, Source):
     """Whether the state is carried from a sequence to the next. Give false if each sequence has to start from zeros; an end
     symbol then takes the place of the separator."""
     split: Literal["auto", "spread", "end"] = "auto"
-    """What is held out. `spread`: whole files, or whole sequences that are not joined, at equal distances, such as every
-    tenth. `end`: the end of the text, or the last sequences. `auto`: `spread` if there are enough files, or sequences that
-    are not joined; otherwise `end`."""
+    """What is held out. `spread`: whole files, or sequences that are not joined, at equal distances, such as every tenth.
+    `end`: the end of the text, or the last sequences. `auto`: `end` for joined texts of less than ten files, or of too few
+    for each split to get one; otherwise `spread`."""
     newline: Literal["lf", "keep"] = "lf"
     """`lf` reads the line breaks of Windows as line feeds; `keep` leaves them as they are. `codec=bytes` always does."""
 
@@ -61,8 +64,8 @@ class Text(AsText, Splits, Source):
                 "give several files, or data.joined=false with data.separator"
             )
         smallest = min((share for share in self._shares[1:] if share), default=0.0)
-        each_gets_a_file = len(texts) * smallest > 1 - 1e-9
-        whole = self.split == "spread" or (self.split == "auto" and each_gets_a_file)
+        enough = len(texts) >= MANY_FILES and len(texts) * smallest > 1 - 1e-9  # so that each split gets one
+        whole = self.split == "spread" or (self.split == "auto" and enough)
         parts = self.dealt(texts, another) if whole else self._cut(texts, another)
         how = ["whole files are held out, at equal distances"] if whole else []
         return {split: [s for text in part for s in self._with_separator(text)] for split, part in parts.items()}, how
