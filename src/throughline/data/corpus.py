@@ -53,6 +53,8 @@ class Corpus:
             UserError: a split has fewer than two steps, so nothing to predict, or the codec knows no symbol of `train`.
         """
         assert ended or joined, "sequences without ends cannot be told apart"
+        if not any(map(len, train)):
+            raise UserError(f"{origin['source']}: the train split has no symbol; give more data, or a smaller val_fraction")
         codec = codec.fit(train)
         if ended and codec.end is None:
             codec = codec.with_end()

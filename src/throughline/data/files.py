@@ -78,9 +78,9 @@ def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, where: st
         return f"{where}: {place} is not {name}; give another data.encoding"
     from charset_normalizer import from_bytes
 
-    likely = from_bytes(content[: 2**16] + content[error.start : error.start + 2**16]).best()
+    likely = from_bytes(content[: 2**16] + content[error.start : error.start + 2**16]).best() if len(content) > 64 else None
     advice = "give a text in UTF-8, or codec=bytes"
-    if likely is not None and b"\0" not in content[: 2**16]:
+    if likely is not None and not likely.encoding.startswith("utf"):
         name = "cp1252" if "cp1252" in likely.could_be_from_charset else likely.encoding  # the usual one of those alike
         advice = f"it is likely {name}: give data.encoding={name}, or codec=bytes"
     return f"{where}: {place} is not UTF-8; {advice}"

@@ -26,41 +26,45 @@ class Lines(AsText, SplitsOfSequences, Source):
 
     path: PathStr | list[PathStr]
     """A file, a folder, a pattern such as `logs/*.txt`, or a list. A file may be compressed (.gz, .bz2, .xz)."""
-    by: Literal["characters", "tokens"] = "characters"
-    """What a step is: a character, or what stands between white space, such as a word or the key of a log."""
+    by: Literal["auto", "characters", "tokens"] = "auto"
+    """What a step is: a character, or what stands between white space, such as a word or the key of a log. `auto`: what the
+    codec reads, characters without one."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
-        if codec is None:
-            codec = self.codecs["symbols" if self.by == "tokens" else "text"]
-        codec = self.codec_or_default(codec)
-        if (codec.reads == "symbols") != (self.by == "tokens"):
-            other = "tokens" if codec.reads == "symbols" else "characters"
-            raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={other}, or codec=auto")
+        codec = self.codec_or_default(self.codecs["symbols"] if codec is None and self.by == "tokens" else codec)
+        by = "tokens" if codec.reads == "symbols" else "characters"
+        if self.by not in ("auto", by):
+            raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
         documents, origin = read_files(self.path, "data.path", self, codec)
-        sequences, empty = self._sequences(documents)
+        sequences, empty = self._sequences(documents, by)
         if not sequences:
             raise UserError(f"{origin['source']}: all lines are empty; give a file with a sequence per line")
-        parts = self.parted(sequences, lambda path, key: self._sequences(read_files(path, key, self, codec)[0])[0])
-        origin["read"] = "; ".join(self._said(sequences, empty))
+        parts = self.parted(sequences, lambda path, key: self._sequences(read_files(path, key, self, codec)[0], by)[0])
+        origin["read"] = "; ".join([*_said(sequences, empty, by), *([origin["read"]] if "read" in origin else [])])
         return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, **parts)
 
-    def _sequences(self, documents: Sequence[Any]) -> tuple[list[Any], int]:
+    @staticmethod
+    def _sequences(documents: Sequence[Any], by: str) -> tuple[list[Any], int]:
         """The lines that are not empty, and the number of those that are."""
-        lines = [line for document in documents for line in document.split(b"\n" if isinstance(document, bytes) else "\n")]
-        found = [line for line in lines if line.strip()]
-        empty = len(lines) - len(found) - len(documents)  # after the last line break nothing follows
-        return [line.split() for line in found] if self.by == "tokens" else found, max(empty, 0)
+        found, empty = [], 0
+        for document in documents:
+            *lines, last = document.split(b"\n" if isinstance(document, bytes) else "\n")
+            lines += [last] if last else []  # after the last line break nothing follows
+            kept = [line for line in lines if line.strip()]
+            empty += len(lines) - len(kept)
+            found += [line.split() for line in kept] if by == "tokens" else kept
+        return found, empty
 
-    def _said(self, sequences: Sequence[Any], empty: int) -> list[str]:
-        lengths = [len(sequence) for sequence in sequences]
-        shape = f"{min(lengths):,} to {max(lengths):,}" if min(lengths) < max(lengths) else f"{lengths[0]:,}"
-        said = [f"{len(sequences):,} sequences of {shape} {self.by}"]
-        spaced = sum(len(line.split()) > 1 for line in sequences) if self.by == "characters" else 0
-        if 2 * spaced > len(sequences):
-            said.append("most lines hold spaces: data.by=tokens reads words instead")
-        if empty:
-            said.append(f"{empty:,} empty lines left out")
-        again = len(sequences) - len({tuple(s) if isinstance(s, list) else s for s in sequences})
-        if again:
-            said.append(f"{again:,} lines are there again")
-        return said
+
+def _said(sequences: Sequence[Any], empty: int, by: str) -> list[str]:
+    lengths = [len(sequence) for sequence in sequences]
+    shape = f"{min(lengths):,} to {max(lengths):,}" if min(lengths) < max(lengths) else f"{lengths[0]:,}"
+    said = [f"{len(sequences):,} sequences of {shape} {by}"]
+    if by == "characters" and 2 * sum(len(line.split()) > 1 for line in sequences) > len(sequences):
+        said.append("most lines hold spaces: data.by=tokens reads words instead")
+    if empty:
+        said.append(f"{empty:,} empty lines left out")
+    again = len(sequences) - len({tuple(s) if isinstance(s, list) else s for s in sequences})
+    if again:
+        said.append(f"{again:,} lines are there again")
+    return said
