@@ -1,6 +1,5 @@
 """What a person surely did not mean gets a line, and the usual gets none."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,6 @@ from throughline import cautions
 from throughline.config import Config
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
-from throughline.data.sources.events import Events
-from throughline.plumbing.errors import UserError
 
 FEW = "34 updates in the whole run: give more epochs, or fewer streams"
 
@@ -65,9 +62,11 @@ def test_measurements_that_are_taken_for_classes() -> None:
     ]
 
 
-def test_a_first_line_that_is_no_header_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "events.csv").write_text("login\nclick\nlogin\nlogout\n" * 9, encoding="utf-8")
-    with pytest.raises(
-        UserError, match=r"its first line, 'login', also occurs below it, so it is no header; add a first line"
-    ):
-        Events(path=str(tmp_path / "events.csv")).read()
+def test_symbols_of_which_most_occur_once() -> None:
+    texts = [f"text {i}" for i in range(300)]
+    corpus = Corpus.of(Symbols(), [texts], [texts[:50]])
+    few = ("trainer.max_epochs=99", "regime.streams=4", "regime.bptt=8")
+    (line,) = told(corpus, *few)
+    assert line.startswith(
+        "299 of 300 symbols occur once, so little can be learned about them; texts are read by characters"
+    )

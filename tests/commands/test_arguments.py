@@ -47,8 +47,8 @@ def read(name: str, cls: type[Any], *arguments: str) -> Any:
 @pytest.mark.parametrize("word", WORDS)
 def test_a_path_a_name_and_a_prompt_are_taken_as_they_stand(word: str) -> None:
     assert read("generate", Generate, f"checkpoint={word}").checkpoint == word
-    config = read("train", Config, "data=events", f"data.path={word}", f"data.column={word}", f"logger.group={word}")
-    assert (config.data.path, config.data.column, config.logger.group) == (word, word, word)
+    config = read("train", Config, "data=table", f"data.path={word}", f"data.symbol={word}", f"logger.group={word}")
+    assert (config.data.path, config.data.symbol, config.logger.group) == (word, word, word)
 
 
 @pytest.mark.parametrize(

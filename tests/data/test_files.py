@@ -222,9 +222,9 @@ LIKELY = "it is likely {0}: give data.encoding={0}, or codec=bytes"
     [
         (GERMAN.encode("cp1252"), f"byte 5 (0xfc) is not UTF-8; {LIKELY.format('cp1252')}"),
         (RUSSIAN.encode("koi8_r"), f"byte 0 (0xf7) is not UTF-8; {LIKELY.format('koi8_r')}"),
-        (RUSSIAN.encode("utf-16-le"), f"holds zero bytes, so it is no text in UTF-8; {LIKELY.format('utf-16-le')}"),
+        (RUSSIAN.encode("utf-16-le"), f"holds zero bytes, so it is no UTF-8 text; {LIKELY.format('utf-16-le')}"),
         (GERMAN.encode("utf-16-be"), f"byte 11 (0xfc) is not UTF-8; {LIKELY.format('utf-16-be')}"),
-        (b"\x7fELF\2\1\1" + bytes(9) + b"text", "holds zero bytes, so it is no text in UTF-8; give codec=bytes"),
+        (b"\x7fELF\2\1\1" + bytes(9) + b"text", "holds zero bytes, so it is no UTF-8 text; give codec=bytes"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "byte 0 (0x89) is not UTF-8; give a text in UTF-8, or codec=bytes"),
         (b"\xff\xfea", "byte 2 (0x61) is not utf-16; give another data.encoding, or codec=bytes"),
     ],
@@ -246,7 +246,7 @@ def test_bytes_that_a_named_encoding_does_not_have_are_refused_with_their_place(
     with pytest.raises(UserError) as error:
         AsText(encoding="cp1252").decoded(b"ab\x81", "x.txt")
     assert str(error.value) == "x.txt: byte 2 (0x81) is not cp1252; give another data.encoding, or codec=bytes"
-    with pytest.raises(UserError, match=r"^x: holds zero bytes, so it is no text in LATIN-1; give codec=bytes$"):
+    with pytest.raises(UserError, match=r"^x: holds zero bytes, so it is no LATIN-1 text; give codec=bytes$"):
         AsText(encoding="latin-1").decoded(b"a\0b\0", "x")
 
 

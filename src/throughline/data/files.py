@@ -39,6 +39,9 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM
 }
 """The encodings by the mark at the beginning of a file; UTF-32 before UTF-16, whose mark it begins with."""
 
+ENOUGH_TO_TELL = 64
+"""The bytes from which on an encoding is guessed."""
+
 
 def _encoding(name: str) -> str:
     if name == "auto":
@@ -83,7 +86,7 @@ class AsText:
         if "\0" in text:
             likely = _utf_16(content) if auto and marked is None else None
             advice = f"it is likely {likely}: give data.encoding={likely}, or codec=bytes" if likely else "give codec=bytes"
-            raise UserError(f"{where}: holds zero bytes, so it is no text in {name.upper()}; {advice}")
+            raise UserError(f"{where}: holds zero bytes, so it is no {name.upper()} text; {advice}")
         return text
 
 
@@ -106,7 +109,7 @@ def _likely(content: bytes, place: int) -> str | None:
     sample = content[max(0, content.rfind(b"\n", 0, place) + 1, place - 2**15) : place + 2**15]
     if b"\0" in sample:
         return _utf_16(content)
-    if len(sample) < 64:  # too little to tell
+    if len(sample) < ENOUGH_TO_TELL:
         return None
     from charset_normalizer import from_bytes
 
@@ -118,8 +121,9 @@ def _likely(content: bytes, place: int) -> str | None:
 
 def _utf_16(content: bytes) -> str | None:
     """UTF-16 without a mark, by the zero bytes of its spaces and Latin letters, which are all on one side."""
-    first, second = (content[side : 2**12 : 2].count(0) for side in (0, 1))
-    if min(first, second) or 20 * max(first, second) < len(content[: 2**12]):
+    sample = content[: 2**12]
+    first, second = sample[::2].count(0), sample[1::2].count(0)
+    if len(sample) < ENOUGH_TO_TELL or min(first, second) or 20 * max(first, second) < len(sample):
         return None
     return "utf-16-le" if second else "utf-16-be"
 

@@ -73,8 +73,6 @@ def read_table(
 
 
 def _csv(text: str, where: str, header: bool | Literal["auto"], delimiter: str | None, wanted: Sequence[str]) -> Table:
-    if "\0" in text:
-        raise UserError(f"{where}: line {text[: text.index(chr(0))].count(chr(10)) + 1} holds a zero byte; it is no CSV")
     delimiter = delimiter or _delimiter(text)
     rows = _rows(text, where, delimiter)
     sample = list(itertools.islice(rows, SAMPLE))
@@ -126,7 +124,7 @@ def _delimiter(text: str) -> str:
 
 def _is_header(first: list[str], others: list[list[str]], wanted: Sequence[str]) -> bool:
     """Whether the first row names the columns: no value of it comes again below, and it is not all numbers."""
-    if any(name in first for name in wanted):
+    if any(name in first for name in wanted if not name.isdigit()):
         return True
     if any(row[column].strip() == name for row in others for column, name in enumerate(first)):
         return False

@@ -1,7 +1,7 @@
 """The continual embedded Reber grammar (Gers 2000): strings without a mark between them, whose ends need a memory.
 
-A string is `B`, then `T` or `P`, then a string of the Reber grammar (`B ... E`), then the same `T` or `P`, then `E`. A memory
-has to keep which one it was over the inner string. The next string follows at once.
+A string is `B`, then `T` or `P`, then a string of the Reber grammar (`B ... E`), then the same `T` or `P`, then `E`. A
+memory has to keep which one it was over the inner string. The next string follows at once.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -49,8 +49,9 @@ class Table(AsText, SplitsOfSequences, Source):
     order: str | None = None
     """The column by which a sequence is ordered: numbers or times. Rows with the same value keep the order of the file.
     None: the order of the file."""
-    by: Literal["symbols", "characters"] = "symbols"
-    """`characters`: each row is a sequence, the text in the column `symbol` by its characters."""
+    by: Literal["auto", "symbols", "characters"] = "auto"
+    """`characters`: each row is a sequence, the text in the column `symbol` by its characters. `auto`: what the codec reads,
+    symbols without one."""
     one_hot: bool = False
     """Whether the columns `symbol` are one-hot: a 1 in one of them and 0 in the others. Its name is the symbol."""
     missing: Literal["refuse", "skip", "symbol"] = "refuse"
@@ -72,12 +73,12 @@ class Table(AsText, SplitsOfSequences, Source):
             raise ValueError(f"delimiter={self.delimiter!r}: allowed is a single character")
 
     def read(self, codec: Codec | None = None) -> Corpus:
-        if codec is None:
-            codec = self.codecs["text" if self.by == "characters" else "symbols"]
-        codec = self.codec_or_default(codec)
-        if (codec.reads == "symbols") == (self.by == "characters"):
-            other = "symbols" if codec.reads == "symbols" else "characters"
-            raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={other}, or codec=auto")
+        codec = self.codec_or_default(self.codecs["text"] if codec is None and self.by == "characters" else codec)
+        by: Literal["symbols", "characters"] = "symbols" if codec.reads == "symbols" else "characters"
+        if self.by not in ("auto", by):
+            raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
+        if self.by == "auto":
+            return replace(self, by=by).read(codec)
         log = self._log(self.path, "data.path", codec)
         shown = self.path if isinstance(self.path, str) else ", ".join(self.path)
         origin = {"source": shown, "bytes": log.size, "sha256": log.sha256, "read": "; ".join(log.said)}
@@ -89,7 +90,7 @@ class Table(AsText, SplitsOfSequences, Source):
         def another(path: str, key: str) -> list[Any]:
             found = self._log(path, key, codec)
             both = next((name for name in found.names if name in cases), None)
-            if both is not None:
+            if both is not None and self.sequence is not None:
                 case = f"{self.sequence}={printable(both, 60)}"
                 raise UserError(f"{key}={path}: {case} is also in another split; a sequence belongs to one split")
             cases.update(found.names)
