@@ -88,6 +88,7 @@ def test_with_m_a_comma_separates_values_and_options_may_stand_anywhere() -> Non
     assert for_hydra(typed, Config) == [
         *("-m", "-cd", "mine", "--cfg=job", "model=lstm128", "data.path=a b.txt,'c#.txt'", "seed=1,2"),
     ]
+    assert for_hydra(["-m", "data.path=[a.txt,b.txt],c.txt"], Config) == ["-m", "data.path=[a.txt,b.txt],c.txt"]
     assert for_hydra(["data.path=fox.txt", "hydra.run.dir=out/${now:%H}", "hydra.sweep.dir=a b(1)"], Config) == [
         *("data.path=fox.txt", "hydra.run.dir=out/${now:%H}", "hydra.sweep.dir='a b(1)'"),
     ]

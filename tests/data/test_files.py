@@ -68,9 +68,9 @@ def test_a_path_names_files_in_order_each_once(path: str | list[str], named: lis
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("nothing", "data.path=nothing: the folder holds no files; give a file, or a folder with texts"),
-        ("*.csv", "data.path=*.csv: no file has such a name"),
-        ("nothing/*", "data.path=nothing/*: no file has such a name"),
+        ("nothing", "data.path=nothing: the folder has no files; give a folder of texts, or a file"),
+        ("*.csv", "data.path=*.csv: no file has such a name; give a file, a folder or a pattern"),
+        ("nothing/*", "data.path=nothing/*: no file has such a name; give a file, a folder or a pattern"),
         (["a.txt", "./a.txt"], "data.path: {folder}/a.txt is named twice"),
         (["texts", "texts/same.txt"], "data.path: {folder}/texts/2.txt is named twice"),
     ],
@@ -286,7 +286,7 @@ def test_files_of_other_splits_are_left_out(folder: Path) -> None:
     assert alone.names == ["a.txt"]  # a person may want to see how well a text is learned by heart
     with pytest.raises(UserError, match=r"^data.path=texts: all its files are in another split$"):
         read_documents("texts", "data.path", AsText(), without={"data.val_path": "texts"})
-    with pytest.raises(UserError, match=r"^data.test_path=nothing: the folder holds no files"):
+    with pytest.raises(UserError, match=r"^data.test_path=nothing: the folder has no files"):
         read_documents("texts", "data.path", AsText(), without={"data.test_path": "nothing"})
 
 

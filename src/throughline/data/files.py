@@ -144,9 +144,9 @@ def files_of(path: str | Sequence[str], key: str) -> list[str]:
             raise UserError(f"{key}: {printable(twice[0])} is named twice")
         return files
     if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises where a folder above cannot be entered
-        found, nothing = _inside(path, key), "the folder holds no files; give a file, or a folder with texts"
+        found, nothing = _inside(path, key), "the folder has no files; give a folder of texts, or a file"
     elif has_magic(path) and not os.path.lexists(path):
-        found, nothing = _matching(path, key), "no file has such a name"
+        found, nothing = _matching(path, key), "no file has such a name; give a file, a folder or a pattern"
     else:
         return [path]
     several = sorted(islice(found, MOST_FILES + 1), reverse=True)
