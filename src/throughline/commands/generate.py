@@ -97,13 +97,13 @@ def generate(settings: Generate) -> None:
     refuse_too_much(settings, lambda s: of_generating(generator.settings, codec.size, _rows(s, codec), s.length or 500))
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     opening = codec.prompt(settings.prompt or codec.opening)
-    if settings.seed is None:
-        print(f"seed={seed}", file=sys.stderr, flush=True)
     if settings.chosen_format == "text":
         with _opened(settings.output) as out:
+            _tell(settings, seed)
             for piece in texts(settings, generator, codec, opening, seed):
                 print(piece, end="", flush=True, file=out)
         return
+    _tell(settings, seed)
     found = list(sequences(settings, generator, codec, opening, seed))
     content = {"csv": as_csv, "jsonl": as_jsonl, "npy": as_npy}[settings.chosen_format](found, codec)
     if settings.output is None:
@@ -113,6 +113,12 @@ def generate(settings: Generate) -> None:
         atomic.write({Path(settings.output): content})
     except OSError as error:
         raise UserError(f"output={settings.output}: {error.strerror}; give a file that can be written") from None
+
+
+def _tell(settings: Generate, seed: int) -> None:
+    """Print the seed that was drawn, so that the text can be repeated."""
+    if settings.seed is None:
+        print(f"seed={seed}", file=sys.stderr, flush=True)
 
 
 def _rows(settings: Generate, codec: Codec) -> int:

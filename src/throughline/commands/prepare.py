@@ -97,8 +97,8 @@ def symbols(corpus: Corpus) -> Iterator[str]:
     """Lines about the vocabulary: its size, the most frequent symbols with their share, and those that occur once."""
     steps, codec = corpus.train.steps[1:], corpus.codec
     counts = np.bincount(steps, minlength=codec.size)
-    known = int(np.count_nonzero(counts[1:]))
-    once = int(np.count_nonzero(counts[1:] == 1))
+    own = counts[1 : codec.end]  # without the unknown symbol and the end
+    known, once = int(np.count_nonzero(own)), int(np.count_nonzero(own == 1))
     yield f"symbols: {known:,} in the training split ({codec.name}), {once:,} of them occur once"
     order = np.argsort(-counts, kind="stable")[:12].tolist()
     most = [f"{symbol(codec, id)} {counts[id] / len(steps):.1%}" for id in order if counts[id]]

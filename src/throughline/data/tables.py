@@ -188,5 +188,6 @@ def _parquet(content: bytes, where: str) -> Table:
                 values = [f"CAST({name} AS VARCHAR{'[]' * listed})" for name, (_, listed) in zip(quoted, names, strict=True)]
                 rows = database.execute(f"SELECT {', '.join(values)} FROM read_parquet(?)", [file.name]).fetchall()
             except duckdb.Error as error:
-                raise UserError(f"{where}: cannot be read as Parquet: {printable(error, most=120)}") from None
+                why = str(error).split("\n")[0].replace(file.name, "the file")
+                raise UserError(f"{where}: cannot be read as Parquet: {printable(why, most=120)}") from None
     return Table([name for name, _ in names], iter(enumerate(rows, start=1)), "row")

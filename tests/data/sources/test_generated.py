@@ -38,20 +38,22 @@ def test_the_entropy_rate_of_the_grammar_is_that_of_its_stream() -> None:
     assert all(len(moves) in (1, 2) for moves in embedded().values())
 
 
-@pytest.mark.parametrize("settings", [{}, {"order": 0}, {"alphabet": 2, "order": 5}, {"concentration": 10.0, "order": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"context": 0}, {"alphabet": 2, "context": 5}, {"concentration": 10.0, "context": 1}]
+)
 def test_the_entropy_rate_of_a_markov_source_is_that_of_its_stream(settings: dict[str, int]) -> None:
     source = Markov(**settings)  # type: ignore[arg-type]
     symbols = np.array(source.stream(300_000, np.random.default_rng(0))).astype(int)
     table, A = source.probabilities(), source.alphabet  # noqa: N806
-    context = np.zeros(len(symbols) - source.order, int)
-    for back in range(source.order, 0, -1):
-        context = context * A + symbols[source.order - back : len(symbols) - back]
-    nll = -np.log(table[context, symbols[source.order :]])
+    context = np.zeros(len(symbols) - source.context, int)
+    for back in range(source.context, 0, -1):
+        context = context * A + symbols[source.context - back : len(symbols) - back]
+    nll = -np.log(table[context, symbols[source.context :]])
     assert nll.mean() == pytest.approx(source.entropy_rate(), rel=0.01)
 
 
 def test_uniform_draws_have_the_entropy_of_their_number() -> None:
-    assert Markov(order=0, alphabet=4, concentration=1e7).entropy_rate() == pytest.approx(math.log(4), abs=1e-4)
+    assert Markov(context=0, alphabet=4, concentration=1e7).entropy_rate() == pytest.approx(math.log(4), abs=1e-4)
 
 
 @pytest.mark.parametrize("source", [Reber(num_symbols=2000), Markov(num_symbols=2000)])

@@ -17,7 +17,7 @@ from throughline.settings import STRICT, Positive
 
 @dataclass(frozen=True, config=STRICT)
 class Markov(Source):
-    """A stream in which the last `order` symbols give the probabilities of the next one; a source of known entropy."""
+    """A stream in which the last `context` symbols give the probabilities of the next one; a source of known entropy."""
 
     codecs: ClassVar = {"symbols": Symbols()}
 
@@ -25,7 +25,7 @@ class Markov(Source):
     """Symbols to train on; the other splits have a tenth of it."""
     alphabet: Annotated[int, Field(ge=2, le=1000)] = 8
     """The number of symbols."""
-    order: Annotated[int, Field(ge=0, le=8)] = 2
+    context: Annotated[int, Field(ge=0, le=8)] = 2
     """How many symbols before it a symbol depends on."""
     concentration: Positive = 0.3
     """Of the Dirichlet distribution from which the probabilities are drawn: small ones make the source predictable."""
@@ -33,15 +33,15 @@ class Markov(Source):
     """Draws the probabilities and the symbols."""
 
     def __post_init__(self) -> None:
-        if self.alphabet**self.order > 10**6:
+        if self.alphabet**self.context > 10**6:
             raise ValueError(
-                f"alphabet={self.alphabet} and order={self.order}: more than a million contexts; give smaller ones"
+                f"alphabet={self.alphabet} and context={self.context}: more than a million contexts; give smaller ones"
             )
 
     def probabilities(self) -> np.ndarray:
-        """The probability of each symbol after each context, (alphabet ** order, alphabet); the last symbol counts least."""
+        """The probability of each symbol after each context, (alphabet ** context, alphabet)."""
         rng = np.random.default_rng((self.data_seed, 0))
-        weights = rng.gamma(self.concentration, size=(self.alphabet**self.order, self.alphabet)) + 1e-12
+        weights = rng.gamma(self.concentration, size=(self.alphabet**self.context, self.alphabet)) + 1e-12
         shares: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
         return shares
 
@@ -62,7 +62,7 @@ class Markov(Source):
     def stream(self, num_symbols: int, rng: np.random.Generator) -> list[str]:
         """Symbols of the source, after enough steps to forget where it began."""
         bounds = self.probabilities().cumsum(axis=1)[:, :-1].tolist()
-        context, symbols, contexts = 0, [], self.alphabet**self.order
+        context, symbols, contexts = 0, [], self.alphabet**self.context
         names = [str(symbol) for symbol in range(self.alphabet)]
         for draw in rng.random(num_symbols + 1000).tolist():
             symbol = bisect_right(bounds[context], draw)
@@ -77,5 +77,5 @@ class Markov(Source):
             split: self.stream(size, np.random.default_rng((self.data_seed, number)))
             for number, (split, size) in enumerate(sizes.items(), start=1)
         }
-        name = f"Markov source of order {self.order} over {self.alphabet} symbols"
+        name = f"Markov source of order {self.context} over {self.alphabet} symbols"
         return generated(codec, name, streams, self.entropy_rate())
