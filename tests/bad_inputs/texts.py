@@ -19,3 +19,12 @@ def prepare(folder: Path) -> None:
     (folder / "t-lines.txt").write_text("anna\nbob\n" * 20, encoding="utf-8")
     (folder / "t-empty-lines.txt").write_text("\n \n\n", encoding="utf-8")
     (folder / "t-one.txt").write_text("anna\n", encoding="utf-8")
+    (folder / "t-two.txt").write_text("anna\nbob\n", encoding="utf-8")
+    (folder / "t-single.txt").write_text("a", encoding="utf-8")
+    (folder / "t-binary").write_bytes(b"\x7fELF\2\1\1" + bytes(9) + b"text")
+    (folder / "t-cut.txt").write_bytes(b"\xff\xfea\0b")
+    (folder / "t-loop").mkdir()
+    (folder / "t-loop" / "up").symlink_to(folder / "t-loop")
+    (folder / "t-texts").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / "t-texts" / name).write_text(text, encoding="utf-8")
