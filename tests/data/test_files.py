@@ -270,7 +270,7 @@ def test_documents_with_their_origin(folder: Path) -> None:
         "sha256": "83465f92eac6cd74c136b1af4d9c9163d3b70688274298667a204558eee09ea5",
         "files": 2,
     }
-    assert documents.said == ["2 files in order of their names", "the line breaks CR LF and CR are read as LF"]
+    assert documents.said == ["2 files in order of their names", "the line breaks of Windows are read as line feeds"]
     kept = read_documents("a.txt", "data.path", AsText(), newline="keep")
     assert (kept.contents, kept.said, "files" in kept.origin) == (["a\r\nb\r"], [], False)
     assert read_documents("a.txt", "data.path", None).contents == [b"\xef\xbb\xbfa\r\nb\r"]

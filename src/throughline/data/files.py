@@ -274,7 +274,7 @@ def read_documents(
     if len(kept) < len(names):
         said.append(f"files of other splits that were left out: {len(names) - len(kept):,}")
     if with_returns:
-        said.append("the line breaks CR LF and CR are read as LF")
+        said.append("the line breaks of Windows are read as line feeds")
     return Documents(kept, contents, origin, said)
 
 

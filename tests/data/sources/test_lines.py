@@ -105,7 +105,7 @@ def test_white_space_at_the_ends_of_a_line_belongs_to_it_by_characters(tmp_path:
     path = write(tmp_path, " a\t\r\nb\x0b\u2028 \rc\n".encode())
     corpus = Lines(path, val_path=path).read()
     assert sequences(corpus.train, corpus.codec) == [" a\t", "b\x0b\u2028 ", "c"]  # other separators break no line
-    assert "the line breaks CR LF and CR are read as LF" in corpus.fingerprint["read"]
+    assert "the line breaks of Windows are read as line feeds" in corpus.fingerprint["read"]
 
 
 @pytest.mark.parametrize("name", ["m.smi", "m.SMILES", "m.txt"])

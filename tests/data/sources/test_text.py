@@ -55,7 +55,7 @@ def test_line_breaks_of_windows_are_line_feeds_unless_they_are_kept(tmp_path: Pa
     path = write(tmp_path, b"\xef\xbb\xbfa\r\nb\rab\na")
     corpus = Text(path=path, val_fraction=0.3).read()
     assert corpus.codec.decode(corpus.line("all").steps) == "a\nb\nab\na"
-    assert corpus.fingerprint["read"] == "the line breaks CR LF and CR are read as LF"
+    assert corpus.fingerprint["read"] == "the line breaks of Windows are read as line feeds"
     kept = Text(path=path, val_fraction=0.3, newline="keep").read()
     assert kept.codec.decode(kept.line("all").steps) == "a\r\nb\rab\na"
     assert "read" not in kept.fingerprint
