@@ -20,7 +20,11 @@ FEW_UPDATES = 100
 
 def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
     """Cautions about a run, before it begins."""
-    if isinstance(config.data, Text) and config.data.separator is not None and len(corpus.train.ends) == 1:
+    if (
+        isinstance(config.data, Text)
+        and config.data.separator is not None
+        and len(corpus.train.ends) <= corpus.fingerprint.get("files", 1)
+    ):
         yield f"data.separator={config.data.separator!r} does not occur in the text, so all of it is one sequence"
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
     numbers = [symbol for symbol in symbols if re.fullmatch(r"-?\d+[.]\d+", symbol)]
