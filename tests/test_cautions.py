@@ -48,7 +48,7 @@ def test_a_separator_that_does_not_occur_and_unknown_symbols() -> None:
         "regime.bptt=16",
     )
     assert told(corpus_of("the quick brown fox. " * 50, "abcdxyzxyz"), *text) == [
-        "data.separator='XX' does not occur in the text, so all of it is one sequence",
+        "data.separator='XX' does not occur in the text, so nothing is cut there",
         "validation: 5 of 9 targets are symbols that do not occur in the training data",
     ]
 

@@ -25,7 +25,7 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
         and config.data.separator is not None
         and len(corpus.train.ends) <= corpus.fingerprint.get("files", 1)
     ):
-        yield f"data.separator={config.data.separator!r} does not occur in the text, so all of it is one sequence"
+        yield f"data.separator={config.data.separator!r} does not occur in the text, so nothing is cut there"
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
     numbers = [symbol for symbol in symbols if re.fullmatch(r"-?\d+[.]\d+", symbol)]
     if 2 * len(numbers) > len(symbols):
