@@ -22,6 +22,8 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
     """Cautions about a run, before it begins."""
     if isinstance(config.data, Text) and config.data.separator is not None and len(corpus.train.ends) == 1:
         yield f"data.separator={config.data.separator!r} does not occur in the text, so all of it is one sequence"
+    if not corpus.train.joined and getattr(config.regime, "rotate", False):
+        yield "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
     numbers = [symbol for symbol in symbols if re.fullmatch(r"-?\d+[.]\d+", symbol)]
     if 2 * len(numbers) > len(symbols):
