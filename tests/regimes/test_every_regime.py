@@ -187,7 +187,7 @@ def test_every_regime_but_the_ablation_keeps_sequences_apart() -> None:
     for regime in (Stateful(), Onestep(), Windowed(), Segments(), Padded()):
         line.refuse_to_join(regime, "regime")
     with pytest.raises(
-        UserError, match=r"^regime: may carry the state from a sequence to the next; give data.joined=true or another$"
+        UserError, match=r"^regime: may carry the state from a sequence to the next; give data.joined=true, or another one"
     ):
         line.refuse_to_join(ShuffledCarry(), "regime")
 
