@@ -59,7 +59,7 @@ def test_a_codec_decides_what_a_step_is(tmp_path: Path) -> None:
 def test_lines_that_are_all_empty_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lines.txt: all lines are empty; give a file with a sequence per line$"):
         Lines(write(tmp_path, "\n \n\n")).read()
-    with pytest.raises(UserError, match=r"lines.txt: the val split has no symbol; give more data, or another split"):
+    with pytest.raises(UserError, match=r"lines.txt: the val split has no symbol; give more data, or a larger val_fraction"):
         Lines(write(tmp_path, "one\n")).read()
 
 
