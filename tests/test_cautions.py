@@ -62,6 +62,14 @@ def test_measurements_that_are_taken_for_classes() -> None:
     ]
 
 
+def test_a_rotation_of_sequences_has_no_effect() -> None:
+    names = [["a", "b"]] * 4000
+    corpus = Corpus.of(Symbols(), names, names[:50], ended=True, joined=False)
+    assert told(corpus, "regime.rotate=true", "trainer.max_epochs=99") == [
+        "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
+    ]
+
+
 def test_symbols_of_which_most_occur_once() -> None:
     texts = [f"text {i}" for i in range(300)]
     corpus = Corpus.of(Symbols(), [texts], [texts[:50]])

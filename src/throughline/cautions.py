@@ -26,6 +26,8 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
         and len(corpus.train.ends) <= corpus.fingerprint.get("files", 1)
     ):
         yield f"data.separator={config.data.separator!r} does not occur in the text, so nothing is cut there"
+    if not corpus.train.joined and getattr(config.regime, "rotate", False):
+        yield "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
     numbers = [symbol for symbol in symbols if re.fullmatch(r"-?\d+[.]\d+", symbol)]
     if 2 * len(numbers) > len(symbols):

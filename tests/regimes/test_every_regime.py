@@ -1,5 +1,7 @@
 """Tests for every regime, present and future. The regimes are found by their files."""
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -180,6 +182,18 @@ def test_sequences_come_in_another_order_in_every_epoch_and_with_every_seed(regi
     assert first(1, 0) != first(2, 0)
 
 
-def test_a_carry_over_sequences_needs_a_joined_line() -> None:
-    with pytest.raises(UserError, match=r"^regime=shuffled_carry carries the state over sequences: give data.joined=true"):
-        ShuffledCarry().plan(line_of_sequences([3, 4]), 0, 0)
+def test_every_regime_but_the_ablation_keeps_sequences_apart() -> None:
+    line = line_of_sequences([3, 4])
+    for regime in (Stateful(), Onestep(), Windowed(), Segments(), Padded()):
+        line.refuse_to_join(regime, "regime")
+    with pytest.raises(
+        UserError, match=r"^regime: may carry the state from a sequence to the next; give data.joined=true, or another one"
+    ):
+        line.refuse_to_join(ShuffledCarry(), "regime")
+
+    class Own(Stateful):
+        """It may plan otherwise."""
+
+    with pytest.raises(UserError, match="may carry the state"):
+        line.refuse_to_join(Own(), "regime")
+    replace(line, joined=True).refuse_to_join(Own(), "regime")

@@ -27,7 +27,8 @@ class Carry:
             if not reset.all():
                 raise RuntimeError(f"{stage}: {len(reset)} rows, not all reset, have no carried state to continue from")
             return None
-        carried = tuple(s[:, : len(reset)] for s in carried)
+        if carried[0].shape[1] > len(reset):
+            carried = tuple(s[:, : len(reset)] for s in carried)
         if reset.device.type == "cpu" and not reset.any():  # most batches; on a GPU this check would have to wait
             return carried
         # A state from a file is on the CPU.

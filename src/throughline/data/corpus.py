@@ -65,7 +65,9 @@ class Corpus:
             encoded = [codec.encode(sequence) for sequence in sequences]
             size = sum(map(len, encoded))
             if ended and not size:
-                raise UserError(f"{origin['source']}: the {split} split has no symbol; give more data, or another split")
+                raise UserError(
+                    f"{origin['source']}: the {split} split has no symbol; give more data, or a larger {split}_fraction"
+                )
             if not ended and size < 2:
                 raise UserError(f"{origin['source']}: too short: the {split} split needs at least 2 tokens and has {size}")
             splits[split] = Line.of(encoded) if codec.end is None else Line.with_ends(encoded, codec.end, joined)

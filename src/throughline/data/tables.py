@@ -45,6 +45,7 @@ def read_table(
     decoded: Callable[[bytes], str],
     header: bool | Literal["auto"],
     delimiter: str | None,
+    quotes: bool = True,
     wanted: Sequence[str],
 ) -> Table:
     """The records of a file, by what it holds.
@@ -56,6 +57,7 @@ def read_table(
         decoded: turns bytes into text.
         header: whether the first line of a CSV names the columns.
         delimiter: of a CSV; None finds it.
+        quotes: whether values of a CSV may stand in quotes.
         wanted: columns that the settings name.
 
     Raises:
@@ -69,12 +71,12 @@ def read_table(
     text = decoded(content)
     if inner.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return _json_lines(text, where)
-    return _csv(text, where, header, delimiter, wanted)
+    dialect: dict[str, Any] = {"quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE}
+    return _csv(text, where, header, {**dialect, "delimiter": delimiter or _delimiter(text, dialect)}, wanted)
 
 
-def _csv(text: str, where: str, header: bool | Literal["auto"], delimiter: str | None, wanted: Sequence[str]) -> Table:
-    delimiter = delimiter or _delimiter(text)
-    rows = _rows(text, where, delimiter)
+def _csv(text: str, where: str, header: bool | Literal["auto"], dialect: dict[str, Any], wanted: Sequence[str]) -> Table:
+    rows = _rows(text, where, dialect)
     sample = list(itertools.islice(rows, SAMPLE))
     if not sample:
         raise UserError(f"{where}: holds no rows; give a table")
@@ -87,9 +89,9 @@ def _csv(text: str, where: str, header: bool | Literal["auto"], delimiter: str |
     return Table(columns, itertools.chain(sample[1:] if headed else sample, rows), "line", headed)
 
 
-def _rows(text: str, where: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, where: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with the line in which it ends."""
-    reader, width = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 0
+    reader, width = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect), 0
     try:
         for row in reader:
             if not row or (len(row) == 1 and width > 1 and not row[0].strip()):
@@ -102,15 +104,24 @@ def _rows(text: str, where: str, delimiter: str) -> Iterator[tuple[int, list[str
                 )
             yield reader.line_num, row
     except csv.Error as error:
-        raise UserError(f"{where}: line {reader.line_num}: no CSV: {error}") from None
+        hint = (
+            "; data.quotes=false reads quotes as any other sign"
+            if "quot" in str(error) or "end of data" in str(error)
+            else ""
+        )
+        raise UserError(f"{where}: line {reader.line_num}: no CSV: {error}{hint}") from None
 
 
-def _delimiter(text: str) -> str:
+def _delimiter(text: str, dialect: dict[str, Any]) -> str:
     """The delimiter by which the first rows fall into the most values, the same number in each."""
     best, most = ",", 1
     for delimiter in DELIMITERS:
         try:
-            rows = [row for row in itertools.islice(csv.reader(io.StringIO(text[: 2**20]), delimiter=delimiter), 20) if row]
+            rows = [
+                row
+                for row in itertools.islice(csv.reader(io.StringIO(text[: 2**20]), delimiter=delimiter, **dialect), 20)
+                if row
+            ]
         except csv.Error:
             continue
         widths = {len(row) for row in (rows[:-1] if len(text) > 2**20 else rows)}
@@ -140,6 +151,12 @@ def _is_number(value: str) -> bool:
 
 
 def _json_lines(text: str, where: str) -> Table:
+    if text.lstrip().startswith("["):  # one list of records
+        try:
+            listed = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: no JSON: {printable(error, most=100)}; give an object per line") from None
+        text = "\n".join(json.dumps(record) for record in listed)
     lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
     records = (_record(line, f"{where}: line {number}", number) for number, line in lines)
     first = next(records, None)

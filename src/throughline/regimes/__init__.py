@@ -63,9 +63,11 @@ class Regime(ABC):
 
     Attributes:
         update_every_token: whether every token of a batch is an update; the batch then has one row.
+        apart: whether `plan` keeps sequences apart that are not joined, by `Line.edges`. A subclass has to say so again.
     """
 
     update_every_token: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

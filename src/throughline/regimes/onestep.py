@@ -16,6 +16,8 @@ from throughline.settings import STRICT, PositiveInt, Probability
 class Onestep(Stateful):
     """`Stateful` at its smallest: one time step per batch, with the state kept."""
 
+    apart: ClassVar[bool] = True
+
     update_every_token: ClassVar[bool] = True
 
     streams: Literal[1] = 1

@@ -1,6 +1,6 @@
 """Whole sequences, shuffled, and padded to the longest of their batch: the usual advice to people who ask."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -19,6 +19,8 @@ class Padded(Regime):
     sorted by length. Padding carries no loss. With `padding=pre` the network reads the padding (as the unknown symbol)
     before the sequence. This is left-padding without a recurrent mask. A mask would make it the same as `post`.
     """
+
+    apart: ClassVar[bool] = True
 
     batch_size: PositiveInt = 32
     """Sequences per batch."""

@@ -1,6 +1,7 @@
 """Non-overlapping pieces, shuffled, each read from zeros. Most code does this: `stateful` without the carried state."""
 
 from dataclasses import dataclass as plain_dataclass
+from typing import ClassVar
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -16,6 +17,8 @@ class Segments(Regime):
 
     Sequences that are not joined are cut one by one.
     """
+
+    apart: ClassVar[bool] = True
 
     steps: PositiveInt = 32
     """Targets per piece. The network sees no further back."""

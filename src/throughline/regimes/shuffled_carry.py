@@ -9,7 +9,6 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
-from throughline.plumbing.errors import UserError
 from throughline.regimes import Cut, Plan
 from throughline.regimes.stateful import Chunks, Stateful, with_resets
 from throughline.settings import STRICT
@@ -23,10 +22,6 @@ class ShuffledCarry(Stateful):
     """
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        if not line.joined:
-            raise UserError(
-                "regime=shuffled_carry carries the state over sequences: give data.joined=true, or another regime"
-            )
         ordered = self.chunks(line, seed, epoch)
         shuffled = Shuffled(ordered, np.random.default_rng((seed, epoch)).permutation(len(ordered)))
         return with_resets(shuffled, self.reset_probability, seed, epoch)

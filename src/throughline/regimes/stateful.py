@@ -12,7 +12,7 @@ Sequences that are not joined are played whole (see `throughline.regimes.sequenc
 """
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -31,6 +31,8 @@ LSTM(256), 64 x 32 tokens and 2 cores, side by side and behind: 0.99 and 0.77 wi
 @dataclass(frozen=True, config=STRICT)
 class Stateful(Regime):
     """`streams` strips of the line are read side by side, `bptt` steps per batch; gradients stop where a batch begins."""
+
+    apart: ClassVar[bool] = True
 
     streams: PositiveInt = 64
     """Rows per batch. More rows fill a GPU, but give fewer updates from the same data. Start from 64, or 512 on a GPU."""

@@ -10,7 +10,7 @@ windows  a      -> b           the first ones are short, so that no target is le
 """
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -27,6 +27,8 @@ class Windowed(Regime):
     `loss=last` scores the last `stride` targets of a window, so every target once. With stride 1 this is the very last
     target. `loss=all` scores the whole window, so every target up to steps / stride times.
     """
+
+    apart: ClassVar[bool] = True
 
     steps: PositiveInt = 64
     """Inputs per window. The network sees no further back."""

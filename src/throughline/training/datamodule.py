@@ -44,9 +44,12 @@ class StreamDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
+        corpus.train.refuse_to_join(regime, f"regime={regime.name}")
         self.corpus = corpus
         self.regime = regime
         self.readings = [reading for reading in readings if reading.while_training]
+        for reading in self.readings:
+            corpus.val.refuse_to_join(reading, f"readings={reading.name}")
         self.evaluation = evaluation
         self.seed = seed
         self.num_workers = num_workers

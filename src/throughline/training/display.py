@@ -127,10 +127,12 @@ class Display(Callback):
         self.bar.update(self._validation, visible=False)
         metrics = pl_module.metrics
         bits = f" ({metrics['val/bpc']:.3f} bpc)" if "val/bpc" in metrics else ""
+        joined = datamodule_of(trainer).corpus.val.joined
+        resets = f", with resets {metrics['val/nll_reset']:.4f}" if joined else ""
         accuracy = f", accuracy {metrics['val/accuracy']:.1%}" if "val/accuracy" in metrics else ""
         self.console.print(
             f"epoch {math.ceil(datamodule_of(trainer).epochs)}: train nll {self.metric_log.nll or math.nan:.4f}, "
-            f"val nll {metrics['val/nll']:.4f}{bits}, with resets {metrics['val/nll_reset']:.4f}{accuracy}; "
+            f"val nll {metrics['val/nll']:.4f}{bits}{resets}{accuracy}; "
             f"{self.spending.tokens:,} tokens in {self.spending.seconds:.1f} s, "
             f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s",
             highlight=False,
@@ -148,18 +150,24 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
     """Print the results of a run."""
     metrics = record.metrics
     units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
-    carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
+    carried, tested = (
+        ", ".join(text.format(metrics[f"{split}/{key}"]) for key, text in units.items() if f"{split}/{key}" in metrics)
+        for split in ("val", "test")
+    )
     each = f" ({metrics['val/sequence_nll']:.4f} per sequence)" if "val/sequence_nll" in metrics else ""
     more = f", and {record.positions / record.tokens - 1:.1%} more read as padding or restarts"
     beside = "" if record.data.get("joined", True) else more
+    resets = f", with carried state; with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+    how = resets if record.data.get("joined", True) else ", each sequence from zeros"
     limit = f"; no model can be below {record.data['entropy']:.4f}" if "entropy" in record.data else ""
     others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
     console.print(
-        f"\nval nll {metrics['val/nll']:.4f} nats{each}" + (f" ({carried})" if carried else "") + ", with carried state; "
-        f"with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+        f"\nval nll {metrics['val/nll']:.4f} nats{each}"
+        + (f" ({carried})" if carried else "")
+        + how
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
         + limit
-        + (f"\ntest nll {metrics['test/nll']:.4f} nats, by best.ckpt" if "test/nll" in metrics else "")
+        + (f"\ntest nll {metrics['test/nll']:.4f} nats ({tested}), by best.ckpt" if "test/nll" in metrics else "")
         + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
         f"({record.tokens_per_second:,.0f} tokens/s{beside}); this process took {record.wall_seconds:.1f} s, "
         f"{record.peak_memory_bytes / 2**20:,.0f} MiB of memory at most",

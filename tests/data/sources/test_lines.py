@@ -132,7 +132,7 @@ def test_molecules_without_their_names(name: str, tmp_path: Path) -> None:
     [
         (b"\n \n\t\n", "holds blank lines only; give a sequence per line, or data=text for one long text"),
         (b"one two three\n", "holds a single line; give a sequence per line, or data=text for one long text"),
-        (b"one\ntwo\n", "the val split has no symbol; give more data, or another split"),
+        (b"one\ntwo\n", "the val split has no symbol; give more data, or a larger val_fraction"),
     ],
 )
 def test_too_few_lines_are_refused(content: bytes, line: str, tmp_path: Path) -> None:

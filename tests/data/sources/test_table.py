@@ -77,6 +77,8 @@ def test_other_delimiters_and_names_give_the_same(delimiter: str, name: str, tmp
         ("n,e\n1.5,x\n-2,y\n1e1,z\n", {"symbol": "e", "order": "n"}, "y x z", None),
         ("t,e\n2021-03-01T10:00+02:00,x\n2021-03-01T09:00Z,y\n", {"symbol": "e", "order": "t"}, "x y", None),
         ("t,e\n02.01.2021,x\n01.02.2021,y\n", {"symbol": "e", "order": "t", "time_format": "%d.%m.%Y"}, "x y", None),
+        ("t,e\n2021/03/01 10:00:00.000,x\n2021/02/01 09:00,y\n", {"symbol": "e", "order": "t"}, "y x", None),
+        ('a\tb\n5" pipe\t1\n6" pipe\t2\n', {"symbol": "a", "quotes": False}, '5" pipe, 6" pipe', None),
         ("a,b\nx,1\n,2\ny,3\n", {"symbol": "a", "missing": "skip"}, "x y", None),
         ("a,b\nx,1\n,2\ny,3\n", {"symbol": "a", "missing": "symbol"}, "x ? y", None),
         ("a,b\nx,1\ny,2\n", {"symbol": ["a", "b"]}, "x+1 y+2", None),
@@ -106,6 +108,8 @@ def test_records_of_json(tmp_path: Path) -> None:
     path = write(tmp_path, '{"user": 7, "events": ["a", 5, 5.0]}\n\n{"user": 8, "events": ["b"]}\n', "r.jsonl")
     corpus = Table(path, val_path=path).read()  # the only list
     assert sequences(corpus) == ["a 5 5.0", "b"] * 2  # numbers as they stand there
+    listed = write(tmp_path, '[{"e": ["a", 5]},\n {"e": ["b"]}]', "list.json")
+    assert sequences(Table(listed, val_path=listed).read())[:2] == ["a 5", "b"]
     rows = write(tmp_path, '{"n": 2, "e": "x"}\n{"n": 1, "e": true}\n', "rows.jsonl")
     assert sequences(Table(rows, symbol="e", order="n", val_path=rows).read())[0] == "true x"
 
@@ -133,7 +137,11 @@ def test_parquet(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n3\n", {"symbol": "a"}, r"line 3 has 1 values, and the first row has 2; give every row the same number"),
         ("a,b\n1,2\n3,4,5\n", {"symbol": "a"}, r"line 3 has 3 values, and the first row has 2"),
-        ('a,b\n1,"2\n3,4\n', {"symbol": "a"}, r"line 3: no CSV: unexpected end of data"),
+        (
+            'a,b\n1,"2\n3,4\n',
+            {"symbol": "a"},
+            r"line 3: no CSV: unexpected end of data; data.quotes=false reads quotes as any other sign$",
+        ),
         ("a,b\n1,\x002\n", {"symbol": "a"}, r"log.csv: holds zero bytes, so it is no UTF-8"),
         ("a,a\n1,2\n", {"symbol": "a"}, r"two columns have the name 'a'; rename one, or give data.header=false"),
         ("a,b\n", {"symbol": "a"}, r"holds no symbols; give a table with rows"),

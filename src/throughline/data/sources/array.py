@@ -36,6 +36,8 @@ class Array(SplitsOfSequences, Source):
     """The array of a .npz file. None: the only one beside `lengths`."""
     lengths_path: PathStr | None = None
     """A .npy file with the length of each sequence. A .npz file may hold them as the array `lengths`."""
+    padding: int | None = None
+    """The category that fills up sequences at their beginnings or ends, often 0. None: there is none."""
     kind: Literal["auto", "categories", "one_hot"] = "auto"
     """What the numbers are, if it cannot be told: 0 and 1 may be categories."""
     largest: bool = False
@@ -82,9 +84,10 @@ class Array(SplitsOfSequences, Source):
             if lengths is not None:
                 raise UserError(f"{where}: is one sequence, so it has no lengths; give an array (sequences, steps)")
             return symbols[steps].tolist(), f"{len(steps):,} {noun}"
-        ends, padding = _lengths(steps, table, lengths, what, where)
-        found = [symbols[row[:end]].tolist() for row, end in zip(steps, ends.tolist(), strict=True)]
-        shape = f"{ends.min():,} to {ends.max():,}" if ends.min() < ends.max() else f"{ends.max():,}"
+        begins, ends, padding = self._bounds(steps, table, lengths, what, where)
+        found = [symbols[row[a:b]].tolist() for row, a, b in zip(steps, begins.tolist(), ends.tolist(), strict=True)]
+        sizes = ends - begins
+        shape = f"{sizes.min():,} to {sizes.max():,}" if sizes.min() < sizes.max() else f"{sizes.max():,}"
         return found, f"{len(found):,} sequences of {shape} {noun}{padding}"
 
     def _chosen(self, arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
@@ -126,22 +129,41 @@ class Array(SplitsOfSequences, Source):
         noun = f"one-hot rows of {features} features" + (f", {rest:,} of them without a 1: {REST}" if rest else "")
         return steps, [REST, *map(str, range(features))], noun
 
+    def _bounds(
+        self, steps: np.ndarray, table: list[str], lengths: np.ndarray | None, what: Told, where: str
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Where each sequence begins and ends in its row, and how that was found."""
+        S, T = steps.shape  # noqa: N806
+        none = np.zeros(S, int)
+        if lengths is not None:
+            if lengths.dtype.kind not in "iu" or lengths.shape != (S,) or lengths.min() < 0 or lengths.max() > T:
+                raise UserError(f"{where}: its lengths must be {S} whole numbers from 0 to {T}, one for each sequence")
+            return none, lengths.astype(np.int64), ", by their lengths"
+        if what.kind == "categories":
+            padding = None if self.padding is None or str(self.padding) not in table else table.index(str(self.padding))
+            if padding is None:
+                return none, none + T, _hint(steps, table)
+        else:
+            padding = 0 if what.frames else table.index("") if "" in table else None
+        if padding is None:
+            return none, none + T, ""
+        there = steps != padding
+        some = there.any(axis=1)
+        ends = np.where(some, T - there[:, ::-1].argmax(axis=1), 0)
+        begins = np.where(some, there.argmax(axis=1), 0) if what.kind == "categories" else none
+        if what.kind == "texts" and (there.sum(axis=1) != ends).any():
+            raise UserError(f"{where}: an empty text stands inside a sequence; only the end of a sequence may be empty")
+        cut = int(S * T - (ends - begins).sum())
+        return begins, ends, f", without {cut:,} steps of padding" if cut else ""
 
-def _lengths(
-    steps: np.ndarray, table: list[str], lengths: np.ndarray | None, what: Told, where: str
-) -> tuple[np.ndarray, str]:
-    """The length of each sequence, and how it was found."""
-    if lengths is not None:
-        T = steps.shape[1]  # noqa: N806
-        if lengths.dtype.kind not in "iu" or lengths.shape != (len(steps),) or lengths.min() < 0 or lengths.max() > T:
-            raise UserError(f"{where}: its lengths must be {len(steps)} whole numbers from 0 to {T}, one for each sequence")
-        return lengths.astype(np.int64), ", by their lengths"
-    padding = 0 if what.frames else table.index("") if what.kind == "texts" and "" in table else None
-    if padding is None:
-        return np.full(len(steps), steps.shape[1]), ""
-    there = steps != padding
-    ends = np.where(there.any(axis=1), steps.shape[1] - there[:, ::-1].argmax(axis=1), 0)
-    if (there.sum(axis=1) != ends).any() and what.kind == "texts":
-        raise UserError(f"{where}: an empty text stands inside a sequence; only the end of a sequence may be empty")
-    cut = int(len(steps) * steps.shape[1] - ends.sum())
-    return ends, f", without the {cut:,} empty steps at their ends" if cut else ""
+
+def _hint(steps: np.ndarray, table: list[str]) -> str:
+    """A line about zeros that stand only at the beginnings or only at the ends of rows, as padding does."""
+    if "0" not in table:
+        return ""
+    zero = steps == table.index("0")
+    first = zero & ~np.minimum.accumulate(zero, axis=1)
+    last = zero & ~np.minimum.accumulate(zero[:, ::-1], axis=1)[:, ::-1]
+    if zero.any(axis=1).sum() > 1 and not (first.any() and last.any()):
+        return "; 0 stands only at one end of the rows: data.padding=0 takes it for padding"
+    return ""

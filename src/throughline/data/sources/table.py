@@ -60,6 +60,8 @@ class Table(AsText, SplitsOfSequences, Source):
     """Whether the first line of a CSV names the columns. `auto`: it does if no value of it comes again below."""
     delimiter: EscapedStr | None = None
     """What separates the values of a CSV. None: comma, tab, semicolon or bar, as the first rows show."""
+    quotes: bool = True
+    """Whether values of a CSV may stand in quotes. Give false if a quote is a character as any other."""
     time_format: str | None = None
     """How times are written if not as 2021-01-04 19:46:14, for example %d.%m.%Y %H:%M (see Python's strptime)."""
 
@@ -115,6 +117,7 @@ class Table(AsText, SplitsOfSequences, Source):
                 decoded=lambda content, file=file: self.decoded(content, file),  # type: ignore[misc]
                 header=self.header,
                 delimiter=self.delimiter,
+                quotes=self.quotes,
                 wanted=wanted,
             )
             self._add(log, table, where, codec)
@@ -295,8 +298,9 @@ def _moment(text: str, time_format: str | None) -> tuple[str, Any]:
         except (ValueError, OverflowError):
             continue
         return ("a number", number) if math.isfinite(number) else ("", None)
+    year_first = text[:10].replace("/", "-") + text[10:]  # 2021/01/04 can be read in one way only
     try:
-        return _zoned(datetime.fromisoformat(text.removesuffix(" UTC")))
+        return _zoned(datetime.fromisoformat(year_first.removesuffix(" UTC")))
     except ValueError:
         return "", None
 

@@ -45,11 +45,13 @@ class Reading(ABC):
         one_row: whether it is one pass with the state carried and nothing else. Such a pass may be read in many rows at
             once, with states handed over between rows (`throughline.evaluation.handover`). A subclass has to say so again.
         learns: whether `score` needs gradients; inference mode is then off.
+        apart: whether `plan` keeps sequences apart that are not joined, by `Line.edges`. A subclass has to say so again.
     """
 
     while_training: ClassVar[bool] = True
     one_row: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

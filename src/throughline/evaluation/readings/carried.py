@@ -24,6 +24,7 @@ class Carried(Reading):
     """`val/nll`: one carried pass, in one row when exact, otherwise in several; each reads `warmup` unscored targets."""
 
     one_row: ClassVar[bool] = True
+    apart: ClassVar[bool] = True
 
     @property
     def suffix(self) -> str:

@@ -30,6 +30,7 @@ class Dynamic(Reading):
 
     while_training: ClassVar[bool] = False
     learns: ClassVar[bool] = True
+    apart: ClassVar[bool] = True
 
     lr: NonNegative = 0.1
     """The learning rate of plain SGD; 0 is the same as `carried`."""

@@ -1,6 +1,7 @@
 """The state is reset every `reset_every` targets: the loss per token of a generator without a long past."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic.dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from throughline.settings import STRICT
 @dataclass(frozen=True, config=STRICT)
 class Reset(Reading):
     """`val/nll_reset`: the split is read in pieces of `evaluation.reset_every` targets, each from zeros."""
+
+    apart: ClassVar[bool] = True
 
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
         if not line.joined:
