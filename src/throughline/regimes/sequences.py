@@ -90,9 +90,10 @@ def beside(line: Line, streams: int, bptt: int, rng: np.random.Generator | None)
 def _groups(length: np.ndarray, streams: int, bptt: int) -> list[tuple[int, int]]:
     """Where groups of sequences begin and end: as many as fill a batch with their first `bptt` steps.
 
-    A group of short sequences ends earlier where it is half full and further ones would be mostly padding.
+    A group of short sequences ends earlier where it is half full, or has an eighth of a small set, and further ones would
+    bring much padding.
     """
-    groups, first = [], 0
+    groups, first, least = [], 0, min(streams * bptt // 2, int(length.sum()) // 8)
     while first < len(length):
         rows = max(1, streams * bptt // min(int(length[first]), bptt))
         if length[first] <= bptt:
@@ -100,7 +101,8 @@ def _groups(length: np.ndarray, streams: int, bptt: int) -> list[tuple[int, int]
             read = longest * np.arange(1, len(longest) + 1)
             padding = read - np.cumsum(length[first : first + rows])
             fits = (longest <= bptt) & (read <= streams * bptt)
-            rows = int(np.flatnonzero(fits & ((padding <= MOST_PADDING * read) | (2 * read <= streams * bptt)))[-1]) + 1
+            allowed = (padding <= MOST_PADDING * read) | (read <= least)
+            rows = int(np.flatnonzero(fits & allowed)[-1]) + 1
         groups.append((first, min(first + rows, len(length))))
         first += rows
     return groups
