@@ -92,7 +92,7 @@ def test_no_restart_is_read_where_a_sequence_ends_with_a_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "kind"), [([3] * 40, Beside), ([100] * 40, Behind), ([19] * 40, Beside), ([20] * 40, Behind)]
+    ("lengths", "kind"), [([3] * 40, Beside), ([100] * 40, Behind), ([23] * 40, Beside), ([24] * 40, Behind)]
 )
 def test_the_data_choose(lengths: list[int], kind: type[Any]) -> None:
     line = line_of(*[[1] * length for length in lengths])

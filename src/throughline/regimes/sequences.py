@@ -22,7 +22,7 @@ import numpy as np
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Played
 
-POOL = 32
+POOL = 64
 """Batches whose sequences are sorted by length together. More of them mean less padding, and less chance in what meets."""
 
 MOST_PADDING = 0.05

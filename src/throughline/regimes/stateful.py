@@ -22,10 +22,10 @@ from throughline.regimes import Cut, Plan, Played, Regime
 from throughline.regimes.sequences import behind, beside
 from throughline.settings import STRICT, PositiveInt, Probability
 
-LONG = 20
-"""The mean number of targets from which sequences are played one behind the other. Measured against one long text with
-LSTM(256), 64 x 32 tokens and 2 cores, side by side and behind: 0.99 and 0.77 with 7 targets, 0.95 and 0.92 with 16, 0.94 and
-0.93 with 20, 0.91 and 0.94 with 26, 0.83 and 0.99 with 250."""
+LONG = 24
+"""The mean number of targets above which sequences are played one behind the other. Measured against one long text with
+LSTM(256), 64 x 32 tokens and 2 cores, side by side and behind: 0.99 and 0.77 with 7 targets, 1.01 and 0.93 with 12, 0.99 and
+0.93 with 16, 1.03 and 0.95 with 20, 0.95 and 0.96 with 26, 0.83 and 0.99 with 250."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,7 +48,7 @@ class Stateful(Regime):
     Sequences that are not joined all start from zeros anyway."""
     sequences: Literal["auto", "beside", "behind"] = "auto"
     """How sequences that are not joined are played: of like length side by side, or one behind the other. `auto` is `behind`
-    if they have more than 20 targets on average, or more than `bptt`."""
+    if they have more than 24 targets on average, or more than `bptt`."""
 
     @property
     def label(self) -> str:
