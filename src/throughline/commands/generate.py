@@ -1,11 +1,17 @@
-"""`src/generate.py`: generates from a checkpoint, one sequence symbol by symbol, several one after the other."""
+"""`src/generate.py`: generates from a checkpoint: a text symbol by symbol, or sequences that end by themselves."""
 
+import csv
+import json
+import os
 import secrets
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -16,7 +22,10 @@ from throughline.model.settings import Head, Model
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import escaped
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, EscapedStr, PathStr, Positive, PositiveInt
+from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, PositiveInt
+
+if TYPE_CHECKING:
+    from throughline.runs.trained import Generated
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,13 +33,19 @@ class Generate:
     checkpoint: PathStr
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
     prompt: EscapedStr | None = None
-    """None: a line break, or the first symbol of a vocabulary without one."""
-    length: PositiveInt = 500
-    """Symbols in addition to the prompt."""
+    """None: nothing for sequences with ends, else a line break, or the first symbol of a vocabulary without one."""
+    length: PositiveInt | None = None
+    """Symbols in addition to the prompt, of texts without ends. None: 500."""
+    max_length: PositiveInt | None = None
+    """The most symbols in addition to the prompt, of sequences with ends. None: 1,000."""
+    stop: EscapedStr | None = None
+    """A text without ends stops before the first symbol in which this begins, or after `length` symbols. The prompt is not
+    searched."""
     num_sequences: PositiveInt = 1
-    """The number of texts. With several, a line `--- 1` stands before the first, and so on."""
-    temperature: Positive = 0.8
-    """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is."""
+    """The number of texts, or of sequences with ends. Sequences are written one a line. Before each of several texts stands
+    a line: `--- 1` and so on."""
+    temperature: NonNegative = 0.8
+    """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is; 0 takes the likeliest symbol."""
     top_k: PositiveInt | None = None
     """Draw only among this number of the likeliest symbols."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -39,6 +54,9 @@ class Generate:
     """None: another text each time. The drawn seed is printed on stderr. Give it to repeat the text."""
     output: PathStr | None = None
     """A file to write to instead of the terminal."""
+    format: Literal["auto", "text", "csv", "jsonl", "npy"] = "auto"
+    """`csv`: the columns number and text. `jsonl`: a line of JSON each, with the symbols, or with ids if steps are bytes.
+    `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `output`; `text` for any other ending."""
     model: Model | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
@@ -48,40 +66,103 @@ class Generate:
 
 
 def generate(settings: Generate) -> None:
-    """Generate from a checkpoint, and write the text.
+    """Generate from a checkpoint, and write the texts or the sequences.
 
     Raises:
-        UserError: the prompt contains a symbol that the codec does not know, or the file cannot be written.
+        UserError: the prompt contains a symbol that the codec does not know, a setting is for the other kind of data, or the
+            file cannot be written.
     """
+    form = _format(settings)
+    if settings.temperature == 0 and settings.num_sequences > 1:
+        raise UserError(f"num_sequences={settings.num_sequences}: with temperature=0 all are the same; give a higher one")
     with large_imports():
-        from throughline.model import generation
-        from throughline.runs.checkpoint import load_parts
+        from throughline.model.generation import ROWS
+        from throughline.runs.trained import load as load_trained
 
-    generator, codec, _ = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
-    refuse_too_much(settings, lambda s: of_generating(generator.settings, codec.size, s.num_sequences, s.length))
-    prompt = settings.prompt or codec.opening
-    seed = secrets.randbits(32) if settings.seed is None else settings.seed
-    steps = generation.generate(
-        generator,
-        codec.prompt(prompt),
-        settings.length,
-        num_sequences=settings.num_sequences,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        seed=seed,
+    trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
+    codec, model = trained.codec, trained.generator.settings
+    refuse_too_much(
+        settings,
+        lambda s: of_generating(
+            model, codec.size, min(ROWS, s.num_sequences), trained.longest(s.length, s.max_length, s.stop)
+        ),
     )
-    with _opened(settings.output) as out:
-        if settings.seed is None:
+    seed = secrets.randbits(32) if settings.seed is None else settings.seed
+    where = settings.prompt, settings.length
+    draws: dict[str, Any] = {
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "seed": seed,
+    }
+    sequences = trained.sequences(settings.num_sequences, *where, settings.max_length, settings.stop, **draws)
+    cut = 0
+
+    def counted() -> Iterator["Generated"]:
+        nonlocal cut
+        for sequence in sequences:
+            cut += not sequence.whole
+            yield sequence
+
+    with _opened(settings.output, form) as out:
+        if settings.seed is None and settings.temperature:
             print(f"seed={seed}", file=sys.stderr, flush=True)
-        if settings.num_sequences == 1:
-            print(prompt, end="", flush=True, file=out)
-            for piece in codec.stream(token for (token,) in steps):
+        if form == "npy":
+            write_npy(counted(), out)
+        elif form == "text" and codec.end is None and settings.num_sequences == 1:
+            for piece in trained.stream(*where, settings.stop, **draws):
                 print(piece, end="", flush=True, file=out)
             print(file=out)
         else:
-            for number, sequence in enumerate(zip(*steps, strict=True), start=1):
-                print(f"--- {number}\n{prompt}{''.join(codec.stream(sequence))}", file=out)
+            for line in {"text": texts, "csv": csv_lines, "jsonl": json_lines}[form](counted(), codec):
+                print(line, end="", file=out)
+    if cut:
+        longest = trained.longest(settings.length, settings.max_length, settings.stop)
+        print(f"{cut} of {settings.num_sequences} sequences were cut at max_length={longest}", file=sys.stderr)
+
+
+def _format(settings: Generate) -> str:
+    """The format of the output; never auto."""
+    ending = Path(settings.output or "").suffix.lower().removeprefix(".")
+    form: str = settings.format
+    if form == "auto":
+        form = ending if ending in ("csv", "jsonl", "npy") else "text"
+    if form == "npy" and settings.output is None:
+        raise UserError("format=npy: is no text for a terminal; give output=FILE")
+    return form
+
+
+def texts(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
+    """Sequences with ends, one a line, or of several lines with an empty line after each; other texts below numbers."""
+    for number, sequence in enumerate(sequences, start=1):
+        if codec.end is None:
+            yield f"--- {number}\n{sequence.text}\n"
+        else:
+            yield sequence.text + ("\n\n" if "\n" in sequence.text else "\n")
+
+
+def csv_lines(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
+    """CSV with the columns number and text; texts are quoted, because they may hold line breaks of any kind."""
+    writer = csv.writer(SimpleNamespace(write=str), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    yield "number,text\n"
+    for number, sequence in enumerate(sequences, start=1):
+        yield str(writer.writerow([number, sequence.text]))
+
+
+def json_lines(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
+    """An object of JSON a line, in ASCII, so that no terminal has to escape it; a byte alone is no text, so it has an id."""
+    for number, sequence in enumerate(sequences, start=1):
+        steps = {"ids": sequence.ids} if codec.reads == "bytes" else {"symbols": [codec.decode([id]) for id in sequence.ids]}
+        yield json.dumps({"number": number, "text": sequence.text, **steps}) + "\n"
+
+
+def write_npy(sequences: Iterable["Generated"], out: BinaryIO) -> None:
+    """Write the ids (S, T) as int32, padded with 0; only the ids themselves are kept in memory."""
+    rows = [np.array(sequence.ids, "<i4").tobytes() for sequence in sequences]
+    longest = max(map(len, rows))
+    header = {"descr": "<i4", "fortran_order": False, "shape": (len(rows), longest // 4)}
+    np.lib.format.write_array_header_1_0(out, header)
+    out.writelines(row.ljust(longest, b"\0") for row in rows)
 
 
 class Terminal:
@@ -94,11 +175,30 @@ class Terminal:
         sys.stdout.flush()
 
 
-def _opened(output: str | None) -> AbstractContextManager[Any]:
+@contextmanager
+def _opened(output: str | None, form: str) -> Iterator[Any]:
+    """Where the texts go. A file of text grows while it is written; any other one appears when it is complete."""
     if output is None:
-        return nullcontext(Terminal())
+        yield Terminal()
+        return
+    path = Path(output)
     try:
-        return Path(output).open("w", encoding="utf-8")
+        if form == "text":
+            with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                yield file
+            return
+        path = path.resolve()  # a link stays a link
+        if path.exists() and not path.is_file():
+            raise UserError(f"output={output}: not a regular file; give a file that can be written")
+        part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            with part.open("xb") if form == "npy" else part.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"output={output}: {error.strerror}; give a file that can be written") from None
 

@@ -465,7 +465,8 @@ def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
     trained, settings = Trained(generator, corpus.codec), config.sampling
     if corpus.codec.end is None:
         return trained.generate(length=settings.length, temperature=settings.temperature, seed=config.seed)
-    lines, symbols = [], 0
+    lines: list[str] = []
+    symbols = 0
     for sequence in trained.sequences(
         settings.length, max_length=settings.length, temperature=settings.temperature, seed=config.seed
     ):
