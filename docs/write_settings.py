@@ -10,6 +10,7 @@ from throughline.commands.compare import Compare
 from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
 from throughline.commands.generate import Generate
+from throughline.commands.prepare import Prepare
 from throughline.config import Config
 from throughline.settings import defaults, explained, kinds, targets
 
@@ -52,7 +53,8 @@ def page() -> str:
                 parts += [f"### {cls.__name__}\n\n{summary(cls)}\n", *own, *([""] if own else [])]
         else:
             parts += lines(kind, f"{f.name}.")
-    for name, cls in (("evaluate", Evaluate), ("generate", Generate), ("export", Export), ("compare", Compare)):
+    commands = {"prepare": Prepare, "evaluate": Evaluate, "generate": Generate, "export": Export, "compare": Compare}
+    for name, cls in commands.items():
         parts += [f"\n## {name}.py\n", *lines(cls, "")]
     text = "\n".join(parts)
     while "\n\n\n" in text:
