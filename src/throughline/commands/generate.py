@@ -81,12 +81,12 @@ def generate(settings: Generate) -> None:
 
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
     codec, model = trained.codec, trained.generator.settings
-    refuse_too_much(
-        settings,
-        lambda s: of_generating(
-            model, codec.size, min(ROWS, s.num_sequences), trained.longest(s.length, s.max_length, s.stop)
-        ),
-    )
+
+    def needed(asked: Generate) -> int:
+        rows = min(ROWS, asked.num_sequences) if codec.end is None else ROWS
+        return of_generating(model, codec.size, rows, trained.longest(asked.length, asked.max_length, asked.stop))
+
+    refuse_too_much(settings, needed)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     where = settings.prompt, settings.length
     draws: dict[str, Any] = {
