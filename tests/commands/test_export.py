@@ -121,7 +121,7 @@ def test_generating_and_evaluating_from_an_export_say_the_same(tmp_path: Path, c
     said = []
     for name in ("last.ckpt", "model.safetensors"):
         file = str(tmp_path / name)
-        generate(Generate(file, "a", 200, 2, 0.9, None, None, seed=7))
+        generate(Generate(file, "a", 200, num_sequences=2, temperature=0.9, seed=7))
         evaluate(Evaluate(file, "val", Text(str(tmp_path / "text"))))
         said.append(capsys.readouterr().out.replace(file, ""))
     assert said[0] == said[1]
