@@ -53,8 +53,13 @@ def page() -> str:
                 parts += [f"### {cls.__name__}\n\n{summary(cls)}\n", *own, *([""] if own else [])]
         else:
             parts += lines(kind, f"{f.name}.")
-    commands = {"prepare": Prepare, "evaluate": Evaluate, "generate": Generate, "export": Export, "compare": Compare}
-    for name, cls in commands.items():
+    for name, cls in (
+        ("prepare", Prepare),
+        ("evaluate", Evaluate),
+        ("generate", Generate),
+        ("export", Export),
+        ("compare", Compare),
+    ):
         parts += [f"\n## {name}.py\n", *lines(cls, "")]
     text = "\n".join(parts)
     while "\n\n\n" in text:

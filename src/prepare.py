@@ -1,4 +1,4 @@
-"""Show what would be trained on: python src/prepare.py data=text data.path=FILE."""
+"""Look at data before training: python src/prepare.py data=lines data.path=names.txt."""
 
 from pathlib import Path
 

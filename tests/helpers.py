@@ -83,6 +83,23 @@ def fox() -> Corpus:
     return corpus_of("the quick brown fox. " * 50, "the quick brown fox. " * 5)
 
 
+def names() -> Corpus:
+    """90 sequences of 1 to 20 characters to train on, and 10 to validate on, that are not joined."""
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("abcde"), n)) for n in rng.integers(1, 21, 100)]
+    return Corpus.of(Characters(), sequences[:90], sequences[90:], {"source": "names"}, ended=True, joined=False)
+
+
+SEQUENCES = {
+    "beside": ("regime.streams=4", "regime.bptt=8", "regime.sequences=beside"),
+    "behind": ("regime.streams=4", "regime.bptt=8", "regime.sequences=behind"),
+    "onestep": ("regime=onestep", "regime.updates=64"),
+    "segments": ("regime=segments", "regime.steps=8", "regime.batch_size=8"),
+    "padded": ("regime=padded", "regime.max_length=8", "regime.batch_size=8"),
+    "windowed": ("regime=windowed", "regime.steps=8", "regime.batch_size=64"),
+}
+"""Regimes for sequences that are not joined."""
+
 SMALL = (
     "model.hidden_size=16",
     "model.embedding_size=8",

@@ -1,6 +1,5 @@
 """What a person surely did not mean gets a line, and the usual gets none."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,6 @@ from throughline import cautions
 from throughline.config import Config
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
-from throughline.data.sources.events import Events
-from throughline.plumbing.errors import UserError
 
 FEW = "34 updates in the whole run: give more epochs, or fewer streams"
 
@@ -51,7 +48,7 @@ def test_a_separator_that_does_not_occur_and_unknown_symbols() -> None:
         "regime.bptt=16",
     )
     assert told(corpus_of("the quick brown fox. " * 50, "abcdxyzxyz"), *text) == [
-        "data.separator='XX' does not occur in the text, so all of it is one sequence",
+        "data.separator='XX' does not occur in the text, so nothing is cut there",
         "validation: 5 of 9 targets are symbols that do not occur in the training data",
     ]
 
@@ -65,9 +62,19 @@ def test_measurements_that_are_taken_for_classes() -> None:
     ]
 
 
-def test_a_first_line_that_is_no_header_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "events.csv").write_text("login\nclick\nlogin\nlogout\n" * 9, encoding="utf-8")
-    with pytest.raises(
-        UserError, match=r"its first line, 'login', also occurs below it, so it is no header; add a first line"
-    ):
-        Events(path=str(tmp_path / "events.csv")).read()
+def test_a_rotation_of_sequences_has_no_effect() -> None:
+    names = [["a", "b"]] * 4000
+    corpus = Corpus.of(Symbols(), names, names[:50], ended=True, joined=False)
+    assert told(corpus, "regime.rotate=true", "trainer.max_epochs=99") == [
+        "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
+    ]
+
+
+def test_symbols_of_which_most_occur_once() -> None:
+    texts = [f"text {i}" for i in range(300)]
+    corpus = Corpus.of(Symbols(), [texts], [texts[:50]])
+    few = ("trainer.max_epochs=99", "regime.streams=4", "regime.bptt=8")
+    (line,) = told(corpus, *few)
+    assert line.startswith(
+        "299 of 300 symbols occur once, so little can be learned about them; texts are read by characters"
+    )

@@ -24,7 +24,7 @@ from throughline.evaluation.readings.reset import Reset
 from throughline.plumbing.errors import UserError
 from throughline.settings import defaults, kinds, target_class
 
-REQUIRED = {"text": {"path": "x"}, "shakespeare": {"path": "x"}, "events": {"path": "x.csv"}}
+REQUIRED = {name: {"path": "x"} for name in ("text", "shakespeare", "lines", "table", "array")}
 """Values that a file leaves to the user."""
 
 
@@ -173,7 +173,8 @@ def test_plain_is_plain() -> None:
         return [leaf for v in value for leaf in leaves(v)] if isinstance(value, list) else [value]
 
     plain = config("logger.tags=[a,b]").to_plain()
-    assert plain["regime"] == {"name": "stateful", "streams": 64, "bptt": 32, "rotate": False, "reset_probability": 0.02}
+    rest = {"reset_probability": 0.02, "sequences": "auto"}
+    assert plain["regime"] == {"name": "stateful", "streams": 64, "bptt": 32, "rotate": False, **rest}
     assert {type(leaf) for leaf in leaves(plain)} <= {int, float, str, bool, type(None)}
 
 

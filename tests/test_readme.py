@@ -22,6 +22,7 @@ from throughline.commands.dashboard import Dashboard
 from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
 from throughline.commands.generate import Generate
+from throughline.commands.prepare import Prepare
 from throughline.config import Config
 from throughline.data.line import Line
 from throughline.regimes import Regime
@@ -83,9 +84,15 @@ COMMANDS = [
     for line in re.findall(r"^    (python src/\w+\.py.*)$", (PROJECT / page).read_text(), re.MULTILINE)
     if " -cd " not in line and "KEY=VALUE" not in line
 ]
+COMMANDS += [  # of the table of data
+    [f"src/{name}.py", *shlex.split(settings)]
+    for settings in re.findall(r"^\|[^|]*\| `(data=[^`]+)`", README, re.MULTILINE)
+    for name in ("prepare", "train")
+]
 SETTINGS = {
     "evaluate": Evaluate,
     "generate": Generate,
+    "prepare": Prepare,
     "export": Export,
     "compare": Compare,
     "dashboard": Dashboard,

@@ -19,7 +19,7 @@ from benchmarks.peers.shakespeare import PROJECT, path
 from throughline.commands.compose import load
 from throughline.config import Config
 from throughline.data.line import Line
-from throughline.regimes import Cut, Plan, Regime
+from throughline.regimes import Cut, Plan, Played, Regime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PacedPlan(Plan):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, k: int) -> Cut:
+    def __getitem__(self, k: int) -> Cut | Played:
         if PacedPlan.unread == 0:
             self.pace.begin()
         elif k == 0 or not self.whole_epochs:

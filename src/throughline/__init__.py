@@ -41,8 +41,12 @@ if TYPE_CHECKING:
     from throughline.data.codecs.characters import Characters as Characters
     from throughline.data.codecs.symbols import Symbols as Symbols
     from throughline.data.corpus import Corpus as Corpus
-    from throughline.data.sources.events import Events as Events
+    from throughline.data.sources.array import Array as Array
+    from throughline.data.sources.lines import Lines as Lines
+    from throughline.data.sources.markov import Markov as Markov
+    from throughline.data.sources.reber import Reber as Reber
     from throughline.data.sources.stdlib import StandardLibrary as StandardLibrary
+    from throughline.data.sources.table import Table as Table
     from throughline.data.sources.text import Text as Text
     from throughline.evaluation.protocol import Evaluation as Evaluation
     from throughline.evaluation.readings.carried import Carried as Carried
@@ -76,8 +80,12 @@ _HOMES = {
     "data.codecs.characters": ("Characters",),
     "data.codecs.symbols": ("Symbols",),
     "data.corpus": ("Corpus",),
-    "data.sources.events": ("Events",),
+    "data.sources.array": ("Array",),
+    "data.sources.lines": ("Lines",),
+    "data.sources.markov": ("Markov",),
+    "data.sources.reber": ("Reber",),
     "data.sources.stdlib": ("StandardLibrary",),
+    "data.sources.table": ("Table",),
     "data.sources.text": ("Text",),
     "evaluation.protocol": ("Evaluation",),
     "evaluation.readings.carried": ("Carried",),

@@ -4,20 +4,30 @@ import math
 import re
 from collections.abc import Iterator
 
+import numpy as np
+
 from throughline.config import Config
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus, num_unknown
 from throughline.data.line import Line
 from throughline.data.sources.text import Text
 
+MANY_SYMBOLS = 50
+"""The size of a vocabulary from which most symbols should come again."""
 FEW_UPDATES = 100
 """Updates after which hardly any network has learned anything."""
 
 
 def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
     """Cautions about a run, before it begins."""
-    if isinstance(config.data, Text) and config.data.separator is not None and len(corpus.train.ends) == 1:
-        yield f"data.separator={config.data.separator!r} does not occur in the text, so all of it is one sequence"
+    if (
+        isinstance(config.data, Text)
+        and config.data.separator is not None
+        and len(corpus.train.ends) <= corpus.fingerprint.get("files", 1)
+    ):
+        yield f"data.separator={config.data.separator!r} does not occur in the text, so nothing is cut there"
+    if not corpus.train.joined and getattr(config.regime, "rotate", False):
+        yield "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
     numbers = [symbol for symbol in symbols if re.fullmatch(r"-?\d+[.]\d+", symbol)]
     if 2 * len(numbers) > len(symbols):
@@ -25,10 +35,20 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
             f"{len(numbers)} of {len(symbols)} symbols are numbers such as {numbers[0]}; each is a class of its own, "
             "so they are not predicted as values"
         )
+    once = _symbols_that_occur_once(corpus) if len(symbols) > MANY_SYMBOLS else 0
+    if 2 * once > len(symbols):
+        yield (
+            f"{once:,} of {len(symbols):,} symbols occur once, so little can be learned about them; "
+            "texts are read by characters with data.by=characters, and numbers need another column"
+        )
     yield from about_split("validation", corpus.val)
     updates = _updates(config, corpus)
     if updates < FEW_UPDATES:
         yield f"{math.ceil(updates)} updates in the whole run: give more epochs, or fewer streams"
+
+
+def _symbols_that_occur_once(corpus: Corpus) -> int:
+    return int(np.count_nonzero(np.bincount(corpus.train.steps[1:], minlength=corpus.codec.size) == 1))
 
 
 def about_split(name: str, line: Line) -> Iterator[str]:

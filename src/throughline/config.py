@@ -236,6 +236,12 @@ class Config:
         flat = {f"{name}.{key}": value for name, group in nested.items() for key, value in group.items()}
         return {**flat, "seed": self.seed}
 
+    @property
+    def usual(self) -> dict[str, Any]:
+        """The defaults of the values in `identity`: a checkpoint of an earlier version does not have new settings."""
+        groups = {name: getattr(self, name) for name in ("model", "head", "regime", "optimizer", "schedule")}
+        return {f"{name}.{key}": value for name, group in groups.items() for key, value in defaults(type(group)).items()}
+
     def to_plain(self) -> dict[str, Any]:
         """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""
         chosen = {key: plain(getattr(self, key)) for key in ("data", "head", "regime", "optimizer")}

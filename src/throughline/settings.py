@@ -51,12 +51,22 @@ def _path(path: str) -> str:
     return home_expanded(path)
 
 
+def _paths(paths: str | list[str]) -> str | list[str]:
+    if isinstance(paths, str):
+        return _path(paths)
+    if not paths:
+        raise ValueError("the list of paths is empty")
+    return [_path(path) for path in paths]
+
+
 class Escapes:
     """Marks text in which the command line writes a line break as `\\n`, and other characters likewise."""
 
 
 PathStr = Annotated[str, AfterValidator(_path)]
 """The path of a file or a folder; `~` at its beginning is the home folder."""
+Paths = Annotated[str | list[str], AfterValidator(_paths)]
+"""The path of a file or a folder, a pattern, or a list of them."""
 EscapedStr = Annotated[str, Field(min_length=1), Escapes]
 """Text that may hold line breaks and other characters that are hard to type."""
 
@@ -291,6 +301,7 @@ ALTERNATIVE = re.compile(r"(literal|constrained-|function-|list|int|float|str)\b
 
 def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
     lines: list[str] = []
+    told: set[str] = set()  # the reason of one alternative is enough
     for e in error.errors():
         parts = [part for part in map(str, e["loc"]) if not ALTERNATIVE.fullmatch(part)]
         key = prefix + ".".join(part if part.isprintable() else repr(part) for part in parts)  # files may hold any key
@@ -300,8 +311,10 @@ def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
         elif e["type"] == "missing":
             lines.append(f"{key} is required: give it as {key}=...")
         elif e["type"] == "value_error":
-            lines.append(f"{key.rstrip('.')}: {e['msg'].removeprefix('Value error, ')}")
-        else:
+            told.add(key)
+            where = f"{key.rstrip('.')}: " if key else ""
+            lines.append(f"{where}{e['msg'].removeprefix('Value error, ')}")
+        elif key not in told:
             line, message = f"{key}={e['input']!r}: ", f"{e['msg'][0].lower()}{e['msg'][1:]}"
             if lines and lines[-1].startswith(line):  # of another alternative of the same type
                 lines[-1] += f", or {message.removeprefix('input ')}"

@@ -47,8 +47,8 @@ def read(name: str, cls: type[Any], *arguments: str) -> Any:
 @pytest.mark.parametrize("word", WORDS)
 def test_a_path_a_name_and_a_prompt_are_taken_as_they_stand(word: str) -> None:
     assert read("generate", Generate, f"checkpoint={word}").checkpoint == word
-    config = read("train", Config, "data=events", f"data.path={word}", f"data.column={word}", f"logger.group={word}")
-    assert (config.data.path, config.data.column, config.logger.group) == (word, word, word)
+    config = read("train", Config, "data=table", f"data.path={word}", f"data.symbol={word}", f"logger.group={word}")
+    assert (config.data.path, config.data.symbol, config.logger.group) == (word, word, word)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_with_m_a_comma_separates_values_and_options_may_stand_anywhere() -> Non
     assert for_hydra(typed, Config) == [
         *("-m", "-cd", "mine", "--cfg=job", "model=lstm128", "data.path=a b.txt,'c#.txt'", "seed=1,2"),
     ]
+    assert for_hydra(["-m", "data.path=[a.txt,b.txt],c.txt"], Config) == ["-m", "data.path=[a.txt,b.txt],c.txt"]
     assert for_hydra(["data.path=fox.txt", "hydra.run.dir=out/${now:%H}", "hydra.sweep.dir=a b(1)"], Config) == [
         *("data.path=fox.txt", "hydra.run.dir=out/${now:%H}", "hydra.sweep.dir='a b(1)'"),
     ]

@@ -36,7 +36,7 @@ def test_the_description_in_full(tmp_path: Path) -> None:
             **{"dropout": 0.0, "tie_weights": False, "forget_bias": 0.0},
         },
         "head": {"name": "categorical"},
-        "codec": {"name": "characters", "symbols": ["a", "\n"]},
+        "codec": {"name": "characters", "symbols": ["a", "\n"], "ended": False},
         "sha256": hashlib.sha256(safetensors.torch.save(plain, {"format": "pt"})).hexdigest(),
         "seal": "",
     }
@@ -121,8 +121,8 @@ def test_generating_and_evaluating_from_an_export_say_the_same(tmp_path: Path, c
     said = []
     for name in ("last.ckpt", "model.safetensors"):
         file = str(tmp_path / name)
-        generate(Generate(file, "a", 200, num_sequences=2, temperature=0.9, seed=7))
-        evaluate(Evaluate(file, "val", Text(str(tmp_path / "text"))))
+        generate(Generate(file, "a", length=200, num_sequences=2, temperature=0.9, seed=7))
+        evaluate(Evaluate(file, "val", data=Text(str(tmp_path / "text"))))
         said.append(capsys.readouterr().out.replace(file, ""))
     assert said[0] == said[1]
     assert "val/nll_reset" in said[0]

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from throughline.data.corpus import Corpus
 from throughline.data.line import Line
-from throughline.data.sources.events import Events
 from throughline.data.sources.stdlib import StandardLibrary
+from throughline.data.sources.table import Table
 from throughline.data.sources.text import Text
 from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
@@ -78,10 +78,10 @@ def test_the_splits_of_a_text(tmp_path: Path) -> None:
 def test_the_splits_of_events_and_of_the_standard_library(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("event\n" + "a\nb\nc\nd\ne\n" * 4)
     (tmp_path / "more.csv").write_text("event\nc\na\nb\n")
-    events = Events(str(tmp_path / "log.csv"), test_fraction=0.1, val_path=str(tmp_path / "more.csv")).read()
+    events = Table(str(tmp_path / "log.csv"), test_fraction=0.1, val_path=str(tmp_path / "more.csv")).read()
     assert [len(events.line(split).steps) for split in ("train", "val", "test")] == [18, 3, 2]
     with pytest.raises(UserError, match=r"^data.test_path=.*nothing.csv: No such file or directory"):
-        Events(str(tmp_path / "log.csv"), test_path=str(tmp_path / "nothing.csv")).read()
+        Table(str(tmp_path / "log.csv"), test_path=str(tmp_path / "nothing.csv")).read()
     (tmp_path / "t.txt").write_text("import os\n")
     library = StandardLibrary(max_bytes=300_000, test_path=str(tmp_path / "t.txt")).read()
     assert steps(library, "test") == "import os\n"

@@ -1,5 +1,7 @@
 import csv
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +11,14 @@ import torch.nn.functional as F
 from throughline.batches.batch import Batches
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.line import Line
-from throughline.evaluation.measure import ByPosition, measure
+from throughline.evaluation.measure import ByPosition, BySequence, measure
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings.carried import Carried
+from throughline.evaluation.readings.dynamic import Dynamic
 from throughline.evaluation.readings.reset import Reset
 from throughline.model.generator import Generator
 from throughline.model.optimizers import SGD
+from throughline.model.settings import LSTM
 from throughline.training.learner import Learner
 
 BOTH = [Carried(), Reset()]
@@ -48,7 +52,7 @@ def test_both_figures_equal_those_worked_out_by_hand(model: Generator, targets: 
 
 
 def test_nll_by_position_equals_that_worked_out_by_hand(model: Generator, tmp_path: Path) -> None:
-    line, by_position = random_line(36), ByPosition(reset_every=10, num_targets=35)
+    line, by_position = random_line(36), ByPosition(10, random_line(36))
     figures = measure(model, line, BOTH, Evaluation(reset_every=10), by_position=by_position)
     by_position.write(tmp_path / "by_position.csv")
     with (tmp_path / "by_position.csv").open(newline="") as file:
@@ -82,3 +86,49 @@ def test_the_figure_while_training_is_close_to_the_exact_one(model: Generator) -
     assert carried == pytest.approx(exact, abs=1e-9)
     assert abs(while_training(warmup=0)[0] - exact) > 1e-3  # rows that begin from zeros differ
     assert reset == pytest.approx(nll(model, line, 256)[0], abs=1e-12)
+
+
+def test_sequences_are_measured_one_by_one(model: Generator) -> None:
+    rng = np.random.default_rng(0)
+    lengths = [5, 0, 9, 1, 30, 2]
+    line = Line.with_ends([rng.integers(1, 8, length).astype(np.uint8) for length in lengths], end=8)
+    alone: list[Any] = []
+    for first, last in zip(line.edges[:-1].tolist(), line.edges[1:].tolist(), strict=True):
+        steps = torch.from_numpy(line.steps[first : last + 1].astype(np.int64))[None]
+        with torch.no_grad():
+            alone.append(model.score(steps[:, :-1], steps[:, 1:])[0][0].numpy())
+    by_position, by_sequence = ByPosition(10, line), BySequence(line)
+    readings = [*BOTH, Dynamic(lr=0.0, bptt=4)]
+    figures = measure(model, line, readings, Evaluation(reset_every=4, streams=2), None, by_position, by_sequence)
+    targets = sum(lengths) + len(lengths)
+    whole = np.concatenate(alone)
+    assert len(whole) == targets
+    assert figures["val/nll"] == pytest.approx(whole.mean(), abs=1e-12)
+    assert figures["val/nll_dynamic"] == pytest.approx(whole.mean(), abs=1e-12)
+    assert figures["val/sequence_nll"] == pytest.approx(whole.sum() / len(lengths), abs=1e-12)
+    assert abs(figures["val/nll_reset"] - figures["val/nll"]) > 1e-6
+    rows = list(by_sequence.rows())
+    assert [(number, count) for number, _, count, _ in rows] == [(i, n + 1) for i, n in enumerate(lengths, start=1)]
+    np.testing.assert_allclose([nll for _, nll, _, _ in rows], [part.sum() for part in alone], rtol=1e-12)
+    assert sum(correct for *_, correct in rows) == pytest.approx(figures["val/accuracy"] * targets)
+    assert by_position.targets.tolist() == [sum(len(part) > p for part in alone) for p in range(31)]
+    np.testing.assert_allclose(by_position.nll_sum, [sum(part[p] for part in alone if len(part) > p) for p in range(31)])
+
+
+def test_the_probabilities_of_all_sequences_add_up_to_1() -> None:
+    """Over 2 symbols and an end: those of up to 7 symbols, and that of being longer."""
+    torch.manual_seed(0)
+    generator = Generator(LSTM(hidden_size=4, embedding_size=3), vocab_size=4).double()
+    for weight in generator.parameters():
+        weight.data.uniform_(-2, 2)
+    generator.head.bias.data[0] = -torch.inf  # the unknown symbol, which no sequence has
+    sequences = [np.array(s, np.uint8) for n in range(8) for s in itertools.product([1, 2], repeat=n)]
+    line, by_sequence = Line.with_ends(sequences, end=3), BySequence(Line.with_ends(sequences, end=3))
+    measure(generator, line, [Carried()], by_sequence=by_sequence)
+    longer = 0.0
+    for sequence in itertools.product([1, 2], repeat=8):
+        steps = torch.tensor([[3, *sequence]])
+        with torch.no_grad():
+            longer += float((-generator.score(steps[:, :-1], steps[:, 1:])[0].sum()).exp())
+    assert longer > 1e-6
+    assert np.exp(-by_sequence.nll).sum() + longer == pytest.approx(1, abs=1e-12)

@@ -1,5 +1,7 @@
 """Tests for every regime, present and future. The regimes are found by their files."""
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given
 
 from throughline.batches.batch import Batches
 from throughline.data.line import Line
+from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
 from throughline.regimes.onestep import Onestep
 from throughline.regimes.padded import Padded
@@ -19,7 +22,14 @@ from throughline.settings import targets
 sizes = st.integers(1, 9)
 resets = st.sampled_from([0.0, 0.5])
 REGIMES = {
-    Stateful: st.builds(Stateful, streams=sizes, bptt=sizes, rotate=st.booleans(), reset_probability=resets),
+    Stateful: st.builds(
+        Stateful,
+        streams=sizes,
+        bptt=sizes,
+        rotate=st.booleans(),
+        reset_probability=resets,
+        sequences=st.sampled_from(["auto", "beside", "behind"]),
+    ),
     Onestep: st.builds(Onestep, updates=sizes, rotate=st.booleans(), reset_probability=resets),
     Windowed: st.integers(1, 9).flatmap(
         lambda steps: st.builds(
@@ -40,6 +50,16 @@ def lines(draw: st.DrawFn) -> Line:
     lengths = draw(st.lists(st.integers(1, 20), min_size=1, max_size=8).filter(lambda ls: 2 <= sum(ls) <= 80))
     tokens = np.arange(1, sum(lengths) + 1, dtype=np.uint8)
     return Line.of(np.split(tokens, np.cumsum(lengths)[:-1]))
+
+
+not_joined = st.lists(st.integers(0, 30), min_size=1, max_size=12).map(lambda lengths: line_of_sequences(lengths))
+"""Lines of sequences that are not joined: empty ones, of one symbol, and of very unlike lengths."""
+
+
+def line_of_sequences(lengths: list[int]) -> Line:
+    """A line whose tokens are their own positions + 1, end symbols as well."""
+    ends = np.cumsum(np.array(lengths) + 1)
+    return Line(np.arange(1, ends[-1] + 2, dtype=np.uint16), ends, joined=False, ended=True)
 
 
 def test_every_regime_is_tested_here() -> None:
@@ -96,3 +116,84 @@ def test_epochs_and_seeds_differ(regime: Regime) -> None:
 
     assert starts(1, 0) != starts(1, 1)
     assert starts(1, 0) != starts(2, 0)
+
+
+@given(in_order, not_joined, st.integers(0, 3), st.integers(0, 3), st.integers(1, 3))
+def test_every_target_of_sequences_is_predicted_once_and_nothing_crosses_an_end(
+    regime: Regime, line: Line, seed: int, epoch: int, processes: int
+) -> None:
+    plan, begins = regime.plan(line, seed, epoch), set(line.edges[:-1].tolist())
+    seen: list[int] = []
+    for rank in range(processes):
+        last: list[int | str | None] = []  # of each row: the position read last; None at zeros; "padding" after padding
+        for k, batch in enumerate(Batches(plan, line, rank=rank, world_size=processes)):
+            rows, steps = batch.inputs.shape
+            if len(plan[k].reset) <= rank:  # no row of this batch belongs to this process
+                assert not batch.scored.any()
+                assert batch.reset.all()
+                continue
+            assert rows <= len(last) or batch.reset.all()
+            last = [None if reset else last[row] for row, reset in enumerate(batch.reset.tolist())]
+            restart = batch.scored & False if batch.restart is None else batch.restart
+            for row in range(rows):
+                for t in range(steps):
+                    token, scored = int(batch.inputs[row, t]), bool(batch.scored[row, t])
+                    if restart[row, t]:
+                        assert not scored
+                        last[row] = None
+                    elif token == 0:
+                        assert not scored
+                        last[row] = None if last[row] is None and isinstance(regime, Padded) else "padding"
+                    else:
+                        position = token - 1
+                        if last[row] is None:
+                            assert position in begins or not isinstance(regime, Stateful)
+                        else:
+                            assert position - 1 == last[row]
+                            assert position not in begins
+                        if scored:
+                            assert batch.targets[row, t] == token + 1
+                            seen.append(token)
+                        last[row] = position
+            assert batch.n_valid == Batches(plan, line)[k].scored.sum() > 0
+    assert sorted(seen) == list(range(1, len(line.steps)))
+
+
+@given(in_order, not_joined, st.integers(0, 3))
+def test_batches_of_sequences_are_pure(regime: Regime, line: Line, epoch: int) -> None:
+    once, again = regime.plan(line, 7, epoch), regime.plan(line, 7, epoch)
+    assert len(once) == len(again)
+    for k in reversed(range(len(once))):
+        for first, second in zip(once[k], again[k], strict=True):
+            np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "regime", [Stateful(sequences="beside"), Stateful(sequences="behind"), Onestep(), Windowed(), Segments(), Padded()]
+)
+def test_sequences_come_in_another_order_in_every_epoch_and_with_every_seed(regime: Regime) -> None:
+    line = line_of_sequences([3, 5, 2, 8] * 100)
+
+    def first(seed: int, epoch: int) -> list[int]:
+        return Batches(regime.plan(line, seed, epoch), line)[0].inputs.flatten().tolist()
+
+    assert first(1, 0) == first(1, 0)
+    assert first(1, 0) != first(1, 1)
+    assert first(1, 0) != first(2, 0)
+
+
+def test_every_regime_but_the_ablation_keeps_sequences_apart() -> None:
+    line = line_of_sequences([3, 4])
+    for regime in (Stateful(), Onestep(), Windowed(), Segments(), Padded()):
+        line.refuse_to_join(regime, "regime")
+    with pytest.raises(
+        UserError, match=r"^regime: may carry the state from a sequence to the next; give data.joined=true, or another one"
+    ):
+        line.refuse_to_join(ShuffledCarry(), "regime")
+
+    class Own(Stateful):
+        """It may plan otherwise."""
+
+    with pytest.raises(UserError, match="may carry the state"):
+        line.refuse_to_join(Own(), "regime")
+    replace(line, joined=True).refuse_to_join(Own(), "regime")

@@ -128,7 +128,7 @@ def replaced(small: Path, weights: dict[str, torch.Tensor]) -> None:
         ({"codec__symbols": [*"abcdefg", ""]}, FOREIGN + "codec.symbols.7='': string should"),
         ({"codec__symbols": [*"abcdefg", "a"]}, FOREIGN + "codec: a symbol occurs twice"),
         ({"codec__symbols": [*"abcdefg", "hi"]}, FOREIGN + "codec: a symbol is longer than one character"),
-        ({"codec__name": "symbols", "codec__symbols": [*"abcdefg", "h i"]}, FOREIGN + "codec: a symbol is empty or holds"),
+        ({"codec__name": "symbols", "codec__symbols": [*"abcdefg", " "]}, FOREIGN + "codec: a symbol is empty, or holds"),
         ({"codec__name": "words"}, FOREIGN + "codec.name='words': allowed are bytes, characters, symbols"),
         ({"sha256": "0" * 64}, "damaged: its checksum differs"),
     ],

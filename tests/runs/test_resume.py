@@ -16,11 +16,13 @@ from helpers import (
     QUICK,
     RECORD,
     REGIMES,
+    SEQUENCES,
     SMALL,
     column,
     config,
     corpus_of,
     fox,
+    names,
     run,
     run_as_from_hydra,
     run_with_kills,
@@ -58,6 +60,18 @@ def test_a_killed_run_goes_on_bit_for_bit(regime: str, corpus: Corpus, tmp_path:
     run_with_kills(corpus, tmp_path / "killed", kills, *chosen)
     assert weights_hash(tmp_path / "killed") == weights_hash(alone(*chosen))
     assert without_times(tmp_path / "killed") == without_times(alone(*chosen))
+
+
+@pytest.mark.parametrize("way", SEQUENCES)
+def test_a_killed_run_on_sequences_goes_on_bit_for_bit(way: str, tmp_path: Path) -> None:
+    chosen = (*SEQUENCES[way], *QUICK, "trainer.val_check_interval=7")
+    (tmp_path / "alone").mkdir()
+    run(names(), tmp_path / "alone", *chosen)
+    kills = [("on_train_batch_end", 20), ("on_train_batch_end", 3), ("on_validation_batch_end", 1)]
+    run_with_kills(names(), tmp_path / "killed", kills, *chosen)
+    assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "alone")
+    assert summary_of(tmp_path / "killed")["val/sequence_nll"] > 0
 
 
 @pytest.mark.parametrize("batch", [1, 16, 17, 18, 33, 34, 35])

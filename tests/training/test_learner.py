@@ -85,10 +85,22 @@ def test_rows_with_nothing_to_go_on_from_are_refused() -> None:
     carry = Carry()
     with pytest.raises(RuntimeError, match="train: 2 rows, not all reset, have no carried state"):
         carry.begin("train", NONE)
-    carry.offer("train", state(1.0, rows=3))
+    carry.offer("train", state(1.0, rows=1))
     carry.commit("train")
     with pytest.raises(RuntimeError, match="train: 2 rows"):
         carry.begin("train", torch.tensor([True, False]))
+
+
+def test_the_last_rows_may_leave() -> None:
+    carry, (h, c) = Carry(), state(1.0, rows=3)
+    h[0, 1] = 5.0
+    carry.offer("train", (h, c))
+    carry.commit("train")
+    before = carry.begin("train", torch.tensor([True, False]))
+    assert before is not None
+    assert [s.shape[1] for s in before] == [2, 2]
+    assert (before[0][0, 0] == 0).all()
+    assert (before[0][0, 1] == 5).all()
 
 
 def fit(

@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import PROJECT, corpus_of, masked, rows, run, run_with_kills
+from helpers import PROJECT, SEQUENCES, corpus_of, masked, names, rows, run, run_with_kills
 from throughline.batches.batch import Batch, rows_of, rows_of_rank
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import read
 from throughline.training import processes
 from throughline.training.commit import Commit
+from throughline.training.processes import interleaved
 
 SAVE_ALWAYS = "trainer.checkpoint_seconds=1e-9"
 EXACT = (
@@ -53,16 +54,18 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(rows=st.integers(1, 100), world_size=st.integers(1, 9))
 def test_the_shares_of_all_processes_are_the_rows_in_order(rows: int, world_size: int) -> None:
     shares = [rows_of_rank(rows, rank, world_size) for rank in range(world_size)]
-    assert [row for piece in shares for row in range(rows)[piece]] == list(range(rows))
-    assert max(piece.stop - piece.start for piece in shares) - min(piece.stop - piece.start for piece in shares) <= 1
+    sizes = [len(range(rows)[piece]) for piece in shares]
+    assert max(sizes) - min(sizes) <= 1
+    parts = [torch.arange(rows)[None, piece] for piece in shares]
+    assert interleaved(parts, dim=1).tolist() == [list(range(rows))]
 
 
 def test_a_share_without_rows_is_a_row_that_predicts_nothing() -> None:
     batch = Batch(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]), torch.tensor([[True, True]]), torch.tensor([False]), 2)
-    nothing = rows_of(batch, rows_of_rank(1, 0, 2))
+    nothing = rows_of(batch, rows_of_rank(1, 1, 2))
     assert (nothing.inputs.tolist(), nothing.scored.tolist()) == ([[1, 2]], [[False, False]])
     assert (nothing.reset.tolist(), nothing.n_valid) == ([True], 2)
-    whole = rows_of(batch, rows_of_rank(1, 1, 2))
+    whole = rows_of(batch, rows_of_rank(1, 0, 2))
     assert (masked(whole), whole.reset.tolist(), whole.n_valid) == ([[2, 3]], [False], 2)
 
 
@@ -105,6 +108,12 @@ def test_two_processes_train_as_one(corpus: Corpus, tmp_path: Path) -> None:
 @pytest.mark.parametrize("regime", [SEGMENTS, PADDED], ids=["segments", "padded"])
 def test_two_processes_train_as_one_without_a_state(regime: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:
     assert_alone_and_together_are_the_same(regime, corpus, tmp_path)
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("way", ["beside", "behind"])
+def test_two_processes_train_on_sequences_as_one(way: str, tmp_path: Path) -> None:
+    assert_alone_and_together_are_the_same((*SEQUENCES[way], "model.num_layers=2"), names(), tmp_path)
 
 
 def assert_alone_and_together_are_the_same(regime: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from throughline.data.codecs import UNKNOWN
 from throughline.data.line import Line
-from throughline.regimes import Cut, Plan
+from throughline.regimes import Cut, Plan, Played
 
 
 class Batch(NamedTuple):
@@ -22,6 +22,7 @@ class Batch(NamedTuple):
         scored: (B, T) bool, whether a target is scored; False for padding and for targets without loss.
         reset: (B,) bool, rows that start from zeros instead of the carried state.
         n_valid: number of scored targets; a plain number, so that counting never waits for a device.
+        restart: (B, T) bool, steps after which a row is at zeros, in front of its next sequence; None if there are none.
     """
 
     inputs: Tensor
@@ -29,14 +30,33 @@ class Batch(NamedTuple):
     scored: Tensor
     reset: Tensor
     n_valid: int
+    restart: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         inputs, targets, scored, reset = (part.to(device, non_blocking=True) for part in self[:4])
-        return Batch(inputs, targets, scored, reset, self.n_valid)
+        restart = None if self.restart is None else self.restart.to(device, non_blocking=True)
+        return Batch(inputs, targets, scored, reset, self.n_valid, restart)
 
 
-def read(cut: Cut, line: Line) -> Batch:
-    """Read the steps of `cut`; shorter rows are padded with the unknown symbol to the length of the longest."""
+def read(cut: Cut | Played, line: Line) -> Batch:
+    """Read the steps at these positions; steps that are not part of a sequence are the unknown symbol."""
+    return _played(cut, line) if isinstance(cut, Played) else _cut(cut, line)
+
+
+def _played(played: Played, line: Line) -> Batch:
+    inputs, targets = (np.where(played.scored, line.at(played.inputs + shift), UNKNOWN) for shift in (0, 1))
+    return Batch(
+        torch.from_numpy(inputs.astype(np.int64)),
+        torch.from_numpy(targets.astype(np.int64)),
+        torch.from_numpy(played.scored),
+        torch.from_numpy(played.reset),
+        int(played.scored.sum()),
+        torch.from_numpy(played.restart) if played.restart.any() else None,
+    )
+
+
+def _cut(cut: Cut, line: Line) -> Batch:
+    """Shorter rows are padded with the unknown symbol to the length of the longest."""
     steps = int(cut.length.max())
     # Positions off the line are padding. The padding is replaced below.
     begin = cut.start + cut.length - steps if cut.pad_left else cut.start
@@ -61,16 +81,18 @@ def read(cut: Cut, line: Line) -> Batch:
 
 
 def rows_of_rank(rows: int, rank: int, world_size: int) -> slice:
-    """The rows, out of `rows`, that belong to process `rank`: a contiguous share, so a row never changes its process."""
-    return slice(rows * rank // world_size, rows * (rank + 1) // world_size)
+    """The rows, out of `rows`, that belong to process `rank`: every n-th, so a row stays there when later ones leave."""
+    return slice(rank, rows, world_size)
 
 
 def rows_of(batch: Batch, rows: slice) -> Batch:
     """A slice of rows; an empty slice gives one row without targets. `n_valid` still counts the whole batch."""
-    if rows.start == rows.stop:
+    if not len(batch.reset[rows]):
         nothing = torch.zeros_like(batch.scored[:1])
         return Batch(batch.inputs[:1], batch.targets[:1], nothing, torch.ones_like(batch.reset[:1]), batch.n_valid)
-    return Batch(batch.inputs[rows], batch.targets[rows], batch.scored[rows], batch.reset[rows], batch.n_valid)
+    inputs, targets, scored, reset = (part[rows] for part in batch[:4])
+    restart = None if batch.restart is None else batch.restart[rows]
+    return Batch(inputs, targets, scored, reset, batch.n_valid, restart)
 
 
 class Batches(Dataset[Batch]):

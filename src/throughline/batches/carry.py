@@ -18,12 +18,17 @@ class Carry:
         self._pending: dict[str, State] = {}
 
     def begin(self, stage: str, reset: Tensor) -> State | None:
-        """The state that a batch starts from: zeros where `reset` (B,), elsewhere the state after the previous batch."""
+        """The state that a batch starts from: zeros where `reset` (B,), elsewhere the state after the previous batch.
+
+        If there are fewer rows than before, the last rows have ended.
+        """
         carried = self.committed.get(stage)
-        if carried is None or carried[0].shape[1] != len(reset):
+        if carried is None or carried[0].shape[1] < len(reset):
             if not reset.all():
                 raise RuntimeError(f"{stage}: {len(reset)} rows, not all reset, have no carried state to continue from")
             return None
+        if carried[0].shape[1] > len(reset):
+            carried = tuple(s[:, : len(reset)] for s in carried)
         if reset.device.type == "cpu" and not reset.any():  # most batches; on a GPU this check would have to wait
             return carried
         # A state from a file is on the CPU.

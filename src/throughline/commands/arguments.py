@@ -65,7 +65,7 @@ def for_hydra(arguments: list[str], cls: type[Any]) -> list[str]:
             raise UserError(f"{override}: there is no such setting; `--cfg job` shows every key")
         if sign and (name := key.lstrip("+")) in texts and not (name.startswith("hydra.") and "${" in value):
             value = _escaped(value) if texts[name] is Escapes else value
-            pieces = value.split(",") if sweep else [value]
+            pieces = re.split(r",(?![^\[]*\])", value) if sweep else [value]  # a comma in brackets separates parts of a list
             override = f"{key}={','.join(_as_text(piece) for piece in pieces)}"
         quoted.append(override)
     return [*options, *quoted]

@@ -1,33 +1,29 @@
-"""`src/prepare.py`: shows what is read from some data, before anybody trains on them."""
+"""`src/prepare.py`: shows what was read, before anybody trains. It does not import torch."""
 
+import math
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
-from throughline.cautions import about_split
 from throughline.commands.compose import launch, typed
 from throughline.commands.train import command
 from throughline.data.codecs import UNKNOWN, Codec
 from throughline.data.corpus import Corpus
-from throughline.data.line import Line
 from throughline.data.sources import Source
 from throughline.data.sources.stdlib import StandardLibrary
 from throughline.plumbing.progress import progress
 from throughline.plumbing.reading import printable
-from throughline.settings import STRICT
+from throughline.settings import STRICT, PositiveInt
 
 WIDTH = 100
-"""The most signs of an example."""
-BAR = 30
-"""The length of the longest bar."""
-END = "\N{RETURN SYMBOL}"
-"""How the end symbol is shown."""
+"""The signs of a line."""
+END = "⏎"
+"""Shows the end of a sequence."""
 PIECE = 2**20
 """The steps that are counted at once."""
 
@@ -35,118 +31,114 @@ PIECE = 2**20
 @dataclass(frozen=True, config=STRICT)
 class Prepare:
     data: Source = StandardLibrary()  # frozen
-    """The data source, as for `train.py`."""
+    """The data source."""
     codec: Codec | None = None
     """Turns the data into steps. None: the codec that suits the source."""
-    examples: Annotated[int, Field(ge=0, le=1000)] = 10
-    """The number of training sequences that are shown; of a text in one piece, the number of lines."""
+    examples: PositiveInt = 10
+    """The number of sequences that are shown."""
 
 
 def prepare(settings: Prepare) -> None:
-    """Read the data, and show what a network would learn from.
-
-    Raises:
-        UserError: the data cannot be used.
-    """
-    with progress("reading data", Console(stderr=True)):
-        corpus = settings.data.read(settings.codec)
-    for line in (*about(corpus), *lengths(corpus.train), *symbols(corpus), *examples(corpus, settings.examples)):
+    """Read the data, and print what was read."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+    with progress("reading data", console):
+        corpus = replace(settings.data.read(settings.codec), source=settings.data.located())
+    for line in report(corpus, settings.examples):
         print(line)
-    same = [argument for argument in typed if not argument.startswith("examples=")]
-    print(f"train:      {command('train')} {shlex.join(same)}".rstrip())
+    kept = [argument for argument in typed if not argument.startswith("examples=")]
+    print(f"\ntrain:   {command('train')} {shlex.join(kept)}".rstrip())
 
 
-def about(corpus: Corpus) -> Iterator[str]:
-    """Where the data come from, what was understood, and what each split has."""
-    origin, train = corpus.fingerprint, corpus.train
-    size = f", {origin['bytes']:,} bytes, sha256 {origin['sha256'][:12]}" if "bytes" in origin else ""
-    yield f"data: {printable(origin['source'])}{size}" + (f"; {origin['read']}" if "read" in origin else "")
-    if not train.ended:
-        yield "sequences: joined, without ends"
-    else:
-        carried = "joined: the state is carried from one to the next" if train.joined else "each starts from zeros"
-        yield f"sequences: {carried}; the end symbol, here {END}, stands before the first and after each"
-    yield "split    sequences       symbols       unknown"
+def report(corpus: Corpus, examples: int) -> Iterator[str]:
+    """Lines about a corpus: its splits, its lengths, its symbols, and sequences as the network sees them."""
+    origin = corpus.fingerprint
+    yield f"{origin['source']}: {origin['bytes']:,} bytes" if "bytes" in origin else str(origin["source"])
+    if "read" in origin:
+        yield f"read as: {origin['read']}"
+    yield ""
+    yield from splits(corpus)
+    if len(corpus.train.ends) > 1:
+        yield ""
+        yield "lengths of the training sequences, with their ends:" if corpus.train.ended else "lengths of the sequences:"
+        train = corpus.train
+        ends = train.ends if train.ended else np.append(train.ends[:-1], len(train.steps))  # a last step is no input
+        yield from histogram(np.diff(ends, prepend=0))
+    yield ""
+    yield from symbols(corpus)
+    yield ""
+    yield "as the network sees them:"
+    yield from shown(corpus, examples)
+
+
+def splits(corpus: Corpus) -> Iterator[str]:
+    """A line per split: its sequences and targets, and how many of these are unknown."""
+    how = "one after the other, the state carried" if corpus.train.joined else "each from zeros"
     for name, line in corpus.splits.items():
-        begins, ends = spans(line)
-        steps, unknown = int((ends - begins).sum()), int(counts(line, corpus.codec)[UNKNOWN])
-        share = f" ({unknown / steps:.2%})" if unknown else ""
-        yield f"  {name:<5} {len(begins):>11,} {steps:>13,} {unknown:>13,}{share}"
-    for caution in about_split("validation", corpus.val):
-        yield f"caution: {caution}"
+        unknown = int(np.count_nonzero(line.steps[1:] == UNKNOWN))
+        count = f"{len(line.ends):,} sequences, " if len(line.ends) > 1 or not line.joined else ""
+        said = f", {unknown:,} of them unknown ({unknown / line.num_targets:.2%})" if unknown else ""
+        yield f"{name + ':':6} {count}{line.num_targets:,} targets{said}"
+    yield f"state: {how}"
 
 
-def spans(line: Line) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) where each sequence begins in the steps of a line, and (S,) where it ends; end symbols lie between."""
-    if line.ended:
-        return np.append(0, line.ends[:-1]) + 1, line.ends
-    return np.append(0, line.ends[:-1]), np.append(line.ends[:-1], len(line.steps))
-
-
-def counts(line: Line, codec: Codec) -> np.ndarray:
-    """(V,) how often each symbol occurs in a line; the end symbol is not counted."""
-    found = np.zeros(codec.size, np.int64)
-    for start in range(0, len(line.steps), PIECE):  # because `bincount` copies what it counts to eight times the size
-        found += np.bincount(line.steps[start : start + PIECE], minlength=codec.size)
-    if codec.end is not None:
-        found[codec.end] = 0
-    return found
-
-
-def lengths(line: Line) -> Iterator[str]:
-    """A bar per length of the sequences, or per range between powers of two; nothing for a single sequence."""
-    begins, ends = spans(line)
-    sizes = ends - begins
-    if len(sizes) == 1:
-        return
-    low, high = int(sizes.min()), int(sizes.max())
-    yield f"lengths of the training sequences: {low:,} to {high:,} symbols, the median is {np.median(sizes):,g}"
-    first = np.arange(low, high + 1) if high - low < 20 else np.append(0, 2 ** np.arange(high.bit_length()))
-    last = np.append(first[1:] - 1, high)
-    numbers = np.diff(np.append(0, np.searchsorted(np.sort(sizes), last, side="right")))
-    shown = [(f"{a:,}" if a == b else f"{a:,}-{b:,}", int(n)) for a, b, n in zip(first, last, numbers, strict=True)]
-    while not shown[0][1]:
-        del shown[0]
-    width = max(len(label) for label, _ in shown)
-    for label, number in shown:
-        bar = "\N{FULL BLOCK}" * (BAR * number // max(numbers)) or "\N{LEFT ONE EIGHTH BLOCK}" * (number > 0)
-        yield f"  {label:>{width}} {bar:<{BAR}} {number:,}".rstrip()
+def histogram(lengths: np.ndarray) -> Iterator[str]:
+    """A bar per range of lengths; the ranges grow if the lengths are far apart."""
+    low, high = int(lengths.min()), int(lengths.max())
+    if high - low < 12:
+        edges = np.arange(low, high + 2)
+    elif high > 20 * max(low, 1):
+        edges = np.unique(np.round(np.geomspace(max(low, 1), high + 1, 13)).astype(int))
+        edges[0] = low
+    else:
+        edges = np.unique(np.linspace(low, high + 1, 13).round().astype(int))
+    counts, _ = np.histogram(lengths, edges)
+    for first, last, count in zip(edges[:-1], edges[1:] - 1, counts.tolist(), strict=True):
+        name = f"{first:,}" if first == last else f"{first:,} to {last:,}"
+        yield f"  {name:>17}  {'█' * math.ceil(40 * count / counts.max())} {count:,}".rstrip()
+    yield f"  mean {lengths.mean():.1f}, median {np.median(lengths):g}"
 
 
 def symbols(corpus: Corpus) -> Iterator[str]:
-    """The size of the vocabulary, and the symbols that occur most and least in the training split."""
-    codec, found = corpus.codec, counts(corpus.train, corpus.codec)
-    order = [int(id) for id in np.argsort(-found, kind="stable") if found[id] and id != UNKNOWN]
-    least = [id for id in order if found[id] == found[order[-1]]]
-    others = "the unknown one" if codec.end is None else "the unknown one and the end"
-    yield f"symbols: {len(order):,} occur in the training split; {codec.name}, vocabulary {codec.size:,} with {others}"
-    yield "  most: " + ", ".join(f"{shown(codec, id)} {found[id] / found.sum():.1%}" for id in order[:10])
-    times = "once" if found[least[0]] == 1 else f"{found[least[0]]:,} times"
-    few = ", ".join(shown(codec, id) for id in least[:10]) + (", ..." if len(least) > 10 else "")
-    yield f"  least: {times}: {few}" + (f" ({len(least):,} symbols)" if len(least) > 1 else "")
+    """Lines about the vocabulary: its size, the most frequent symbols with their share, and those that occur once."""
+    steps, codec = corpus.train.steps[1:], corpus.codec
+    counts = np.zeros(codec.size, np.int64)
+    for start in range(0, len(steps), PIECE):  # `bincount` copies what it counts, to eight times the size
+        counts += np.bincount(steps[start : start + PIECE], minlength=codec.size)
+    own = counts[1 : codec.end]  # without the unknown symbol and the end
+    known, once = int(np.count_nonzero(own)), int(np.count_nonzero(own == 1))
+    yield f"symbols: {known:,} in the training split ({codec.name}), {once:,} of them occur once"
+    order = np.argsort(-counts, kind="stable")[:12].tolist()
+    most = [f"{symbol(codec, id)} {counts[id] / len(steps):.1%}" for id in order if counts[id]]
+    yield f"  most frequent: {', '.join(most)}"
 
 
-def shown(codec: Codec, id: int) -> str:
-    """A symbol in quotes, at most as long as a word or two; a byte is no text."""
-    return printable(repr(bytes([id - 1]) if codec.reads == "bytes" else codec.decode([id])), most=40)
+def symbol(codec: Codec, id: int) -> str:
+    """A symbol as it is shown: an end as a sign, and a space visible."""
+    if id in (codec.end, UNKNOWN):
+        return "unknown" if id == UNKNOWN else END
+    text = codec.decode([id])
+    return "␣" if text == " " else printable(repr(text)[1:-1], 40)
 
 
-def examples(corpus: Corpus, most: int) -> Iterator[str]:
-    """Training sequences at equal distances, as the network reads them; of a single one, the first lines."""
+def shown(corpus: Corpus, examples: int) -> Iterator[str]:
+    """Sequences of the training split, at equal distances; of a single one, its beginning."""
     line, codec = corpus.train, corpus.codec
-    begins, ends = spans(line)
-    if most == 0:
+    if len(line.ends) == 1:
+        yield f"  {_cut(_text(codec, line.steps[: 4 * WIDTH]))}"
         return
-    if len(begins) == 1 and not line.ended:
-        yield "the training split begins:"
-        text = codec.decode(line.steps[: WIDTH * most].tolist())
-        yield from (f"  {printable(row, most=WIDTH)}".rstrip() for row in text.split("\n")[:most])
-        return
-    yield "some training sequences:"
-    end = END if line.ended else ""
-    for number in np.unique(np.linspace(0, len(begins) - 1, most).astype(int)):
-        steps = line.steps[begins[number] : min(ends[number], begins[number] + WIDTH + 1)]
-        yield f"  {printable(end + codec.decode(steps.tolist()) + end, most=WIDTH)}"
+    begins = np.concatenate([[0], line.ends[:-1]])
+    for number in np.unique(np.linspace(0, len(line.ends) - 1, examples).astype(int)).tolist():
+        first = begins[number] + line.ended
+        steps = line.steps[first : min(line.ends[number] + (not line.ended), first + 4 * WIDTH)]
+        yield f"  {_cut(_text(codec, steps))}{END if line.ended else ''}"
+
+
+def _text(codec: Codec, steps: np.ndarray) -> str:
+    return printable(codec.decode(steps.tolist()).replace("\n", "↵"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 4]} ..."
 
 
 def main(root: Path | None = None) -> None:

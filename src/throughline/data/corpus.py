@@ -10,6 +10,7 @@ import numpy as np
 from throughline.data.codecs import UNKNOWN, Codec, Raw
 from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
+from throughline.settings import defaults
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Corpus:
             UserError: a split has fewer than two steps, so nothing to predict, or the codec knows no symbol of `train`.
         """
         assert ended or joined, "sequences without ends cannot be told apart"
+        if not any(map(len, train)):
+            raise UserError(f"{origin['source']}: the train split has no symbol; give more data, or a smaller val_fraction")
         codec = codec.fit(train)
         if ended and codec.end is None:
             codec = codec.with_end()
@@ -62,7 +65,9 @@ class Corpus:
             encoded = [codec.encode(sequence) for sequence in sequences]
             size = sum(map(len, encoded))
             if ended and not size:
-                raise UserError(f"{origin['source']}: the {split} split has no symbol; give more data, or another split")
+                raise UserError(
+                    f"{origin['source']}: the {split} split has no symbol; give more data, or a larger {split}_fraction"
+                )
             if not ended and size < 2:
                 raise UserError(f"{origin['source']}: too short: the {split} split needs at least 2 tokens and has {size}")
             splits[split] = Line.of(encoded) if codec.end is None else Line.with_ends(encoded, codec.end, joined)
@@ -72,7 +77,11 @@ class Corpus:
         # The hash includes the lengths of all splits but the last, because the same steps may be split elsewhere.
         lengths = " ".join(str(len(part)) for part in content[:-1]) + ("" if joined else " not joined")
         sha256 = hashlib.sha256(b"".join([lengths.encode(), *content])).hexdigest()
-        symbols = hashlib.sha256(repr(codec.to_plain()).encode()).hexdigest()
+        usual = defaults(type(codec))  # left out, so that a new setting changes no hash by its default
+        table = {key: value for key, value in codec.to_plain().items() if key not in usual or value != usual[key]}
+        symbols = hashlib.sha256(repr(table).encode()).hexdigest()
+        if not joined:
+            origin = {**origin, "joined": False}
         return cls(codec, splits, {**origin, "vocab": codec.size, "vocab_sha256": symbols, "tokens_sha256": sha256})
 
     @property

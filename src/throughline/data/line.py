@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from throughline.plumbing.errors import UserError
+
 
 @dataclass(frozen=True)
 class Line:
@@ -60,12 +62,27 @@ class Line:
         """(P + 1,) where the parts begin over whose edges no state is carried: the whole line if it is joined."""
         return np.array([0, self.num_targets]) if self.joined else np.concatenate([[0], self.ends])
 
+    def refuse_to_join(self, part: object, name: str) -> None:
+        """Refuse a regime or a reading that would carry state over the edges of this line.
+
+        Raises:
+            UserError: its class does not say that it keeps sequences apart.
+        """
+        if not self.joined and not vars(type(part)).get("apart", False):
+            raise UserError(
+                f"{name}: may carry the state from a sequence to the next; give data.joined=true, or another one"
+            )
+
     def read(self, start: np.ndarray, length: int) -> np.ndarray:
         """Read `length` steps from each position in `start` (B,); returns (B, length).
 
-        Positions outside the line give its first or last step. No other code gathers steps.
+        Positions outside the line give its first or last step.
         """
-        return self.steps.take(start[:, None] + np.arange(length), mode="clip")
+        return self.at(start[:, None] + np.arange(length))
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """The steps at these positions, in their shape. No other code gathers steps."""
+        return self.steps.take(positions, mode="clip")
 
     @classmethod
     def end_to_end(cls, lines: "Sequence[Line]") -> "Line":

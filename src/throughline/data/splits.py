@@ -38,6 +38,12 @@ class Splits:
         test = 0.0 if self.test_path else self.test_fraction
         return 1 - val - test, val, test
 
+    @property
+    def other_files(self) -> dict[str, str]:
+        """The paths of other files by the keys that name them."""
+        paths = {"data.val_path": self.val_path, "data.test_path": self.test_path}
+        return {key: path for key, path in paths.items() if path is not None}
+
     def divided(self, content: Any, read: Callable[[str, str], Any]) -> dict[str, Any]:
         """Cut a text, bytes or a list into consecutive parts; returns the parts by split.
 
@@ -57,9 +63,8 @@ class Splits:
         return self._with_files({"train": train, "val": validation, "test": held_out}, read)
 
     def _with_files(self, parts: dict[str, Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
-        for split, path in (("val", self.val_path), ("test", self.test_path)):
-            if path is not None:
-                parts[split] = read(path, f"data.{split}_path")
+        for key, path in self.other_files.items():
+            parts[key.removeprefix("data.").removesuffix("_path")] = read(path, key)
         if not (self.test_fraction or self.test_path):
             del parts["test"]
         return parts

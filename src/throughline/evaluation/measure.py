@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -18,6 +19,7 @@ from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading, Scores
 from throughline.model.generator import Generator
 from throughline.model.heads import Head
+from throughline.regimes import Cut, Played
 
 
 class Meter(Metric):
@@ -67,20 +69,25 @@ class Meter(Metric):
 
 
 class ByPosition:
-    """Adds up the nll of the pass with resets by position, the number of tokens that the model has read since the reset.
+    """Adds up the nll by position, the number of tokens that the model has read since it started from zeros.
+
+    Of a joined line, it is that of the pass with resets; otherwise positions count from the beginning of each sequence.
 
     Attributes:
+        reading: the name of the reading whose scores are added.
         nll_sum, targets: (R,) sums for the first, second, ... target after a reset.
     """
 
-    def __init__(self, reset_every: int, num_targets: int) -> None:
-        positions = min(reset_every, num_targets)
+    def __init__(self, reset_every: int, line: Line) -> None:
+        self.reading = "reset" if line.joined else "carried"
+        positions = min(reset_every, line.num_targets) if line.joined else int(np.diff(line.edges).max())
         self.nll_sum, self.targets = torch.zeros(2, positions, dtype=torch.float64)
 
-    def add(self, nll: Tensor, scored: Tensor) -> None:
-        steps = scored.shape[1]
-        self.nll_sum[:steps] += nll.cpu().double().sum(dim=0)
-        self.targets[:steps] += scored.sum(dim=0).cpu()
+    def add(self, nll: Tensor, scored: Tensor, first: Tensor) -> None:
+        """Add scores (B, T) of rows that have read `first` (B,) tokens since their reset."""
+        position = (first[:, None] + torch.arange(scored.shape[1]))[scored.cpu()]
+        self.nll_sum.index_add_(0, position, nll.cpu().double()[scored.cpu()])
+        self.targets.index_add_(0, position, torch.ones(len(position), dtype=torch.float64))
 
     def write(self, path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -91,6 +98,34 @@ class ByPosition:
                     rows.writerow([position, nll / targets, int(targets)])
 
 
+class BySequence:
+    """The scores of each sequence of a line that is not joined.
+
+    Attributes:
+        nll, correct: (S,) sums over the targets of each sequence; `correct` is None if the head has no likeliest step.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.nll = np.zeros(len(line.ends))
+        self.correct: np.ndarray | None = np.zeros(len(line.ends), np.int64)
+
+    def add(self, scores: Scores, start: np.ndarray) -> None:
+        """Add the scores of rows that begin at these targets of the line (B,)."""
+        number = np.searchsorted(self.line.ends, start, side="right")
+        self.nll[number] += scores.nll.double().sum(dim=1).cpu().numpy()
+        if scores.correct is None:
+            self.correct = None
+        elif self.correct is not None:
+            self.correct[number] += scores.correct.sum(dim=1).cpu().numpy()
+
+    def rows(self) -> Iterator[list[Any]]:
+        """The number of each sequence, from 1 on, its nll, its targets, and how many of these were the likeliest step."""
+        targets = np.diff(self.line.edges).tolist()
+        correct = [""] * len(targets) if self.correct is None else self.correct.tolist()
+        yield from map(list, zip(range(1, len(targets) + 1), self.nll.tolist(), targets, correct, strict=True))
+
+
 def measure(
     generator: Generator,
     line: Line,
@@ -98,6 +133,7 @@ def measure(
     evaluation: Evaluation = Evaluation(),  # noqa: B008  # frozen
     device: torch.device | None = None,
     by_position: ByPosition | None = None,
+    by_sequence: BySequence | None = None,
     *,
     split: str = "val",
     advance: Callable[[int, int], None] = lambda done, more: None,
@@ -110,12 +146,15 @@ def measure(
         readings: the ways to read the line.
         evaluation: settings that the readings have in common.
         device: the device to measure on; None is the device of the generator.
-        by_position: receives the scores of the reading `reset`.
+        by_position: receives the scores of the reading that it names.
+        by_sequence: receives the scores of the reading `carried`, of a line that is not joined.
         split: the name of the split; the names of the metrics begin with it.
         advance: is called with the number of targets just read, and the number still to be read in addition to those of
             earlier calls.
     """
     device, readings = device or next(generator.parameters()).device, list(readings)
+    for reading in readings:
+        line.refuse_to_join(reading, f"readings={reading.name}")
     advance(0, len(readings) * line.num_targets)
     metrics: dict[str, float] = {}
     was_training, tf32 = generator.training, torch.backends.cudnn.allow_tf32
@@ -128,16 +167,22 @@ def measure(
             meter.begin(device)
             with torch.inference_mode(not reading.learns):
                 read = reading.begin(generator)
-                if "one_row" in vars(type(reading)) and reading.one_row and not reading.learns:
+                one_row = "one_row" in vars(type(reading)) and reading.one_row and not reading.learns
+                if one_row and line.joined:
                     totals = carried_totals(partial(reading.score, read), line, evaluation, device, advance)
                     meter.update(totals.nll, line.num_targets, totals.correct)
                 else:
-                    for scores, batch in _in_order(reading, read, line, evaluation, device):
+                    for scores, batch, cut, first in _in_order(reading, read, line, evaluation, device):
                         meter.update(*scores.sums(batch))
                         advance(batch.n_valid, 0)
-                        if by_position is not None and reading.name == "reset":
-                            by_position.add(scores.nll, batch.scored)
+                        if by_position is not None and reading.name == by_position.reading:
+                            by_position.add(scores.nll, batch.scored, first)
+                        if by_sequence is not None and reading.name == "carried":
+                            assert isinstance(cut, Cut)
+                            by_sequence.add(scores, cut.start)
             metrics |= meter.compute()
+            if one_row and not line.joined:
+                metrics[f"{split}/sequence_nll"] = metrics[f"{split}/nll"] * line.num_targets / len(line.ends)
     finally:
         generator.train(was_training)
         if device.type == "cuda":
@@ -147,15 +192,22 @@ def measure(
 
 def _in_order(
     reading: Reading, read: Any, line: Line, evaluation: Evaluation, device: torch.device
-) -> Iterator[tuple[Scores, Batch]]:
-    """The batches of a reading's plan with their scores, the state carried from batch to batch."""
-    carry = Carry()
-    for batch in Batches(reading.plan(line, evaluation, exact=True), line):
+) -> Iterator[tuple[Scores, Batch, Cut | Played, Tensor]]:
+    """The batches of a reading's plan with their scores, the state carried from batch to batch.
+
+    With each come its place in the line, and the number of tokens that each row has read since its reset (B,).
+    """
+    carry, plan, since = Carry(), reading.plan(line, evaluation, exact=True), torch.zeros(0, dtype=torch.int64)
+    for k, batch in enumerate(Batches(plan, line)):
+        first = torch.zeros(len(batch.reset), dtype=torch.int64)
+        if not batch.reset.all():
+            first = torch.where(batch.reset, 0, since[: len(first)])
+        since = first + batch.inputs.shape[1]
         batch = batch.to(device)
         scores, state = reading.score(read, batch, carry.begin(reading.name, batch.reset))
         carry.offer(reading.name, state)
         carry.commit(reading.name)
-        yield scores, batch
+        yield scores, batch, plan[k], first
 
 
 def best_device() -> torch.device:

@@ -37,28 +37,32 @@ class Generator(nn.Module):
         if settings.tie_weights:
             self.head.weight = self.reader.weight
 
-    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, inputs: Tensor, state: State | None = None, restart: Tensor | None = None) -> tuple[Tensor, State]:
         """Read tokens and predict the next ones.
 
         Args:
             inputs: (B, T) token ids.
             state: where the rows continue from; None is zeros.
+            restart: (B, T) bool, steps after which a row is at zeros, for a core that `restarts`.
 
         Returns:
             Predictions (B, T, P), in memory step after step, and the state after the last step.
         """
         # Time is the first dimension inside, as in oneDNN and cuDNN. With batch first they would copy input and output.
-        output, state = self.core(self.reader(inputs.t()), state)  # T, B, H
+        restarts = () if restart is None else (restart.t(),)
+        output, state = self.core(self.reader(inputs.t()), state, *restarts)  # T, B, H
         predicted: Tensor = self.head(self.dropout(output))  # T, B, P
         return predicted.transpose(0, 1), state
 
-    def score(self, inputs: Tensor, targets: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+    def score(
+        self, inputs: Tensor, targets: Tensor, state: State | None = None, restart: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         """Read tokens and score the targets (B, T) by the predictions.
 
         Returns:
             The nll (B, T) of every target in nats, the predictions (B, T, P), and the state after the last step.
         """
-        predicted, state = self(inputs, state)
+        predicted, state = self(inputs, state) if restart is None else self(inputs, state, restart)
         nll = self.head.nll(predicted.transpose(0, 1), targets.t())  # T, B: the order of the predictions in memory
         return nll.t(), predicted, state
 

@@ -81,7 +81,8 @@ class AutogradToken(SingleToken):
         self._nll: Tensor | None = None
 
     def begin(self, state: State | None, rng: np.random.Generator) -> None:
-        self._state = state
+        zeros = None if self._state is None else tuple(torch.zeros_like(s) for s in self._state)
+        self._state = zeros if state is None else state
         if self.generator.training:
             torch.default_generator.manual_seed(int(rng.integers(2**63)))
 

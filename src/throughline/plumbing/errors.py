@@ -73,6 +73,8 @@ def _no_such_choice(file: str, options: list[str]) -> str:
     if kind in ("launcher", "sweeper") and plugin in PLUGINS:
         installed = ", ".join(options)
         return f"{group}={choice}: not installed: pip install hydra-{plugin}-{kind}; installed are {installed}"
+    if file == "data/events":
+        return "data=events was replaced: data=table reads .csv (data.symbol=COLUMN), data=array reads .npy"
     if not options:
         return f"{file}: there is no such file of settings"
     meant = did_you_mean(choice, options)

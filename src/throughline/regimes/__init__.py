@@ -31,6 +31,22 @@ class Cut(NamedTuple):
     pad_left: bool = False
 
 
+class Played(NamedTuple):
+    """The positions of a batch, step by step: a row may play several sequences of a line that is not joined.
+
+    Attributes:
+        inputs: (B, T) position of each input; the target is the token after it.
+        scored: (B, T) bool, whether the target has loss; other steps are restarts or padding.
+        restart: (B, T) bool, steps after which the row is at zeros.
+        reset: (B,) bool, whether the row starts from zeros.
+    """
+
+    inputs: np.ndarray
+    scored: np.ndarray
+    restart: np.ndarray
+    reset: np.ndarray
+
+
 class Plan(ABC):
     """The batches of one epoch, in reading order; item k is a pure function of (line, seed, epoch, k)."""
 
@@ -38,7 +54,8 @@ class Plan(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitem__(self, k: int) -> Cut: ...
+    def __getitem__(self, k: int) -> Cut | Played:
+        """The positions of batch k. It has no more rows than the batch before, unless all of them start from zeros."""
 
 
 class Regime(ABC):
@@ -46,9 +63,11 @@ class Regime(ABC):
 
     Attributes:
         update_every_token: whether every token of a batch is an update; the batch then has one row.
+        apart: whether `plan` keeps sequences apart that are not joined, by `Line.edges`. A subclass has to say so again.
     """
 
     update_every_token: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -1,13 +1,13 @@
 """Whole sequences, shuffled, and padded to the longest of their batch: the usual advice to people who ask."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Plan, Regime
-from throughline.regimes.segments import Pieces
+from throughline.regimes.segments import Pieces, cut_every
 from throughline.settings import STRICT, PositiveInt
 
 
@@ -19,6 +19,8 @@ class Padded(Regime):
     sorted by length. Padding carries no loss. With `padding=pre` the network reads the padding (as the unknown symbol)
     before the sequence. This is left-padding without a recurrent mask. A mask would make it the same as `post`.
     """
+
+    apart: ClassVar[bool] = True
 
     batch_size: PositiveInt = 32
     """Sequences per batch."""
@@ -34,7 +36,7 @@ class Padded(Regime):
         return self.batch_size, self.max_length
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        edges = np.unique(np.concatenate([[0], line.ends, *self._cuts(line)]))
+        edges = cut_every(self.max_length, np.concatenate([[0], line.ends]))
         start, length = edges[:-1], np.diff(edges)
         rng = np.random.default_rng((seed, epoch))
         order, pool = rng.permutation(len(start)), self.batch_size * self.bucket
@@ -42,8 +44,3 @@ class Padded(Regime):
         order = np.concatenate([piece[np.argsort(length[piece], kind="stable")] for piece in pools])
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return Pieces(start, length, [batches[i] for i in rng.permutation(len(batches))], self.padding == "pre")
-
-    def _cuts(self, line: Line) -> list[np.ndarray]:
-        """Where sequences over `max_length` are cut."""
-        starts = np.concatenate([[0], line.ends[:-1]])
-        return [np.arange(first, last, self.max_length) for first, last in zip(starts, line.ends, strict=True)]

@@ -1,6 +1,7 @@
 """Non-overlapping pieces, shuffled, each read from zeros. Most code does this: `stateful` without the carried state."""
 
 from dataclasses import dataclass as plain_dataclass
+from typing import ClassVar
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -12,7 +13,12 @@ from throughline.settings import STRICT, PositiveInt
 
 @dataclass(frozen=True, config=STRICT)
 class Segments(Regime):
-    """The line is cut every `steps` targets; a batch has `batch_size` pieces in random order, with loss on all steps."""
+    """The line is cut every `steps` targets; a batch has `batch_size` pieces in random order, with loss on all steps.
+
+    Sequences that are not joined are cut one by one.
+    """
+
+    apart: ClassVar[bool] = True
 
     steps: PositiveInt = 32
     """Targets per piece. The network sees no further back."""
@@ -24,11 +30,19 @@ class Segments(Regime):
         return self.batch_size, self.steps
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        start = np.arange(0, line.num_targets, self.steps)
+        edges = cut_every(self.steps, line.edges)
+        start, length = edges[:-1], np.diff(edges)
         order = np.random.default_rng((seed, epoch)).permutation(len(start))
-        length = np.minimum(self.steps, line.num_targets - start)
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return Pieces(start, length, batches)
+
+
+def cut_every(steps: int, edges: np.ndarray) -> np.ndarray:
+    """The edges of parts, and between them further ones, every `steps` targets from the beginning of a part."""
+    pieces = -(-np.diff(edges) // steps)  # of each part
+    first = np.repeat(np.cumsum(pieces) - pieces, pieces)
+    inner: np.ndarray = np.repeat(edges[:-1], pieces) + (np.arange(len(first)) - first) * steps
+    return np.append(inner, edges[-1])
 
 
 @plain_dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan
-from throughline.regimes.stateful import Stateful, with_resets
+from throughline.regimes.stateful import Chunks, Stateful, with_resets
 from throughline.settings import STRICT
 
 
@@ -31,7 +31,7 @@ class ShuffledCarry(Stateful):
 class Shuffled(Plan):
     """The batches of another plan in `order`, with the state carried from each to the next."""
 
-    ordered: Plan
+    ordered: Chunks
     order: np.ndarray
 
     def __len__(self) -> int:

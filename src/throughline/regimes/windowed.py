@@ -10,7 +10,7 @@ windows  a      -> b           the first ones are short, so that no target is le
 """
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -27,6 +27,8 @@ class Windowed(Regime):
     `loss=last` scores the last `stride` targets of a window, so every target once. With stride 1 this is the very last
     target. `loss=all` scores the whole window, so every target up to steps / stride times.
     """
+
+    apart: ClassVar[bool] = True
 
     steps: PositiveInt = 64
     """Inputs per window. The network sees no further back."""
@@ -46,16 +48,25 @@ class Windowed(Regime):
         return self.batch_size, self.steps
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        windows = -(-line.num_targets // self.stride)
+        edges = line.edges
+        first = np.concatenate([[0], np.cumsum(-(-np.diff(edges) // self.stride))])
+        windows = int(first[-1])
         order = np.random.default_rng((seed, epoch)).permutation(np.arange(windows, dtype=np.min_scalar_type(windows)))
-        return Windows(line.num_targets, self.steps, self.stride, self.batch_size, self.loss == "all", order)
+        return Windows(edges, first, self.steps, self.stride, self.batch_size, self.loss == "all", order)
 
 
 @plain_dataclass(frozen=True)
 class Windows(Plan):
-    """Windows that end every `stride` targets, plus one that ends with the line; `batch_size` per batch in `order`."""
+    """Windows that end every `stride` targets of a part, plus one at the part's end; `batch_size` per batch in `order`.
 
-    targets: int
+    Attributes:
+        edges: (P + 1,) of the parts of the line over whose edges no window reaches.
+        first: (P + 1,) the number of the first window of each part, and the number of windows.
+        order: the windows by number.
+    """
+
+    edges: np.ndarray
+    first: np.ndarray
     steps: int
     stride: int
     batch_size: int
@@ -67,7 +78,9 @@ class Windows(Plan):
 
     def __getitem__(self, k: int) -> Cut:
         window = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
-        end = np.minimum((window + 1) * self.stride, self.targets)
-        start = np.maximum(end - self.steps, 0)
-        scored = end - start if self.score_all else end - window * self.stride
+        part = np.searchsorted(self.first, window, side="right") - 1
+        before = self.edges[part] + (window - self.first[part]) * self.stride
+        end = np.minimum(before + self.stride, self.edges[part + 1])
+        start = np.maximum(end - self.steps, self.edges[part])
+        scored = end - start if self.score_all else end - before
         return Cut(start, end - start, scored, np.ones(len(window), bool))

@@ -9,7 +9,7 @@ from throughline.batches.carry import State
 from throughline.model.generator import Generator
 from throughline.model.optimizers import Optimizer
 from throughline.plumbing.errors import UserError
-from throughline.regimes import Cut
+from throughline.regimes import Cut, Played
 from throughline.runs.checkpoint import OtherVersionError, can_be_resumed, read
 from throughline.runs.record import Record
 
@@ -80,7 +80,7 @@ def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, orig
         )
 
 
-def check_fit(checkpoint: dict[str, Any], generator: Generator, optimizer: Optimizer, following: Cut) -> None:
+def check_fit(checkpoint: dict[str, Any], generator: Generator, optimizer: Optimizer, following: Cut | Played) -> None:
     """Refuse a carried state or an optimizer's state that this run cannot continue from.
 
     PyTorch's fused optimizers read and write beyond a state that is too small. Of the optimizer's settings only the learning
@@ -108,7 +108,7 @@ def check_fit(checkpoint: dict[str, Any], generator: Generator, optimizer: Optim
 
 
 @torch.no_grad()
-def _continues(carried: State | None, generator: Generator, following: Cut) -> bool:
+def _continues(carried: State | None, generator: Generator, following: Cut | Played) -> bool:
     """Whether the network takes this state, and the rows of the next batch continue from it or start from zeros."""
     if carried is None:
         return bool(following.reset.all())
@@ -118,7 +118,7 @@ def _continues(carried: State | None, generator: Generator, following: Cut) -> b
     types = [torch.promote_types(s.dtype, torch.float32) if s.is_floating_point() else s.dtype for s in state]
     expected = [((s.shape[0], rows, *s.shape[2:]), dtype) for s, dtype in zip(state, types, strict=True)]
     fits = [(tuple(s.shape), s.dtype) for s in carried] == expected
-    return fits and rows > 0 and (rows == len(following.reset) or bool(following.reset.all()))
+    return fits and rows > 0 and (rows >= len(following.reset) or bool(following.reset.all()))
 
 
 def _after_a_step(generator: Generator, optimizer: Optimizer) -> dict[str, Any]:

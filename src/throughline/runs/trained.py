@@ -14,7 +14,7 @@ from throughline.config import all_readings
 from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
-from throughline.evaluation.measure import best_device, measure
+from throughline.evaluation.measure import BySequence, best_device, measure
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.evaluation.threads import fastest_threads, in_threads
@@ -167,6 +167,7 @@ class Trained:
         readings: Sequence[Reading] = (),
         evaluation: Evaluation = Evaluation(),  # noqa: B008  # frozen
         advance: Callable[[int, int], None] = lambda done, more: None,
+        by_sequence: BySequence | None = None,
     ) -> dict[str, float]:
         """The exact metrics on a split of some data.
 
@@ -175,7 +176,7 @@ class Trained:
             split: "train", "val", "test", or "all".
             readings: ways to measure, in addition to `carried` and `reset`.
             evaluation: the settings that all readings share.
-            advance: see `throughline.evaluation.measure.measure`.
+            advance, by_sequence: see `throughline.evaluation.measure.measure`.
 
         Raises:
             UserError: the data cannot be read, or they have no such split.
@@ -191,7 +192,8 @@ class Trained:
                 threads = fastest_threads(lambda: self.generator.score(tokens, tokens))
         try:
             with in_threads(threads):
-                return measure(self.generator, line, chosen, evaluation, device, split=split, advance=advance)
+                scores = {"by_sequence": by_sequence, "split": split, "advance": advance}
+                return measure(self.generator, line, chosen, evaluation, device, **scores)  # type: ignore[arg-type]
         finally:
             self.generator.cpu()
 

@@ -12,7 +12,7 @@ from throughline.data.corpus import Corpus
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.plumbing import stopping
-from throughline.regimes import Cut, Regime
+from throughline.regimes import Cut, Played, Regime
 
 
 class Workers(DataLoader[Batch]):
@@ -44,9 +44,12 @@ class StreamDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
+        corpus.train.refuse_to_join(regime, f"regime={regime.name}")
         self.corpus = corpus
         self.regime = regime
         self.readings = [reading for reading in readings if reading.while_training]
+        for reading in self.readings:
+            corpus.val.refuse_to_join(reading, f"readings={reading.name}")
         self.evaluation = evaluation
         self.seed = seed
         self.num_workers = num_workers
@@ -61,7 +64,7 @@ class StreamDataModule(LightningDataModule):
         return self.epoch + self.batch / len(self._plan)
 
     @property
-    def following(self) -> Cut:
+    def following(self) -> Cut | Played:
         """The next batch."""
         return self._plan[self.batch]
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from throughline.cautions import about_training
 from throughline.config import Config
+from throughline.data.line import Line
 from throughline.model.generator import Generator
 from throughline.plumbing.progress import QUIET_SECONDS
 from throughline.plumbing.reading import escaped
@@ -28,13 +29,14 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, prec
     corpus, threads = data.corpus, torch.get_num_threads()
     fingerprint, parameters = corpus.fingerprint, sum(p.numel() for p in generator.parameters())
     size = f", {fingerprint['bytes']:,} bytes, sha256 {fingerprint['sha256'][:12]}" if "bytes" in fingerprint else ""
+    read = f"; {fingerprint['read']}" if "read" in fingerprint else ""
     different = " ".join(f"{key}={value}" for key, value in config.differences().items())
     limits = ", ".join(f"{value:,g} {key.removeprefix('max_')}" for key, value in config.limits.items() if value is not None)
     console.print(
         f"settings: {different or 'all'} {'and all others ' if different else ''}by default (`--cfg job` prints all); "
         f"ends after {limits}\n"
-        f"data: {fingerprint['source']}{size}; "
-        f"{corpus.train.num_targets:,} targets to train on, {corpus.val.num_targets:,} to validate on "
+        f"data: {fingerprint['source']}{size}{read}; "
+        f"{amount(corpus.train)} to train on, {amount(corpus.val)} to validate on "
         f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
         f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.label}; "
         f"precision {precision}, {threads} thread{'s' * (threads > 1)}",
@@ -44,6 +46,12 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, prec
     )
     for caution in about_training(config, corpus):
         console.print(f"caution: {caution}", highlight=False, markup=False, soft_wrap=True)
+
+
+def amount(line: Line) -> str:
+    """How much a line holds."""
+    sequences = "" if line.joined else f" of {len(line.ends):,} sequences"
+    return f"{line.num_targets:,} targets{sequences}"
 
 
 class Display(Callback):
@@ -119,10 +127,12 @@ class Display(Callback):
         self.bar.update(self._validation, visible=False)
         metrics = pl_module.metrics
         bits = f" ({metrics['val/bpc']:.3f} bpc)" if "val/bpc" in metrics else ""
+        joined = datamodule_of(trainer).corpus.val.joined
+        resets = f", with resets {metrics['val/nll_reset']:.4f}" if joined else ""
         accuracy = f", accuracy {metrics['val/accuracy']:.1%}" if "val/accuracy" in metrics else ""
         self.console.print(
             f"epoch {math.ceil(datamodule_of(trainer).epochs)}: train nll {self.metric_log.nll or math.nan:.4f}, "
-            f"val nll {metrics['val/nll']:.4f}{bits}, with resets {metrics['val/nll_reset']:.4f}{accuracy}; "
+            f"val nll {metrics['val/nll']:.4f}{bits}{resets}{accuracy}; "
             f"{self.spending.tokens:,} tokens in {self.spending.seconds:.1f} s, "
             f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s",
             highlight=False,
@@ -140,15 +150,26 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
     """Print the results of a run."""
     metrics = record.metrics
     units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
-    carried = ", ".join(text.format(metrics[f"val/{key}"]) for key, text in units.items() if f"val/{key}" in metrics)
+    carried, tested = (
+        ", ".join(text.format(metrics[f"{split}/{key}"]) for key, text in units.items() if f"{split}/{key}" in metrics)
+        for split in ("val", "test")
+    )
+    each = f" ({metrics['val/sequence_nll']:.4f} per sequence)" if "val/sequence_nll" in metrics else ""
+    more = f", and {record.positions / record.tokens - 1:.1%} more read as padding or restarts"
+    beside = "" if record.data.get("joined", True) else more
+    resets = f", with carried state; with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+    how = resets if record.data.get("joined", True) else ", each sequence from zeros"
+    limit = f"; no model can be below {record.data['entropy']:.4f}" if "entropy" in record.data else ""
     others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
     console.print(
-        f"\nval nll {metrics['val/nll']:.4f} nats" + (f" ({carried})" if carried else "") + ", with carried state; "
-        f"with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
+        f"\nval nll {metrics['val/nll']:.4f} nats{each}"
+        + (f" ({carried})" if carried else "")
+        + how
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
-        + (f"\ntest nll {metrics['test/nll']:.4f} nats, by best.ckpt" if "test/nll" in metrics else "")
+        + limit
+        + (f"\ntest nll {metrics['test/nll']:.4f} nats ({tested}), by best.ckpt" if "test/nll" in metrics else "")
         + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
-        f"({record.tokens_per_second:,.0f} tokens/s); this process took {record.wall_seconds:.1f} s, "
+        f"({record.tokens_per_second:,.0f} tokens/s{beside}); this process took {record.wall_seconds:.1f} s, "
         f"{record.peak_memory_bytes / 2**20:,.0f} MiB of memory at most",
         highlight=False,
         markup=False,

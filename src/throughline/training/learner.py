@@ -91,7 +91,9 @@ class Learner(QuickNotes, LightningModule):
 
     def step(self, batch: Batch) -> Tensor:
         """Read one batch, from the carried state to the next; returns its nll (B, T), zero where nothing is scored."""
-        nll, _, state = self.generator.score(batch.inputs, batch.targets, self.carry.begin("train", batch.reset))
+        restarts = () if batch.restart is None else (batch.restart,)
+        before = self.carry.begin("train", batch.reset)
+        nll, _, state = self.generator.score(batch.inputs, batch.targets, before, *restarts)
         self.carry.offer("train", state)
         # Most batches are scored everywhere. With several processes, `n_valid` counts the rows of all of them.
         whole = self.trainer.world_size == 1 and batch.n_valid == nll.numel()
@@ -177,7 +179,7 @@ class Learner(QuickNotes, LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.ends:
             data = datamodule_of(self.trainer)
-            self.by_position = ByPosition(data.evaluation.reset_every, data.corpus.val.num_targets)
+            self.by_position = ByPosition(data.evaluation.reset_every, data.corpus.val)
             settings = data.evaluation, self.device, self.by_position
             self.metrics = measure(self.generator, data.corpus.val, self.readings, *settings, advance=self.advance)
         else:

@@ -1,10 +1,10 @@
-"""One run in several processes: each reads a contiguous share of the rows of every batch, and together they act as one."""
+"""One run in several processes: each reads its share of the rows of every batch, and together they act as one."""
 
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,12 +27,20 @@ def max_over_processes(value: float, device: torch.device) -> float:
 
 
 def gathered(rows: Tensor, dim: int = 0) -> Tensor:
-    """The rows of all processes, in order."""
+    """The rows of all processes, in order: process p has every n-th row, from row p on."""
     if not dist.is_initialized():
         return rows
     parts: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(parts, rows.cpu())
-    return torch.cat(parts, dim)
+    return interleaved(parts, dim)
+
+
+def interleaved(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """The rows of several tensors in turns."""
+    rows = torch.empty(sum(part.shape[dim] for part in parts), *parts[0].movedim(dim, 0).shape[1:], dtype=parts[0].dtype)
+    for number, part in enumerate(parts):
+        rows[number :: len(parts)] = part.movedim(dim, 0)
+    return rows.movedim(0, dim)
 
 
 @contextmanager

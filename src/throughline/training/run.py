@@ -28,6 +28,7 @@ from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError, noted_failure
 from throughline.plumbing.launchers import refuse_foreign_launcher
 from throughline.plumbing.progress import progress
+from throughline.regimes import Played
 from throughline.runs.checkpoint import load_parts, parts_of
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
@@ -233,7 +234,9 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
-    check_identity(about["identity"], config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin"))
+    check_identity(
+        {**config.usual, **about["identity"]}, config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin")
+    )
     parts_of(saved, checkpoint)  # a model that does not fit is refused before anything is written
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
@@ -285,6 +288,10 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learne
         if "abstract" not in str(error):
             raise
         raise UserError(f"{config.model.name}: {error}") from None  # raised by a user's own core or head
+    if isinstance(data.following, Played) and not (config.regime.update_every_token or generator.core.restarts):
+        raise UserError(
+            f"model={config.model.name}: its core cannot start a row from zeros inside a batch; give regime.sequences=beside"
+        )
     if config.trainer.precision == "64-true":
         generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
     return (SingleTokenLearner if config.regime.update_every_token else Learner)(
@@ -402,7 +409,7 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
     evaluation, later = config.evaluation, [reading for reading in config.all_readings if not reading.while_training]
     metrics, by_position = fitted.learner.metrics, fitted.learner.by_position
     if by_position is None:  # several processes, validations on a part, or a run that was resumed after its end
-        by_position, later, metrics = ByPosition(evaluation.reset_every, corpus.val.num_targets), config.all_readings, {}
+        by_position, later, metrics = ByPosition(evaluation.reset_every, corpus.val), config.all_readings, {}
     with progress("evaluating", console) as work:
         metrics = metrics | measure(generator, corpus.val, later, evaluation, device, by_position, advance=work.advance)
     if "test" in corpus.splits:  # with the checkpoint that was chosen on the validation split

@@ -29,11 +29,17 @@ class SingleTokenLearner(Learner):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forward, backward and update for each token; an update that is not finite is left out, like a bad batch."""
         here, single, optimizer = datamodule_of(self.trainer), self.single_token, self.trainer.optimizers[0]
-        single.begin(self.carry.begin("train", batch.reset), np.random.default_rng([self.seed, here.epoch, here.batch]))
+        rng = np.random.default_rng([self.seed, here.epoch, here.batch])
+        single.begin(self.carry.begin("train", batch.reset), rng)
+        restart = [False] * batch.inputs.numel() if batch.restart is None else batch.restart[0].tolist()
         nlls, norm_sum, made, self.bad_batch, update = [], 0.0, 0, False, updates(optimizer)
         # Every value that is not finite shows in the nll or in the norm.
         with one_thread(), torch.no_grad(), np.errstate(all="ignore"):
-            for token, target in zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), strict=True):
+            for token, target, ended in zip(batch.inputs[0].tolist(), batch.targets[0].tolist(), restart, strict=True):
+                if ended:
+                    single.begin(None, rng)
+                    nlls.append(0.0)
+                    continue
                 nll = single.forward(token, target)
                 norm = single.backward(self.gradient_clip_val)
                 nlls.append(nll)

@@ -39,6 +39,44 @@ def test_every_target_is_scored_once(reading: Reading, evaluation: Evaluation, t
     assert sorted(seen) == list(range(1, targets + 1))
 
 
+sequences = st.lists(st.integers(0, 30), min_size=1, max_size=12)
+
+
+def line_of_sequences(lengths: list[int]) -> Line:
+    """A line whose tokens are their own positions + 1, end symbols as well."""
+    ends = np.cumsum(np.array(lengths) + 1)
+    return Line(np.arange(1, ends[-1] + 2, dtype=np.uint16), ends, joined=False, ended=True)
+
+
+@given(readings, evaluations, sequences, st.booleans())
+def test_every_target_of_sequences_is_scored_once_and_from_zeros(
+    reading: Reading, evaluation: Evaluation, lengths: list[int], exact: bool
+) -> None:
+    line = line_of_sequences(lengths)
+    begins = set(line.edges[:-1].tolist())
+    seen: list[int] = []
+    last: list[int | None] = []
+    for batch in Batches(reading.plan(line, evaluation, exact), line):
+        last = [None if reset else last[row] for row, reset in enumerate(batch.reset.tolist())]
+        for row, tokens in enumerate(batch.inputs.tolist()):
+            read = [token - 1 for token, scored in zip(tokens, batch.scored[row].tolist(), strict=True) if scored]
+            assert read == list(range(read[0], read[0] + len(read)))
+            assert read[0] in begins if last[row] is None and not isinstance(reading, Reset) else True
+            assert last[row] is None or (read[0] - 1 == last[row] and read[0] not in begins)
+            assert not begins.intersection(read[1:])
+            last[row] = read[-1]
+            seen += read
+        last = last[: len(batch.reset)]
+    assert sorted(seen) == list(range(line.num_targets))
+
+
+@given(st.sampled_from([Carried(), Reset()]), sequences, st.integers(1, 100))
+def test_a_part_of_the_sequences_has_as_many_targets_as_asked_for(reading: Reading, lengths: list[int], tokens: int) -> None:
+    line, evaluation = line_of_sequences(lengths), Evaluation(streams=3, reset_every=7, tokens=tokens)
+    batches = list(Batches(reading.plan(line, evaluation, exact=False), line))
+    assert sum(batch.n_valid for batch in batches) >= min(tokens, line.num_targets)
+
+
 def random_line(n: int) -> Line:
     return Line.of([np.random.default_rng(0).integers(1, 9, n).astype(np.uint8)])
 

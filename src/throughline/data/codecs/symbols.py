@@ -34,9 +34,9 @@ class Symbols(Tabled):
 
     def fit(self, sequences: Sequence[Any]) -> Self:
         fitted = super().fit(sequences)
-        if fitted.between is not None:
-            return fitted
         text = "\n".join(fitted.symbols or [])
+        if fitted.between is not None or " " not in text:
+            return fitted
         return replace(fitted, between=next((sign for sign in BETWEEN if (sign.strip() or sign) not in text), "\n"))
 
     def encode(self, raw: Sequence[str]) -> np.ndarray:

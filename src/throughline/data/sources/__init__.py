@@ -54,5 +54,9 @@ class Source(ABC):
     def located(self) -> dict[str, Any]:
         """The settings as plain values, with absolute paths."""
         values = plain(self)
-        paths = {key: value for key, value in values.items() if key.endswith("path") and isinstance(value, str)}
-        return {**values, **{key: str(Path(path).absolute()) for key, path in paths.items()}}
+        for key, value in values.items():
+            if key.endswith("path") and isinstance(value, str):
+                values[key] = str(Path(value).absolute())
+            elif key.endswith("path") and isinstance(value, list):
+                values[key] = [str(Path(path).absolute()) for path in value]
+        return values

@@ -13,8 +13,8 @@ from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
+from throughline.data.files import AsText, read_documents
 from throughline.data.sources import Source
-from throughline.data.sources.text import as_read, read_bytes
 from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, PositiveInt
@@ -58,7 +58,8 @@ class StandardLibrary(Splits, Source):
                 f"data.max_bytes={self.max_bytes}: only {len(files)} files of {root} fit, 10 are needed to set one aside; "
                 "give more bytes, or train on a file with data=text data.path=FILE"
             )
-        parts = self.dealt(files, lambda path, key: [as_read(read_bytes(path, key), codec, path)])
+        as_text = None if codec.reads == "bytes" else AsText()
+        parts = self.dealt(files, lambda path, key: read_documents(path, key, as_text).contents)
         origin = {
             "source": f"standard library of Python {platform.python_version()}",
             "python": platform.python_version(),

@@ -1,78 +1,128 @@
-"""Any text: one file, or one file per split."""
+"""Any text: a file, or several as documents; joined, or cut into sequences."""
 
-import hashlib
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
+from throughline.data.files import AsText, Documents, read_documents
 from throughline.data.sources import Source
 from throughline.data.splits import Splits
-from throughline.plumbing import reading
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT, EscapedStr, PathStr
+from throughline.settings import STRICT, EscapedStr, Paths
 
-LARGEST_FILE = 2**40
-"""The most bytes of a file of data."""
+MANY_FILES = 10
+"""From so many files on, whole ones are held out."""
 
 
 @dataclass(frozen=True, config=STRICT)
-class Text(Splits, Source):
-    """A text file in UTF-8; with `codec=bytes`, any file."""
+class Text(AsText, Splits, Source):
+    """A text, or several; with `codec=bytes`, any files."""
 
     codecs: ClassVar = {"text": Characters(), "bytes": Bytes()}
 
-    path: PathStr
-    """The path of the file."""
+    path: Paths
+    """A file, a folder, a pattern such as `texts/*.txt`, or a list. Several files are read in order of their names. A file
+    may be compressed (.gz, .bz2, .xz)."""
     separator: EscapedStr | None = None
-    """The text that ends a sequence and belongs to it, for example a blank line, "\\n\\n", after a speech or a tune.
-    None: the text is one sequence. Only the regime `padded` uses it."""
+    """The text that ends a sequence, for example a blank line, "\\n\\n", after a speech or a tune. None: each file is one
+    sequence. In joined data it belongs to the sequence, and only the regime `padded` uses the ends."""
+    joined: bool = True
+    """Whether the state is carried from a sequence to the next. Give false if each sequence has to start from zeros; an end
+    symbol then takes the place of the separator."""
+    split: Literal["auto", "spread", "end"] = "auto"
+    """What is held out. `spread`: whole files, or sequences that are not joined, at equal distances, such as every tenth.
+    `end`: the end of the text, or the last sequences. `auto`: `end` for joined texts of less than ten files, or of too few
+    for each split to get one; otherwise `spread`."""
+    newline: Literal["lf", "keep"] = "lf"
+    """`lf` reads the line breaks of Windows as line feeds; `keep` leaves them as they are. `codec=bytes` always does."""
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
-        content = read_bytes(self.path, "data.path")
+        as_text = None if codec.reads == "bytes" else self
+        documents = read_documents(self.path, "data.path", as_text, self.newline, self.other_files)
 
-        def another(path: str, key: str) -> str | bytes:
-            return as_read(read_bytes(path, key), codec, path)
+        def another(path: str, key: str) -> list[Any]:
+            return read_documents(path, key, as_text, self.newline).contents
 
-        parts = self.divided(as_read(content, codec, self.path), another)
-        origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        return Corpus.of(codec, origin=origin, **self._all_sequences(parts))
+        parts, how = (self._joined if self.joined else self._apart)(documents, another)
+        said = "; ".join([*documents.said, *how])
+        origin = {**documents.origin, "read": said} if said else documents.origin
+        return Corpus.of(codec, origin=origin, ended=not self.joined, joined=self.joined, **parts)
 
-    def _all_sequences(self, parts: dict[str, Any]) -> dict[str, Any]:
-        return {split: self._sequences(part) for split, part in parts.items()}
+    def _joined(self, documents: Documents, another: Callable[[str, str], Any]) -> tuple[dict[str, Any], list[str]]:
+        """The sequences by split, each with the separator that ends it, and what a person should know about the splits."""
+        texts = documents.contents
+        if self.split == "spread" and len(texts) == 1:
+            raise UserError(
+                "data.split=spread: one joined text is cut at its end; "
+                "give several files, or data.joined=false with data.separator"
+            )
+        smallest = min((share for share in self._shares[1:] if share), default=0.0)
+        enough = len(texts) >= MANY_FILES and len(texts) * smallest > 1 - 1e-9  # so that each split gets one
+        whole = self.split == "spread" or (self.split == "auto" and enough)
+        parts = self.dealt(texts, another) if whole else self._cut(texts, another)
+        how = ["whole files are held out, at equal distances"] if whole else []
+        return {split: [s for text in part for s in self._with_separator(text)] for split, part in parts.items()}, how
 
-    def _sequences(self, text: Any) -> list[Any]:
+    def _cut(self, documents: list[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
+        """The documents by split, cut where they are laid end to end; one across a cut is in both splits."""
+        begins = np.cumsum([0, *map(len, documents)]).tolist()
+        parts = self.divided(range(begins.pop()), read)
+        for split, span in parts.items():
+            if isinstance(span, range):
+                places = [(max(span.start - b, 0), max(span.stop - b, 0)) for b in begins]
+                pieces = [text[first:last] for text, (first, last) in zip(documents, places, strict=True)]
+                parts[split] = [piece for piece in pieces if piece] or pieces[:1]
+        return parts
+
+    def _with_separator(self, text: Any) -> list[Any]:
+        """The sequences of joined data, each with the separator that ends it."""
         if self.separator is None:
             return [text]
-        separator = self.separator if isinstance(text, str) else self.separator.encode()
+        separator = self._like(text)
         *ended, last = text.split(separator)
         return [sequence + separator for sequence in ended] + ([last] if last else [])
 
+    def _like(self, text: Any) -> Any:
+        """The separator as text or as bytes."""
+        return self.separator if isinstance(text, str) or self.separator is None else self.separator.encode()
 
-def as_read(content: bytes, codec: Codec, path: str) -> str | bytes:
-    """The content of a file in the form that the codec encodes: bytes, or the decoded text."""
-    return content if codec.reads == "bytes" else decode(content, path)
+    def _apart(self, documents: Documents, another: Callable[[str, str], Any]) -> tuple[dict[str, Any], list[str]]:
+        """The sequences by split, without separators, and what a person should know about them."""
+        source, texts = documents.origin["source"], documents.contents
+        sequences = self._between(texts)
+        if self.separator is None and len(texts) == 1:
+            raise UserError(
+                f"data.joined=false: {source} is one sequence; give data.separator or several files, or data=lines"
+            )
+        if self.separator is not None and len(sequences) <= len(texts):
+            raise UserError(
+                f"data.separator={self.separator!r}: separates nothing in {source}; give the text between its sequences"
+            )
+        deal = self.divided if self.split == "end" else self.dealt
+        unit = "characters" if isinstance(sequences[0], str) else "bytes"
+        how = [f"{len(sequences):,} sequences of {spread_of(sequences)} {unit}"]
+        return deal(sequences, lambda path, key: self._between(another(path, key))), how
+
+    def _between(self, texts: list[Any]) -> list[Any]:
+        """What stands between separators; what is blank is left out."""
+        return texts if self.separator is None else [p for text in texts for p in self._pieces(text) if p.strip()]
+
+    def _pieces(self, text: Any) -> list[Any]:
+        separator: Any = self._like(text)
+        end: Any = "\n" if isinstance(text, str) else b"\n"
+        *pieces, last = text.split(separator)
+        # The line break that ends a file is no part of a sequence, where all other sequences end before a line break.
+        return [*pieces, last.removesuffix(end) if separator.startswith(end) else last]
 
 
-def read_bytes(path: str, key: str) -> bytes:
-    try:
-        content = reading.content(Path(path), LARGEST_FILE)
-    except UserError as error:
-        raise UserError(f"{key}={error}; give a readable file") from None
-    if not content:
-        raise UserError(f"{key}={path}: the file is empty; give a file with text")
-    return content
-
-
-def decode(content: bytes, path: str) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: byte {error.start} (0x{content[error.start]:02x}) is not UTF-8; give a text in UTF-8, or codec=bytes"
-        ) from None
+def spread_of(sequences: Sequence[Any]) -> str:
+    """The shortest and the longest length of sequences, in words."""
+    shortest, longest = min(map(len, sequences)), max(map(len, sequences))
+    return f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"

@@ -5,11 +5,12 @@ A new reading needs one file here, one YAML in `conf/readings`, and one line in
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass as plain_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from throughline.data.line import Line
 from throughline.evaluation.protocol import Evaluation
-from throughline.regimes import Plan
+from throughline.regimes import Cut, Plan, Played
 from throughline.settings import word
 
 if TYPE_CHECKING:  # settings are read before torch is imported
@@ -44,11 +45,13 @@ class Reading(ABC):
         one_row: whether it is one pass with the state carried and nothing else. Such a pass may be read in many rows at
             once, with states handed over between rows (`throughline.evaluation.handover`). A subclass has to say so again.
         learns: whether `score` needs gradients; inference mode is then off.
+        apart: whether `plan` keeps sequences apart that are not joined, by `Line.edges`. A subclass has to say so again.
     """
 
     while_training: ClassVar[bool] = True
     one_row: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -83,3 +86,17 @@ class Reading(ABC):
         nll, predicted, state = generator.score(batch.inputs, batch.targets, state)
         correct = generator.head.correct(predicted, batch.targets)
         return Scores(nll.masked_fill(~batch.scored, 0.0), None if correct is None else correct & batch.scored), state
+
+
+@plain_dataclass(frozen=True)
+class First(Plan):
+    """The first `batches` batches of a plan whose order is random, so that they are spread over the line."""
+
+    plan: Plan
+    batches: int
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, k: int) -> Cut | Played:
+        return self.plan[k]

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from throughline.data.line import Line
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading, Scores
-from throughline.evaluation.readings.carried import carried_plan
+from throughline.evaluation.readings.carried import carried_plan, one_by_one
 from throughline.regimes import Plan
 from throughline.settings import STRICT, Fraction, NonNegative, Positive, PositiveInt
 
@@ -30,6 +30,7 @@ class Dynamic(Reading):
 
     while_training: ClassVar[bool] = False
     learns: ClassVar[bool] = True
+    apart: ClassVar[bool] = True
 
     lr: NonNegative = 0.1
     """The learning rate of plain SGD; 0 is the same as `carried`."""
@@ -41,7 +42,7 @@ class Dynamic(Reading):
     """The largest norm that a gradient may have."""
 
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:
-        return carried_plan(line, 1, 0, tokens_per_batch=self.bptt)
+        return carried_plan(line, 1, 0, tokens_per_batch=self.bptt) if line.joined else one_by_one(line, self.bptt)
 
     def begin(self, generator: "Generator") -> "Adapting":
         return Adapting(generator)

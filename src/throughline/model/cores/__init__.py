@@ -7,6 +7,7 @@ A new core needs one file here, its settings in `throughline.model.settings`, on
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
@@ -26,25 +27,38 @@ class Operations(NamedTuple):
     less_per_row: int
 
 
+CLOSED = -1e4
+"""What closes a gate: its sigmoid is 0 in every precision."""
+
+
+def with_feature(x: Tensor, restart: Tensor) -> Tensor:
+    """The input (T, B, E) with a further feature that is 1 where `restart` (T, B), else 0."""
+    return torch.cat([x, restart[..., None].to(x.dtype)], dim=-1)
+
+
 class Core(nn.Module, ABC):
     """Reads steps in order, from one state to the next; holds weights only.
 
     Attributes:
         state_names: the names of the tensors of a state, in order.
+        restarts: whether `forward` can start rows from zeros inside a batch.
         hidden_size, num_layers: H and L.
     """
 
     state_names: ClassVar[tuple[str, ...]]
+    restarts: ClassVar[bool] = False
     hidden_size: int
     num_layers: int
 
     @abstractmethod
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None = None, restart: Tensor | None = None) -> tuple[Tensor, State]:
         """Read T steps.
 
         Args:
             x: (T, B, E) the output of the reader.
             state: the state that the rows continue from, each tensor (L, B, ...); None is zeros.
+            restart: (T, B) bool, steps after which the state of a row is zeros, and whose output does not count; None if
+                there are none. A core without `restarts` need not have this argument.
 
         Returns:
             The output (T, B, H) of the last layer, and the state after the last step.

@@ -3,10 +3,12 @@
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import Core, OnnxStep, Operations
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, with_feature
 
 
 class GRUCore(nn.GRU, Core):
@@ -20,13 +22,41 @@ class GRUCore(nn.GRU, Core):
     """
 
     state_names: ClassVar = ("h",)
+    restarts: ClassVar = True
+
+    weight_hh_l0: nn.Parameter
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__(input_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0)
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
-        output, h = super().forward(x, None if state is None else state[0])
-        return output, (h,)
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: State | None = None, restart: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        before = None if state is None else state[0]
+        if restart is None:
+            output, h = super().forward(x, before)
+            return output, (h,)
+        return self._with_restarts(x, before, restart)
+
+    def _with_restarts(self, x: Tensor, h: Tensor | None, restart: Tensor) -> tuple[Tensor, State]:
+        """As in `LSTMCore`: a further feature closes the gates r and z, so that h becomes the candidate n.
+
+        That is tanh of its input bias alone where x is 0, so the feature's weight for n is minus this bias. The weight
+        belongs to the graph; otherwise the bias would get a gradient from restarts.
+        """
+        if h is None:
+            h = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size, dtype=self.weight_hh_l0.dtype)
+        closing = self.weight_hh_l0.new_full((2 * self.hidden_size,), CLOSED)
+        after = []
+        for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.all_weights):
+            if layer:
+                x = F.dropout(x, self.dropout, self.training)
+            column = torch.cat([closing, -bias_ih[2 * self.hidden_size :]])[:, None]
+            weights = [torch.cat([weight_ih, column], dim=1), weight_hh, bias_ih, bias_hh]
+            x = with_feature(x.masked_fill(restart[..., None], 0.0), restart)
+            x, last = torch.gru(x, h[layer : layer + 1], weights, True, 1, 0.0, self.training, False, False)
+            after.append(last)
+        return x, (torch.cat(after),)
 
     def operations(self, input_size: int) -> Operations:
         H, L = self.hidden_size, self.num_layers  # noqa: N806

@@ -7,10 +7,12 @@ is tested against this module. Skip them at first reading.
 
 from typing import Any, ClassVar, TypeGuard
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import Core, OnnxStep, Operations
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, with_feature
 from throughline.model.heads import Head
 from throughline.model.heads.categorical import CategoricalHead
 from throughline.model.steps import SingleToken, Stepper
@@ -28,8 +30,11 @@ class LSTMCore(nn.LSTM, Core):
     """
 
     state_names: ClassVar = ("h", "c")
+    restarts: ClassVar = True
     by_hand: ClassVar = True
     """The code written by hand computes exactly this class. A subclass that changes nothing in a step sets it again."""
+
+    weight_hh_l0: nn.Parameter
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, forget_bias: float = 0.0
@@ -40,9 +45,45 @@ class LSTMCore(nn.LSTM, Core):
             nn.init.constant_(getattr(self, f"bias_ih_l{layer}").data[forget], forget_bias)
             nn.init.zeros_(getattr(self, f"bias_hh_l{layer}").data[forget])
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
-        output, after = super().forward(x, state)  # type: ignore[arg-type]  # two tensors
-        return output, after
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: State | None = None, restart: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        if restart is None:
+            output, after = super().forward(x, state)  # type: ignore[arg-type]  # two tensors
+            return output, after
+        return self.with_restarts(with_feature(x, restart), state, restart)
+
+    @property
+    def closing(self) -> Tensor:
+        """(4H, 1) the weights that close the gates i, f and o; the candidate g may be anything."""
+        column = self.weight_hh_l0.new_full((4 * self.hidden_size, 1), CLOSED)
+        column[2 * self.hidden_size : 3 * self.hidden_size] = 0.0
+        return column
+
+    def with_restarts(self, x: Tensor, state: State | None, restart: Tensor, first_layer: int = 0) -> tuple[Tensor, State]:
+        """Read steps of which some close all gates, so that h and c are exactly zeros after them.
+
+        PyTorch's kernels are kept, at the cost of one input feature: it is 1 at a restart, and its weight is -10,000 for the
+        gates i, f and o, whose sigmoids are then 0 in every precision. Every layer needs it, because the layer below hands
+        up zeros, which close nothing. The weight is no parameter: weight decay would shrink it.
+
+        Args:
+            x: (T, B, E + 1) the input of the first layer; its last feature is the restart.
+            state: that of the layers from `first_layer` on.
+        """
+        if state is None:
+            zeros = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size, dtype=self.weight_hh_l0.dtype)
+            state = zeros, zeros
+        after = []
+        for layer, (weight_ih, *others) in enumerate(self.all_weights[first_layer:]):
+            if layer:
+                x = with_feature(F.dropout(x, self.dropout, self.training), restart)
+            weights = [torch.cat([weight_ih, self.closing], dim=1), *others]
+            before = [s[layer : layer + 1] for s in state]
+            x, *last = torch.lstm(x, before, weights, True, 1, 0.0, self.training, False, False)
+            after.append(last)
+        h, c = (torch.cat(layers) for layers in zip(*after, strict=True))
+        return x, (h, c)
 
     def operations(self, input_size: int) -> Operations:
         H, L = self.hidden_size, self.num_layers  # noqa: N806

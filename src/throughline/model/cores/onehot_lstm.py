@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
+from throughline.model.cores import with_feature
 from throughline.model.cores.lstm import LSTMCore
 
 DENSE_UP_TO = 256
@@ -36,21 +37,32 @@ class OnehotLSTMCore(LSTMCore):
             # The column of a token is contiguous in memory, and so is the gradient of the column.
             self.weight_ih_l0 = nn.Parameter(self.weight_ih_l0.detach().t().contiguous().t())
 
-    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: State | None = None, restart: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         weight_hh = self.weight_hh_l0
-        if self.input_size <= DENSE_UP_TO:
+        if self.input_size <= DENSE_UP_TO and restart is None:
             return super().forward(F.one_hot(x, self.input_size).to(weight_hh.dtype), state)
+        if self.input_size <= DENSE_UP_TO and restart is not None:
+            x = x.masked_fill(restart, self.input_size)  # one more symbol is the restart
+            return self.with_restarts(F.one_hot(x, self.input_size + 1).to(weight_hh.dtype), state, restart)
         if state is None:
             zeros = weight_hh.new_zeros(self.num_layers, x.shape[1], self.hidden_size)
             state = zeros, zeros
         h, c = (s.to(weight_hh.dtype) for s in state)
         with torch.autocast(x.device.type, enabled=False):
             gates = F.embedding(x, self.weight_ih_l0.t()) + (self.bias_ih_l0 + self.bias_hh_l0)  # T, B, 4H
+            if restart is not None:
+                gates = gates + restart[..., None] * self.closing[:, 0]
             output, h_first, c_first = recurrence(gates, h[0], c[0], weight_hh)
         h_first, c_first = h_first[None], c_first[None]
         if self.num_layers == 1:
             return output, (h_first, c_first)
         output = F.dropout(output, self.dropout, self.training)
+        if restart is not None:
+            rest = h[1:], c[1:]
+            output, (h_rest, c_rest) = self.with_restarts(with_feature(output, restart), rest, restart, first_layer=1)
+            return output, (torch.cat([h_first, h_rest]), torch.cat([c_first, c_rest]))
         above: list[Tensor] = [weight for weights in self.all_weights[1:] for weight in weights]
         options = True, self.num_layers - 1, self.dropout, self.training, False, False
         output, h_rest, c_rest = torch.lstm(output, (h[1:], c[1:]), above, *options)

@@ -43,10 +43,10 @@ class CategoricalHead(nn.Linear, Head):
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Draws from softmax(logits / T), among the k likeliest tokens or the fewest whose probabilities reach p.
 
-        The unknown symbol is never drawn. At temperature 0 the likeliest is taken, of equal ones the lowest id.
+        The unknown symbol is never drawn. At temperature 0 the likeliest token is taken, of equal ones the first.
         """
         if temperature == 0:
-            return lambda logits: 1 + UNKNOWN + logits[:, 1 + UNKNOWN :].argmax(axis=1)
+            return lambda logits: np.asarray(logits[:, UNKNOWN + 1 :].argmax(axis=1) + UNKNOWN + 1)
         noise = gumbel_noise(rng, (rows, self.out_features), temperature)
         if top_k is None and top_p is None:
             return lambda logits: (logits + next(noise)).argmax(axis=1)  # saves one of the few calls of a step

@@ -1,0 +1,309 @@
+"""Symbols in a table: an event log with a sequence per case, a column of symbols, or a column of texts."""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field, replace
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from throughline.data.codecs import Codec
+from throughline.data.codecs.bytes import Bytes
+from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.symbols import Symbols
+from throughline.data.corpus import Corpus
+from throughline.data.files import AsText, files_of, read_bytes
+from throughline.data.sources import Source
+from throughline.data.splits import SplitsOfSequences
+from throughline.data.tables import Table as Records
+from throughline.data.tables import read_table
+from throughline.plumbing.errors import UserError, did_you_mean
+from throughline.plumbing.reading import printable
+from throughline.settings import STRICT, EscapedStr, Paths
+
+MISSING = "?"
+"""The symbol of a missing value, with `missing=symbol`."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Table(AsText, SplitsOfSequences, Source):
+    """A CSV file with any delimiter, JSON lines, or Parquet.
+
+    With `sequence`, each case is a sequence. Without it, the rows are one joined sequence. A list of symbols in each record
+    of JSON or Parquet is a sequence per record.
+    """
+
+    codecs: ClassVar = {"symbols": Symbols(), "text": Characters(), "bytes": Bytes()}
+
+    path: Paths
+    """A file, a folder, a pattern such as `logs/*.csv`, or a list. A file may be compressed (.gz, .bz2, .xz)."""
+    symbol: str | list[str] | None = None
+    """The column of the symbols; several as [a,b] make one symbol, a+b. None: the only column that is left. In a table
+    without a header, columns are called 1, 2, ..."""
+    sequence: str | None = None
+    """The column that names the sequence of a row, such as the case of an event. None: all rows are one joined sequence."""
+    order: str | None = None
+    """The column by which a sequence is ordered: numbers or times. Rows with the same value keep the order of the file.
+    None: the order of the file."""
+    by: Literal["auto", "symbols", "characters"] = "auto"
+    """`characters`: each row is a sequence, the text in the column `symbol` by its characters. `auto`: what the codec reads,
+    symbols without one."""
+    one_hot: bool = False
+    """Whether the columns `symbol` are one-hot: a 1 in one of them and 0 in the others. Its name is the symbol."""
+    missing: Literal["refuse", "skip", "symbol"] = "refuse"
+    """What an empty symbol means: the table is refused, the row is skipped, or it is the symbol `?`."""
+    header: bool | Literal["auto"] = "auto"
+    """Whether the first line of a CSV names the columns. `auto`: it does if no value of it comes again below."""
+    delimiter: EscapedStr | None = None
+    """What separates the values of a CSV. None: comma, tab, semicolon or bar, as the first rows show."""
+    quotes: bool = True
+    """Whether values of a CSV may stand in quotes. Give false if a quote is a character as any other."""
+    time_format: str | None = None
+    """How times are written if not as 2021-01-04 19:46:14, for example %d.%m.%Y %H:%M (see Python's strptime)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.by == "characters" and (self.sequence or self.order or not isinstance(self.symbol, str | None)):
+            raise ValueError("by=characters reads each row as a sequence: give symbol=COLUMN, and no sequence or order")
+        if self.one_hot and not isinstance(self.symbol, list):
+            raise ValueError("one_hot=true: give the columns as symbol=[a,b,c]")
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(f"delimiter={self.delimiter!r}: allowed is a single character")
+
+    def read(self, codec: Codec | None = None) -> Corpus:
+        codec = self.codec_or_default(self.codecs["text"] if codec is None and self.by == "characters" else codec)
+        by: Literal["symbols", "characters"] = "symbols" if codec.reads == "symbols" else "characters"
+        if self.by not in ("auto", by):
+            raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
+        if self.by == "auto":
+            return replace(self, by=by).read(codec)
+        log = self._log(self.path, "data.path", codec)
+        shown = self.path if isinstance(self.path, str) else ", ".join(self.path)
+        origin = {"source": shown, "bytes": log.size, "sha256": log.sha256, "read": "; ".join(log.said)}
+        if log.one:
+            parts = self.divided(log.sequences[0], lambda path, key: self._log(path, key, codec).sequences[0])
+            return Corpus.of(codec, origin=origin, **{split: [part] for split, part in parts.items()})  # type: ignore[arg-type]
+        cases = set(log.names)
+
+        def another(path: str, key: str) -> list[Any]:
+            found = self._log(path, key, codec)
+            both = next((name for name in found.names if name in cases), None)
+            if both is not None and self.sequence is not None:
+                case = f"{self.sequence}={printable(both, 60)}"
+                raise UserError(f"{key}={path}: {case} is also in another split; a sequence belongs to one split")
+            cases.update(found.names)
+            return found.sequences
+
+        return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, **self.parted(log.sequences, another))
+
+    def _log(self, path: str | Sequence[str], key: str, codec: Codec) -> "Log":
+        files = files_of(path, key)
+        log = Log(one=self.sequence is None and self.by == "symbols")
+        digest = hashlib.sha256()
+        for file in files:
+            content = read_bytes(file, key)
+            digest.update(content)
+            log.size += len(content)
+            where = f"{key}={file}"
+            wanted = [name for name in (self.sequence, self.order, *self._symbols_named) if name is not None]
+            table = read_table(
+                file,
+                content,
+                where,
+                decoded=lambda content, file=file: self.decoded(content, file),  # type: ignore[misc]
+                header=self.header,
+                delimiter=self.delimiter,
+                quotes=self.quotes,
+                wanted=wanted,
+            )
+            self._add(log, table, where, codec)
+        log.sha256 = digest.hexdigest()
+        log.finish(files[0], self)
+        return log
+
+    @property
+    def _symbols_named(self) -> list[str]:
+        return self.symbol if isinstance(self.symbol, list) else [] if self.symbol is None else [self.symbol]
+
+    def _add(self, log: "Log", table: Records, where: str, codec: Codec) -> None:
+        """Add the records of a file."""
+        columns = table.columns
+        sequence = self._place(self.sequence, columns, where, "sequence")
+        order = self._place(self.order, columns, where, "order")
+        named = self._symbols_named
+        records = iter(table.records)
+        first = next(records, None)
+        if not named:
+            rest = [name for place, name in enumerate(columns) if place not in (sequence, order)]
+            lists = [name for name in rest if first is not None and isinstance(first[1][columns.index(name)], list)]
+            rest = lists if len(lists) == 1 else rest
+            if len(rest) != 1:
+                raise UserError(f"data.symbol: {where} has the columns {_listed(columns)}; name the one with the symbols")
+            named = rest
+        places = [self._place(name, columns, where, "symbol") for name in named]
+        log.said_of(table, named, self)
+        known: dict[Any, Any] = {}  # equal symbols share one text
+        for number, row in itertools.chain([] if first is None else [first], records):
+            at = f"{where}: {table.place} {number}"
+            case = None if sequence is None else row[sequence]
+            if sequence is not None and (case is None or not str(case).strip()):
+                raise UserError(f"{at}: {self.sequence} is empty, so the row belongs to no sequence")
+            moment = 0 if order is None else log.moment(row[order], f"{at}: {self.order}", self.time_format)
+            values = [row[place] for place in places if place is not None]
+            listed = isinstance(values[0], list)
+            if listed and log.one:
+                log.one = False
+            if listed or self.by == "characters":
+                case = len(log.cases)  # a sequence per record
+            for symbol in self._found(values, named, at):
+                if self.by == "characters":
+                    text = symbol.encode() if codec.reads == "bytes" else symbol
+                    log.cases[case] = [(moment, text)]
+                else:
+                    log.cases.setdefault(case, []).append((moment, known.setdefault(symbol, symbol)))
+                log.rows += 1
+
+    def _found(self, values: list[Any], named: list[str], at: str) -> Iterator[str]:
+        """The symbols of a record."""
+        if isinstance(values[0], list):
+            if len(values) > 1:
+                raise UserError(f"{at}: {named[0]} holds a list, which cannot be joined with other columns")
+            parts = [[value] for value in values[0]]
+        else:
+            parts = [values]
+        for part in parts:
+            texts = ["" if value is None else str(value) for value in part]
+            if self.one_hot:
+                yield self._of_one_hot(texts, named, at)
+                continue
+            texts = texts if self.by == "characters" else [text.strip() for text in texts]
+            empty = next((name for name, text in zip(named, texts, strict=False) if not text.strip()), None)
+            if empty is None:
+                yield "+".join(texts)
+            elif self.missing == "symbol":
+                yield "+".join(text or MISSING for text in texts)
+            elif self.missing == "refuse":
+                raise UserError(f"{at}: {empty} is empty; give data.missing=skip or data.missing=symbol")
+
+    def _of_one_hot(self, texts: list[str], named: list[str], at: str) -> str:
+        ones = [name for name, text in zip(named, texts, strict=True) if text.strip() in ("1", "1.0", "true", "True")]
+        zeros = sum(text.strip() in ("0", "0.0", "false", "False", "") for text in texts)
+        if len(ones) != 1 or zeros != len(texts) - 1:
+            raise UserError(f"{at}: not one-hot; a row must hold a single 1 and otherwise 0")
+        return ones[0]
+
+    def _place(self, name: str | None, columns: list[str], where: str, key: str) -> int | None:
+        if name is None:
+            return None
+        if name in columns:
+            return columns.index(name)
+        meant = did_you_mean(name, columns)
+        raise UserError(f"data.{key}={name}: {where} has the columns {_listed(columns)}; {meant or 'name one of them'}")
+
+
+def _listed(columns: list[str]) -> str:
+    return printable(", ".join(columns), most=300)
+
+
+@plain_dataclass
+class Log:
+    """The rows of a table by sequence, and what is said about them.
+
+    Attributes:
+        one: whether all rows are one joined sequence.
+        kind: of the values by which rows are ordered.
+        others: whether there are columns that are not read as symbols.
+        cases: (order, symbol) of each row, by the name of its sequence.
+        names, sequences: the sequences in order of their first row.
+    """
+
+    one: bool
+    size: int = 0
+    sha256: str = ""
+    rows: int = 0
+    kind: str = ""
+    others: bool = False
+    cases: dict[Any, list[tuple[Any, Any]]] = field(default_factory=dict)
+    names: list[Any] = field(default_factory=list)
+    sequences: list[Any] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def moment(self, value: Any, at: str, time_format: str | None) -> Any:
+        """A number or a time, of the same kind in all rows.
+
+        Raises:
+            UserError: it is neither, or of another kind than before.
+        """
+        text = "" if value is None else str(value).strip()
+        kind, moment = _moment(text, time_format)
+        if not kind:
+            hint = "times other than 2021-01-04 19:46:14 need data.time_format, for example %d.%m.%Y %H:%M"
+            raise UserError(f"{at}={printable(text, most=40)!r} is no number and no time; {hint}")
+        if self.kind not in ("", kind):
+            raise UserError(f"{at}={printable(text, most=40)!r} is {kind}, and other rows have {self.kind}; give one kind")
+        self.kind = kind
+        return moment
+
+    def said_of(self, table: Records, named: list[str], settings: Table) -> None:
+        """Note how the columns were read."""
+        if self.said:
+            return  # the first file speaks for all
+        if table.headed is False:
+            self.said.append("no header: its first line is data")
+        if len(table.columns) > 1:
+            self.said.append(f"columns {_listed(table.columns)}")
+        self.others = len(table.columns) > len(named)
+
+    def finish(self, file: str, settings: Table) -> None:
+        """Order the rows and the sequences."""
+        if not self.rows:
+            raise UserError(f"{printable(file)}: holds no symbols; give a table with rows")
+        repeated = sum(len(rows) - len(set(rows)) for rows in self.cases.values()) if settings.order is not None else 0
+        for rows in self.cases.values():
+            if settings.order is not None:
+                rows.sort(key=lambda row: row[0])  # stable: equal ones keep the order of the file
+        self.names = list(self.cases)
+        if settings.order is not None:
+            self.names.sort(key=lambda name: self.cases[name][0][0])
+        if settings.by == "characters":
+            self.sequences = [self.cases[name][0][1] for name in self.names]
+        else:
+            self.sequences = [[symbol for _, symbol in self.cases[name]] for name in self.names]
+        lengths = [len(sequence) for sequence in self.sequences]
+        if self.one:
+            self.said.insert(0, f"{self.rows:,} symbols")
+            if self.others:
+                self.said.append("one joined sequence: data.sequence=COLUMN makes one per case")
+        else:
+            of = "characters" if settings.by == "characters" else "symbols"
+            self.said.insert(0, f"{len(lengths):,} sequences of {min(lengths):,} to {max(lengths):,} {of}")
+        if repeated:
+            self.said.append(f"{repeated:,} rows are there twice, with the same symbol at the same {settings.order}")
+
+
+def _moment(text: str, time_format: str | None) -> tuple[str, Any]:
+    """The kind of a value and the value: "a number", "a time" or "a time with a zone"; an empty kind if it is neither."""
+    if time_format is not None:
+        try:
+            return _zoned(datetime.strptime(text, time_format))
+        except ValueError:
+            return "", None
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except (ValueError, OverflowError):
+            continue
+        return ("a number", number) if math.isfinite(number) else ("", None)
+    year_first = text[:10].replace("/", "-") + text[10:]  # 2021/01/04 can be read in one way only
+    try:
+        return _zoned(datetime.fromisoformat(year_first.removesuffix(" UTC")))
+    except ValueError:
+        return "", None
+
+
+def _zoned(time: datetime) -> tuple[str, datetime]:
+    return ("a time" if time.tzinfo is None else "a time with a zone"), time
