@@ -7,7 +7,7 @@ import torch
 from throughline.model.generation import ROWS, generate, sequences
 from throughline.model.generator import Generator
 from throughline.model.heads.categorical import CategoricalHead, gumbel_noise, sample
-from throughline.model.settings import LSTM
+from throughline.model.settings import GRU, LSTM
 
 PROMPT = np.array([1, 2, 3])
 
@@ -117,17 +117,46 @@ def test_sequences_of_a_length_are_those_of_the_batches(model: Generator) -> Non
 
 
 def test_sequences_end_with_the_first_end_or_are_cut(model: Generator) -> None:
-    made = list(sequences(model, np.array([END]), 6, ROWS + 3, end=END, seed=7, temperature=0.9))
-    rows = [
-        row
-        for batch in (0, 1)
-        for row in zip(
-            *generate(model, np.array([END]), 7, num_sequences=ROWS, seed=(7, batch), temperature=0.9), strict=True
-        )
-    ]
-    assert made == [list(row[: row.index(END) + 1] if END in row else row[:6]) for row in rows[: ROWS + 3]]
+    made = list(sequences(model, np.array([END]), 6, 3 * ROWS, end=END, seed=7))
+    rows = list(zip(*generate(model, np.array([END]), 7, num_sequences=ROWS, seed=7), strict=True))
+    assert made[:ROWS] == [list(row[: row.index(END) + 1] if END in row else row[:6]) for row in rows]
     lengths = {(len(row), row[-1] == END) for row in made}
     assert {(6, False), (7, True), (1, True)} <= lengths  # with six symbols before its end, a sequence is still whole
+    assert all(END not in row[:-1] for row in made)
+
+
+@pytest.mark.parametrize("settings", [LSTM(hidden_size=6, num_layers=2, embedding_size=5), GRU(hidden_size=6, num_layers=2)])
+def test_a_sequence_that_begins_where_another_ended_has_its_probability(settings: LSTM | GRU) -> None:
+    """Of the draws after the first batch: the share of each short sequence is what the model says of it."""
+    torch.manual_seed(0)
+    model = Generator(settings, vocab_size=4).double().eval()
+    for weight in model.parameters():
+        weight.data *= 3
+    model.head.bias.data[0] = -1e4  # the unknown symbol is never drawn
+    made = list(sequences(model, np.array([3]), 50, 40 * ROWS, end=3, seed=7))[ROWS:]
+    for short in ([3], [1, 3], [2, 3], [1, 1, 3], [1, 2, 3]):
+        steps = torch.tensor([[3, *short]])
+        share = (-model.score(steps[:, :-1], steps[:, 1:])[0].sum()).exp().item()
+        assert made.count(short) / len(made) == pytest.approx(share, abs=4 * (share / len(made)) ** 0.5)
+        assert share > 1e-3
+
+
+@pytest.mark.parametrize("settings", [LSTM(hidden_size=6, num_layers=2, embedding_size=5), GRU(hidden_size=6, num_layers=2)])
+def test_rows_restart_from_the_first_state(settings: LSTM | GRU) -> None:
+    torch.manual_seed(0)
+    model = Generator(settings, vocab_size=9).double().eval()
+    with torch.inference_mode():
+        _, state = model(torch.tensor([[1, 2, 3]]))
+    played, fresh = model.stepper(state, 3), model.stepper(state, 3)
+    tokens = np.array([4, 5, 6])
+    first, second = played.step(tokens).copy(), played.step(tokens).copy()
+    played.restart([0, 2])
+    again = played.step(tokens).copy()
+    np.testing.assert_allclose(again[[0, 2]], first[[0, 2]], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(first, fresh.step(tokens), rtol=0, atol=1e-12)
+    fresh.step(tokens)
+    np.testing.assert_allclose(again[1], fresh.step(tokens)[1], rtol=0, atol=1e-12)
+    assert abs(again - second).min() > 1e-6
 
 
 @pytest.mark.parametrize("number", [1, 2, ROWS, ROWS + 1])
