@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import math
 import os
 import random
 import re
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 import throughline as tl
 from helpers import PROJECT, fox
+from throughline.data.codecs.characters import Characters
+from throughline.model.generator import Generator
 from throughline.runs.record import metric_rows
+from throughline.runs.trained import Trained, before
 from throughline.training.machine import flushes_denormals, set_flush_denormal
 
 PAGE = PROJECT / "docs" / "library.md"
@@ -138,6 +146,107 @@ def test_a_run_generates_scores_and_says_what_comes_next(tmp_path: Path) -> None
     assert run.score("the quick") == pytest.approx(nll, abs=1e-5)
     with pytest.raises(tl.UserError, match="prompt: 'Q' not in the vocabulary"):
         run.probabilities("Q")
+
+
+def names(vocabulary: str = "ab", bias: float = 0.0) -> Trained:
+    """A generator of sequences with ends, untrained and in float64; `bias` makes the unknown symbol less likely."""
+    torch.manual_seed(0)
+    codec = Characters(list(vocabulary)).with_end()
+    generator = Generator(tl.LSTM(hidden_size=4, embedding_size=3), codec.size).double().eval()
+    for weight in generator.parameters():
+        weight.data *= 3  # so that what was read matters
+    generator.head.bias.data[0] -= bias
+    return Trained(generator, codec)
+
+
+def test_the_probabilities_of_all_sequences_sum_to_1() -> None:
+    """By the scores: of whole sequences of up to 5 symbols, and of beginning with 6 symbols."""
+    trained = names(bias=1e4)  # scores count the unknown symbol, which no text can hold
+    scores = {"".join(text): trained.score("".join(text)) for n in range(7) for text in product("ab", repeat=n)}
+    assert {len(text): len(score) for text, score in scores.items()} == {n: n + 1 for n in range(7)}
+    whole = [math.exp(-sum(score)) for text, score in scores.items() if len(text) <= 5]
+    longer = [math.exp(-sum(score[:-1])) for text, score in scores.items() if len(text) == 6]
+    assert sum(whole) + sum(longer) == pytest.approx(1, abs=1e-12)
+    assert min(sum(whole), sum(longer), *whole) > 1e-9
+    for text in ("", "ab", "bba"):
+        chances = trained.probabilities(text)
+        assert set(chances) == {"", "a", "b"}
+        assert chances[""] == pytest.approx(math.exp(-scores[text][-1]), rel=1e-12)
+        assert chances["a"] == pytest.approx(math.exp(-scores[text + "a"][len(text)]), rel=1e-12)
+
+
+def test_a_sequence_is_generated_to_its_end_or_to_a_length() -> None:
+    trained = names()
+    texts = [trained.generate(seed=seed, temperature=1) for seed in range(400)]
+    assert texts[:20] == [next(trained.sequences(5, seed=seed, temperature=1)).text for seed in range(20)]
+    for text in ("", "a", "b"):
+        share = math.prod(trained.probabilities(text[:i])[sign] for i, sign in enumerate([*text, ""]))
+        assert texts.count(text) / len(texts) == pytest.approx(share, abs=0.05)
+        assert share > 0.04
+    begun = [trained.generate("ab", max_length=3, seed=seed) for seed in range(20)]
+    assert {text[:2] for text in begun} == {"ab"}
+    assert max(map(len, begun)) == 5
+    cut = [sequence for sequence in trained.sequences(50, max_length=2, seed=1) if not sequence.whole]
+    assert {(len(sequence.ids), len(sequence.text)) for sequence in cut} == {(2, 2)}
+    with pytest.raises(
+        tl.UserError, match=r"^length=3: the sequences of this checkpoint end by themselves; give max_length="
+    ):
+        trained.generate(length=3)
+    with pytest.raises(tl.UserError, match=r"^stop='a': the sequences of this checkpoint end by themselves; leave it out"):
+        trained.generate(stop="a")
+
+
+def test_a_text_without_ends_stops_before_a_text() -> None:
+    torch.manual_seed(0)
+    codec = Characters(list("ab"))
+    trained = Trained(Generator(tl.LSTM(hidden_size=4, embedding_size=3), codec.size).eval(), codec)
+    text = trained.generate("ab", 100, seed=1)
+    assert (len(text), text[:2]) == (102, "ab")
+    for stop in ("a", "ab", "bb", "aba"):
+        at = text.index(stop, 2)
+        assert trained.generate("ab", 100, seed=1, stop=stop) == text[:at]
+        first, second = trained.sequences(2, "ab", 100, stop=stop, seed=1, temperature=0.8)
+        assert (first.text, codec.decode(first.ids)) == (text[:at], text[:at])
+        assert stop not in second.text[2:]
+    assert trained.generate("ab", 5, seed=1, stop="aaaaaaaa") == text[:7]
+    with pytest.raises(tl.UserError, match=r"^max_length=3: the texts of this checkpoint have no ends; give length="):
+        trained.generate(max_length=3)
+    with pytest.raises(tl.UserError, match=r"^stop: is empty; give a text"):
+        trained.generate(stop="")
+
+
+@given(st.lists(st.text("ab", max_size=3)), st.text("ab", min_size=1, max_size=3))
+def test_pieces_before_a_stop(pieces: list[str], stop: str) -> None:
+    """Never one that may hold a part of it, whatever follows."""
+    read, over = 0, False
+
+    def reading() -> Iterator[str]:
+        nonlocal read, over
+        for piece in pieces:
+            read += 1
+            yield piece
+        over = True
+
+    text, given = "".join(pieces), 0
+    for number, piece in enumerate(before(stop, reading())):
+        assert piece == pieces[number]
+        given += len(piece)
+        known = "".join(pieces[:read])
+        assert over or not any((known + more).find(stop) in range(given) for more in ("", stop[1:], stop[2:]))
+    assert given <= (text.find(stop) if stop in text else len(text))
+    if stop in text:
+        whole = [sum(map(len, pieces[:n])) for n in range(len(pieces) + 1)]
+        assert given == max(size for size in whole if size <= text.find(stop))
+    else:
+        assert given == len(text)
+
+
+def test_pieces_are_held_only_while_they_may_belong_to_a_stop() -> None:
+    shown: list[str] = []
+    pieces = iter(("x", "\n", "y", "\n", "", "\n", "z"))
+    held = [len(shown) for piece in before("\n\n", pieces) if shown.append(piece) is None]
+    assert (shown, held) == (["x", "\n", "y"], [1, 2, 3])
+    assert list(pieces) == ["z"]
 
 
 def test_a_model_is_evaluated_on_its_own_data_on_others_and_on_whole_files(tmp_path: Path) -> None:

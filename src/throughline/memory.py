@@ -78,7 +78,7 @@ def _with_defaults(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, 
         if is_dataclass(value):
             for key, inner, usual in _with_defaults(value, f"{prefix}{field.name}."):
                 yield key, inner, replace(settings, **{field.name: usual})
-        elif isinstance(value, int) and value != field.default and isinstance(field.default, int):
+        elif isinstance(value, int) and value != field.default and isinstance(field.default, int | None):
             yield f"{prefix}{field.name}", value, replace(settings, **{field.name: field.default})
 
 

@@ -1,168 +1,176 @@
-"""`src/generate.py`: texts of a given length, sequences that end by themselves, and the formats of the output."""
+"""What `generate.py` writes: texts, sequences one a line, and data."""
 
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
 
 from helpers import saved
-from throughline import load
-from throughline.commands.generate import Generate, generate, until
+from throughline.commands.generate import Generate, csv_lines, generate, json_lines, texts, write_npy
+from throughline.data.codecs import Codec
+from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
-from throughline.model.generation import AT_ONCE, generate_sequences
+from throughline.data.corpus import Corpus
 from throughline.model.settings import LSTM
 from throughline.plumbing.errors import UserError
-from throughline.settings import checked
+from throughline.runs.trained import Generated, load
 
-NAMES = Characters(symbols=["a", "b", "n"], ended=True)
-EVENTS = Symbols(symbols=["check ticket", "decide", "pay"], ended=True).fit([])
-TEXT = Characters(symbols=["a", "b", "\n"])
-SIZES = LSTM(hidden_size=6, embedding_size=5)
-
-
-@pytest.fixture
-def names(tmp_path: Path) -> str:
-    saved(tmp_path / "names.ckpt", SIZES, NAMES)
-    return str(tmp_path / "names.ckpt")
+NAMES = Corpus.of(Characters(), ["anna", "bob", "eve"], ["eve"], ended=True, joined=False).codec
+EVENTS = Corpus.of(Symbols(), [["go in", "sit"], ["sit"]], [["sit"]], ended=True, joined=False).codec
+TEXT = Characters(list("\n abc"))
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    saved(tmp_path / "text.ckpt", SIZES, TEXT)
-    return str(tmp_path / "text.ckpt")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate")
+    for name, codec in (("names", NAMES), ("events", EVENTS), ("text", TEXT)):
+        saved(folder / f"{name}.ckpt", LSTM(hidden_size=8), codec)
+    return folder
 
 
-def said(capsys: pytest.CaptureFixture[str], checkpoint: str, **settings: Any) -> str:
-    generate(Generate(checkpoint, **{"seed": 1, **settings}))
-    return capsys.readouterr().out
+def asked(folder: Path, name: str, **settings: Any) -> Generate:
+    return Generate(**{"checkpoint": str(folder / f"{name}.ckpt"), "seed": 1, **settings})
 
 
-def test_sequences_end_by_themselves_one_per_line(names: str, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = said(capsys, names, num_sequences=20).splitlines()
-    assert len(lines) == 20
-    assert set("".join(lines)) <= set("abn")
-    assert len(set(map(len, lines))) > 2
-    begun = said(capsys, names, num_sequences=9, prompt="an").splitlines()
-    assert [line[:2] for line in begun] == ["an"] * 9
+def made(codec: Codec, *raw: Any) -> list[Generated]:
+    ids = [codec.encode(sequence).tolist() for sequence in raw]
+    return [Generated(sequence, codec.decode(sequence), True) for sequence in ids]
 
 
-def test_a_sequence_is_what_the_model_says_of_it(names: str) -> None:
-    """Greedily, so that each symbol is the likeliest one, and the end comes where it is likeliest."""
-    trained = load(names)
-    steps = list(generate_sequences(trained.generator, NAMES.prompt("b"), 4, 50, temperature=0.0))
-    (sequence,) = steps
-    whole = torch.tensor([[4, 2, *sequence]])
-    with torch.no_grad():
-        logits = trained.generator(whole)[0][0, 1:-1]
-    logits[:, 0] = -torch.inf
-    assert sequence == logits.argmax(-1).tolist()
-    assert (sequence[-1] == 4) == (len(sequence) < 50)
-    assert 4 not in sequence[:-1]
+def test_sequences_are_written_one_a_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(asked(folder, "names", num_sequences=20))
+    out, err = capsys.readouterr()
+    expected = [s.text for s in load(folder / "names.ckpt").sequences(20, seed=1, temperature=0.8)]
+    assert (out, err) == ("".join(f"{text}\n" for text in expected), "")
+    assert len(set(expected)) > 10
+    generate(asked(folder, "names", num_sequences=7))
+    assert capsys.readouterr().out.splitlines() == expected[:7]
+    generate(asked(folder, "names", prompt="an", num_sequences=3))
+    assert [line[:2] for line in capsys.readouterr().out.splitlines()] == ["an"] * 3
 
 
-def test_draws_have_the_probabilities_of_the_model(names: str) -> None:
-    """The share of each whole sequence among many is its probability."""
-    trained = load(names)
-    trained.generator.head.bias.data[0] = -50  # the unknown symbol is never drawn, so it must have no share
-    drawn = list(generate_sequences(trained.generator, NAMES.prompt(""), 4, 30, num_sequences=20 * AT_ONCE, seed=5))
-    texts = [NAMES.decode([t for t in s if t != 4]) for s in drawn if s[-1] == 4]
-    likeliest = max(set(texts), key=texts.count)
-    probability = np.exp(-sum(trained.score(likeliest)))
-    error = np.sqrt(probability / len(drawn))
-    assert probability > 20 / len(drawn)
-    assert abs(texts.count(likeliest) / len(drawn) - probability) < 5 * error
+def test_sequences_that_did_not_end_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(asked(folder, "names", num_sequences=20, max_length=2))
+    out, err = capsys.readouterr()
+    whole = [s.whole for s in load(folder / "names.ckpt").sequences(20, max_length=2, seed=1, temperature=0.8)]
+    assert 0 < sum(whole) < 20
+    assert err == f"{20 - sum(whole)} of 20 sequences were cut at max_length=2\n"
+    assert max(map(len, out.splitlines())) == 2
 
 
-def test_a_sequence_that_is_cut_is_told(names: str, capsys: pytest.CaptureFixture[str]) -> None:
-    generate(Generate(names, num_sequences=30, max_length=2, temperature=3.0, seed=1))
-    told = capsys.readouterr()
-    assert max(map(len, told.out.splitlines())) == 2
-    assert "of 30 sequences had not ended after max_length=2" in told.err
+def test_a_text_is_streamed_and_several_are_numbered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(asked(folder, "text", prompt="ab", length=30))
+    text = capsys.readouterr().out
+    assert text == load(folder / "text.ckpt").generate("ab", 30, seed=1) + "\n"
+    generate(asked(folder, "text", prompt="ab", length=30, num_sequences=2, output=str(folder / "two.txt")))
+    assert capsys.readouterr() == ("", "")
+    one, other = (s.text for s in load(folder / "text.ckpt").sequences(2, "ab", 30, seed=1, temperature=0.8))
+    assert (folder / "two.txt").read_text() == f"--- 1\n{one}\n--- 2\n{other}\n"
+    stop = text[6:8]
+    generate(asked(folder, "text", prompt="ab", length=30, stop=stop))
+    assert capsys.readouterr().out == text[: text.index(stop, 2)] + "\n"
 
 
-def test_the_end_has_a_probability_and_a_share_of_the_score(names: str) -> None:
-    trained = load(names)
-    probabilities = trained.probabilities("an")
-    assert set(probabilities) == {"", "a", "b", "n"}
-    assert sum(probabilities.values()) == pytest.approx(1)
-    score = trained.score("ann")
-    assert len(score) == 4
-    assert len(trained.score("")) == 1
-    steps = torch.tensor([[4, 1, 3, 3, 4]])
-    with torch.no_grad():
-        assert score == pytest.approx(trained.generator.score(steps[:, :-1], steps[:, 1:])[0][0].tolist())
-    assert set(trained.generate(length=100, seed=3)) <= set("abn")
-    assert trained.generate("b", seed=3).startswith("b")
+def test_the_formats_in_full() -> None:
+    sequences = made(NAMES, "anna", "", "ob")
+    assert "".join(texts(sequences, NAMES)) == "anna\n\nob\n"
+    assert "".join(csv_lines(sequences, NAMES)) == 'number,text\n1,"anna"\n2,""\n3,"ob"\n'
+    assert "".join(json_lines(sequences, NAMES)) == (
+        '{"number": 1, "text": "anna", "symbols": ["a", "n", "n", "a"]}\n'
+        '{"number": 2, "text": "", "symbols": []}\n'
+        '{"number": 3, "text": "ob", "symbols": ["o", "b"]}\n'
+    )
+    assert "".join(texts(made(TEXT, "a b", "c\n"), TEXT)) == "--- 1\na b\n--- 2\nc\n\n"
+    events = made(EVENTS, ["sit", "go in"], ["sit"])
+    assert "".join(csv_lines(events, EVENTS)) == 'number,text\n1,"sit, go in"\n2,"sit"\n'
+    assert "".join(json_lines(events[:1], EVENTS)) == '{"number": 1, "text": "sit, go in", "symbols": ["sit", "go in"]}\n'
+    codec = Bytes().with_end()
+    assert (
+        "".join(json_lines(made(codec, "é!".encode()), codec))
+        == '{"number": 1, "text": "\\u00e9!", "ids": [196, 170, 34]}\n'
+    )
 
 
-def test_text_has_a_length_and_may_stop_earlier(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = said(capsys, text, prompt="a", length=200)
-    assert len(whole) == 1 + 200 + 1
-    place = whole.index("ab", 1)
-    assert said(capsys, text, prompt="a", length=200, stop="ab") == whole[:place] + "\n"
-    several = said(capsys, text, prompt="a", length=200, stop="ab", num_sequences=3)
-    assert several.count("--- ") == 3
-    assert "ab" not in several.replace("\na", "\n")  # the prompt is no part of it
-    greedy: dict[str, Any] = {"prompt": "a", "length": 50, "temperature": 0.0}
-    assert said(capsys, text, **greedy) == said(capsys, text, **greedy, seed=2)
+def test_texts_of_several_lines_are_told_apart() -> None:
+    codec = Characters(list('\n\r",a')).with_end()
+    hostile = ["a\na", '",\r\n', "a"]
+    sequences = made(codec, *hostile)
+    assert "".join(texts(sequences, codec)) == 'a\na\n\n",\r\n\n\na\n'
+    rows = list(csv.reader(io.StringIO("".join(csv_lines(sequences, codec)), newline="")))
+    assert rows == [["number", "text"], *([str(n), text] for n, text in enumerate(hostile, start=1))]
+    assert [json.loads(line)["text"] for line in json_lines(sequences, codec)] == hostile
 
 
-@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=3), st.integers(1, 4))
-def test_a_text_ends_before_the_first_stop_however_it_comes_in_pieces(whole: str, stop: str, size: int) -> None:
-    pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
-    assert "".join(until(stop, iter(pieces))) == whole.partition(stop)[0]
+def test_an_array_of_ids() -> None:
+    buffer = io.BytesIO()
+    write_npy(made(NAMES, "anna", "", "ob"), buffer)
+    buffer.seek(0)
+    table = np.load(buffer, allow_pickle=False)
+    assert (table.dtype, table.tolist()) == (np.int32, [[1, 4, 4, 1], [0, 0, 0, 0], [5, 2, 0, 0]])
+    assert not buffer.read()
 
 
-def test_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    saved(tmp_path / "events.ckpt", SIZES, EVENTS)
-    checkpoint, few = str(tmp_path / "events.ckpt"), {"num_sequences": 5, "max_length": 9}
-    lines = said(capsys, checkpoint, **few).splitlines()
-    assert len(lines) == 5
-    for name in ("a.csv", "a.jsonl", "a.npy", "a.txt"):
-        said(capsys, checkpoint, **few, output=str(tmp_path / name))
-    assert (tmp_path / "a.txt").read_text().splitlines() == lines
-    table = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text())))
-    assert table == [["sequence", "text"], *([str(i), line] for i, line in enumerate(lines, start=1))]
-    records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert [record["text"] for record in records] == lines
-    assert [", ".join(record["symbols"]) for record in records] == lines
-    ids = np.load(tmp_path / "a.npy", allow_pickle=False)
-    assert [EVENTS.decode([i for i in row if i]) for row in ids.tolist()] == lines
-    assert said(capsys, checkpoint, **few, format="csv") == (tmp_path / "a.csv").read_text()
-
-
-@pytest.mark.parametrize(
-    ("model", "settings", "message"),
-    [
-        (
-            "names",
-            {"length": 5},
-            r"^length=5: does not suit this model, because its sequences end by themselves; give",
-        ),
-        (
-            "names",
-            {"stop": "a"},
-            r"^stop=a: does not suit this model, because its sequences end by themselves; give",
-        ),
-        ("text", {"max_length": 5}, r"^max_length=5: does not suit this model, because its data are joined; give length$"),
-        ("text", {"output": "/dev/null/x.csv"}, r"^output=/dev/null/x.csv: File exists; give a file"),
-    ],
-)
-def test_settings_of_another_kind_of_model_are_refused(
-    model: str, settings: dict[str, Any], message: str, request: pytest.FixtureRequest
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "npy"])
+def test_a_file_of_data_appears_as_a_whole_or_not_at_all(
+    folder: Path, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=message):
-        generate(Generate(request.getfixturevalue(model), seed=1, **settings))
+    (tmp_path / f"target.{ending}").write_text("before")
+    (tmp_path / f"link.{ending}").symlink_to(f"target.{ending}")
+    there = sorted(path.name for path in tmp_path.iterdir())
+    settings = asked(folder, "names", num_sequences=70, output=str(tmp_path / f"link.{ending}"))
+    with monkeypatch.context() as patch:
+        patch.setattr("throughline.commands.generate.os.fsync", full_disk)
+        with pytest.raises(UserError, match=r"^output=.*: No space left on device; give a file"):
+            generate(settings)
+    assert (tmp_path / f"target.{ending}").read_text() == "before"
+    generate(settings)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
+    assert (tmp_path / f"link.{ending}").is_symlink()
+    content = (tmp_path / f"target.{ending}").read_bytes()
+    number = len(np.load(io.BytesIO(content))) if ending == "npy" else len(content.splitlines()) - (ending == "csv")
+    assert number == 70
+    with pytest.raises(UserError, match=r"^output=/dev/null: not a regular file; give a file that can be written$"):
+        generate(asked(folder, "names", output="/dev/null", format=ending))
 
 
-def test_an_array_on_a_terminal_is_refused() -> None:
-    with pytest.raises(UserError, match="format=npy: a terminal cannot show it; give output=FILE"):
-        checked(Generate, {"checkpoint": "x", "format": "npy"})
+def full_disk(number: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_the_format_is_said_by_the_ending_or_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = load(folder / "names.ckpt").generate(seed=1)
+    for output, form, content in (
+        ("a", "auto", f"{expected}\n"),
+        ("a.txt", "auto", f"{expected}\n"),
+        ("a.CSV", "auto", f'number,text\n1,"{expected}"\n'),
+        ("a.txt", "csv", f'number,text\n1,"{expected}"\n'),
+        ("a.csv", "text", f"{expected}\n"),
+    ):
+        generate(asked(folder, "names", output=str(folder / output), format=form))
+        assert (folder / output).read_text() == content
+    generate(asked(folder, "names", format="csv"))
+    assert capsys.readouterr().out == f'number,text\n1,"{expected}"\n'
+
+
+def test_a_terminal_gets_escapes_and_a_file_the_signs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "last.ckpt", LSTM(hidden_size=2), Characters(["\x1b"]).with_end())
+    for settings in ({}, {"output": str(tmp_path / "a.txt")}):
+        generate(Generate(str(tmp_path / "last.ckpt"), prompt="\x1b", max_length=1, seed=1, **settings))
+    assert capsys.readouterr().out.startswith("\\x1b")
+    assert (tmp_path / "a.txt").read_text().startswith("\x1b")
+
+
+def test_nothing_random_is_said_to_be_random(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generate(asked(folder, "text", temperature=0, seed=None, length=20))
+    one = capsys.readouterr()
+    generate(asked(folder, "text", temperature=0, seed=5, length=20))
+    assert (one.err, one.out) == ("", capsys.readouterr().out)
+    generate(asked(folder, "text", seed=None, length=5))
+    assert capsys.readouterr().err.startswith("seed=")
+    assert "throughline.model.generation" in sys.modules

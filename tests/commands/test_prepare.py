@@ -1,5 +1,6 @@
 """`src/prepare.py`: what was read, before anybody trains."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,16 @@ def test_events_are_apart() -> None:
     assert any("check ticket 33.3%" in line for line in lines)
 
 
+def test_the_lengths_of_joined_texts_without_ends() -> None:
+    lines = list(report(Corpus.of(Characters(), ["aaa", "aa", "aaa"], ["aa"]), examples=1))
+    first = lines.index("lengths of the sequences:")
+    assert lines[first + 1 : first + 4] == [
+        f"                  2  {'█' * 20} 1",
+        f"                  3  {'█' * 40} 2",
+        "  mean 2.7, median 3",
+    ]
+
+
 @pytest.mark.parametrize("lengths", [[1], [5] * 9, [1, 1000, 100000], list(range(1, 200)), [3, 3, 30]])
 def test_every_length_is_counted_once(lengths: list[int]) -> None:
     *bars, mean = histogram(np.array(lengths))
@@ -81,5 +92,6 @@ def test_the_command_names_the_next_one_and_never_imports_torch(tmp_path: Path) 
         command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.endswith("\ntrain:   python src/train.py data=lines data.path=names.txt\n")
+    train = shlex.quote(str(PROJECT / "src" / "train.py"))
+    assert result.stdout.endswith(f"\ntrain:   python {train} data=lines data.path=names.txt\n")
     assert "train: 36 sequences, 128 targets" in result.stdout

@@ -184,7 +184,7 @@ def _no_such_key(key: str, cls: type[Any]) -> str:
         return f"{key}: give one of the choices that `--help` lists"
     if key in known:
         return f"{key} is a setting of another choice of {key.partition('.')[0]}; `--cfg job` shows every key"
-    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()]
+    groups = [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != key]  # of another command
     return f"{key}: there is no such setting; {did_you_mean(key, [*known, *groups]) or '`--cfg job` shows every key'}"
 
 

@@ -1,34 +1,31 @@
-"""`src/generate.py`: generates from a checkpoint: a text of a given length, or sequences that end by themselves."""
+"""`src/generate.py`: generates from a checkpoint: a text symbol by symbol, or sequences that end by themselves."""
 
 import csv
-import io
 import json
+import os
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.commands.compose import launch
-from throughline.data.codecs import UNKNOWN, Codec
+from throughline.data.codecs import Codec
 from throughline.memory import of_generating, refuse_too_much
 from throughline.model.settings import Head, Model
-from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import escaped
 from throughline.plumbing.startup import large_imports
 from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, PositiveInt
 
 if TYPE_CHECKING:
-    from throughline.model.generator import Generator
-
-FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".npy": "npy"}
-"""The format by the ending of the file; every other ending is text."""
+    from throughline.runs.trained import Generated
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -36,16 +33,17 @@ class Generate:
     checkpoint: PathStr
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
     prompt: EscapedStr | None = None
-    """None: a line break, or the first symbol of a vocabulary without one; for sequences with ends, nothing."""
+    """None: nothing for sequences with ends, else a line break, or the first symbol of a vocabulary without one."""
     length: PositiveInt | None = None
-    """Symbols in addition to the prompt, for a model of joined data; None: 500."""
+    """Symbols in addition to the prompt, of texts without ends. None: 500."""
     max_length: PositiveInt | None = None
-    """The largest number of symbols of a sequence, for a model of sequences with ends; None: 1000."""
-    stop: Annotated[EscapedStr, Field(min_length=1)] | None = None
-    """Text before which a text of joined data ends, if it comes within `length` symbols."""
+    """The most symbols in addition to the prompt, of sequences with ends. None: 1,000."""
+    stop: EscapedStr | None = None
+    """A text without ends stops before the first symbol in which this begins, or after `length` symbols. The prompt is not
+    searched."""
     num_sequences: PositiveInt = 1
-    """The number of texts. Sequences with ends stand one on a line. Before each of several other texts stands a line such as
-    `--- 1`."""
+    """The number of texts, or of sequences with ends. Sequences are written one a line. Before each of several texts stands
+    a line: `--- 1` and so on."""
     temperature: NonNegative = 0.8
     """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is; 0 takes the likeliest symbol."""
     top_k: PositiveInt | None = None
@@ -57,8 +55,8 @@ class Generate:
     output: PathStr | None = None
     """A file to write to instead of the terminal."""
     format: Literal["auto", "text", "csv", "jsonl", "npy"] = "auto"
-    """The format of the output. `auto`: by the ending of `output`, otherwise text. `npy` holds ids (num_sequences, steps),
-    with 0 after an end."""
+    """`csv`: the columns number and text. `jsonl`: a line of JSON each, with the symbols, or with ids if steps are bytes.
+    `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `output`; `text` for any other ending."""
     model: Model | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
@@ -66,166 +64,105 @@ class Generate:
     head: Head | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
 
-    def __post_init__(self) -> None:
-        if self.format == "npy" and self.output is None:
-            raise ValueError("format=npy: a terminal cannot show it; give output=FILE")
-
-    @property
-    def chosen_format(self) -> str:
-        return FORMATS.get(Path(self.output or "").suffix.lower(), "text") if self.format == "auto" else self.format
-
 
 def generate(settings: Generate) -> None:
-    """Generate from a checkpoint, and write the result.
+    """Generate from a checkpoint, and write the texts or the sequences.
 
     Raises:
-        UserError: the prompt contains a symbol that the codec does not know, a setting belongs to another kind of model, or
-            the file cannot be written.
+        UserError: the prompt contains a symbol that the codec does not know, a setting is for the other kind of data, or the
+            file cannot be written.
     """
+    form = _format(settings)
+    if settings.temperature == 0 and settings.num_sequences > 1:
+        raise UserError(f"num_sequences={settings.num_sequences}: with temperature=0 all are the same; give a higher one")
     with large_imports():
-        from throughline.runs.checkpoint import load_parts
+        from throughline.model.generation import ROWS
+        from throughline.runs.trained import load as load_trained
 
-    generator, codec, _ = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
-    for key, value, of_ended in (
-        ("length", settings.length, False),
-        ("stop", settings.stop, False),
-        ("max_length", settings.max_length, True),
-    ):
-        if value is not None and of_ended != (codec.end is not None):
-            instead = "its data are joined; give length" if of_ended else "its sequences end by themselves; give max_length"
-            raise UserError(f"{key}={value}: does not suit this model, because {instead}")
-    refuse_too_much(settings, lambda s: of_generating(generator.settings, codec.size, _rows(s, codec), s.length or 500))
+    trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
+    codec, model = trained.codec, trained.generator.settings
+
+    def needed(asked: Generate) -> int:
+        rows = min(ROWS, asked.num_sequences) if codec.end is None else ROWS
+        return of_generating(model, codec.size, rows, trained.longest(asked.length, asked.max_length, asked.stop))
+
+    refuse_too_much(settings, needed)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
-    opening = codec.prompt(settings.prompt or codec.opening)
-    if settings.chosen_format == "text":
-        with _opened(settings.output) as out:
-            _tell(settings, seed)
-            for piece in texts(settings, generator, codec, opening, seed):
+    where = settings.prompt, settings.length
+    draws: dict[str, Any] = {
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "seed": seed,
+    }
+    sequences = trained.sequences(settings.num_sequences, *where, settings.max_length, settings.stop, **draws)
+    cut = 0
+
+    def counted() -> Iterator["Generated"]:
+        nonlocal cut
+        for sequence in sequences:
+            cut += not sequence.whole
+            yield sequence
+
+    with _opened(settings.output, form) as out:
+        if settings.seed is None and settings.temperature:
+            print(f"seed={seed}", file=sys.stderr, flush=True)
+        if form == "npy":
+            write_npy(counted(), out)
+        elif form == "text" and codec.end is None and settings.num_sequences == 1:
+            for piece in trained.stream(*where, settings.stop, **draws):
                 print(piece, end="", flush=True, file=out)
-        return
-    _tell(settings, seed)
-    found = list(sequences(settings, generator, codec, opening, seed))
-    content = {"csv": as_csv, "jsonl": as_jsonl, "npy": as_npy}[settings.chosen_format](found, codec)
-    if settings.output is None:
-        print(escaped(content.decode("utf-8", "replace")), end="")
-        return
-    try:
-        atomic.write({Path(settings.output): content})
-    except OSError as error:
-        raise UserError(f"output={settings.output}: {error.strerror}; give a file that can be written") from None
-
-
-def _tell(settings: Generate, seed: int) -> None:
-    """Print the seed that was drawn, so that the text can be repeated."""
-    if settings.seed is None:
-        print(f"seed={seed}", file=sys.stderr, flush=True)
-
-
-def _rows(settings: Generate, codec: Codec) -> int:
-    """The sequences that are held in memory at once."""
-    return settings.num_sequences if codec.end is None else min(settings.num_sequences, 64)
-
-
-def texts(settings: Generate, generator: "Generator", codec: Codec, opening: np.ndarray, seed: int) -> Iterator[str]:
-    """The output as text, piece by piece; a single text comes symbol by symbol."""
-    if codec.end is None and settings.num_sequences == 1:
-        yield settings.prompt or codec.opening
-        yield from until(settings.stop, codec.stream(token for (token,) in _steps(settings, generator, opening, seed)))
-        yield "\n"
-        return
-    for number, ids in enumerate(sequences(settings, generator, codec, opening, seed), start=1):
-        heading = f"--- {number}\n" if codec.end is None else ""
-        yield f"{heading}{codec.decode(ids)}\n"
-
-
-def sequences(
-    settings: Generate, generator: "Generator", codec: Codec, opening: np.ndarray, seed: int
-) -> Iterator[list[int]]:
-    """The ids of each sequence with its prompt, without the end symbol."""
-    from throughline.model.generation import generate_sequences
-
-    if codec.end is None:
-        for ids in zip(*_steps(settings, generator, opening, seed), strict=True):
-            yield _stopped(settings.stop, codec, [*opening.tolist(), *ids], len(opening))
-        return
-    most, cut = settings.max_length or 1000, 0
-    for found in generate_sequences(
-        generator, opening, codec.end, most, num_sequences=settings.num_sequences, seed=seed, **_options(settings)
-    ):
-        cut += found[-1] != codec.end
-        yield [*opening[1:].tolist(), *(id for id in found if id != codec.end)]
+            print(file=out)
+        else:
+            for line in {"text": texts, "csv": csv_lines, "jsonl": json_lines}[form](counted(), codec):
+                print(line, end="", file=out)
     if cut:
-        print(f"{cut} of {settings.num_sequences} sequences had not ended after max_length={most}", file=sys.stderr)
+        longest = trained.longest(settings.length, settings.max_length, settings.stop)
+        print(f"{cut} of {settings.num_sequences} sequences were cut at max_length={longest}", file=sys.stderr)
 
 
-def _options(settings: Generate) -> dict[str, Any]:
-    return {"temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p}
+def _format(settings: Generate) -> str:
+    """The format of the output; never auto."""
+    ending = Path(settings.output or "").suffix.lower().removeprefix(".")
+    form: str = settings.format
+    if form == "auto":
+        form = ending if ending in ("csv", "jsonl", "npy") else "text"
+    if form == "npy" and settings.output is None:
+        raise UserError("format=npy: is no text for a terminal; give output=FILE")
+    return form
 
 
-def _steps(settings: Generate, generator: "Generator", opening: np.ndarray, seed: int) -> Iterator[list[int]]:
-    from throughline.model import generation
-
-    options = {**_options(settings), "num_sequences": settings.num_sequences, "seed": seed}
-    return generation.generate(generator, opening, settings.length or 500, **options)
-
-
-def until(stop: str | None, pieces: Iterator[str]) -> Iterator[str]:
-    """The pieces of a text up to the first `stop` in it, which may begin in one piece and end in another."""
-    if stop is None:
-        yield from pieces
-        return
-    held = ""
-    for piece in pieces:
-        held += piece
-        if stop in held:
-            yield held[: held.index(stop)]
-            return
-        safe = len(held) - len(stop) + 1  # from there on, `stop` may have begun
-        if safe > 0:
-            yield held[:safe]
-            held = held[safe:]
-    yield held
+def texts(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
+    """Sequences with ends, one a line, or of several lines with an empty line after each; other texts below numbers."""
+    for number, sequence in enumerate(sequences, start=1):
+        if codec.end is None:
+            yield f"--- {number}\n{sequence.text}\n"
+        else:
+            yield sequence.text + ("\n\n" if "\n" in sequence.text else "\n")
 
 
-def _stopped(stop: str | None, codec: Codec, ids: list[int], prompt: int) -> list[int]:
-    """The ids up to the one with which `stop` is complete after the prompt, without those that belong to it alone."""
-    if stop is None:
-        return ids
-    kept = len("".join(until(stop, codec.stream(ids[prompt:]))))
-    length = 0
-    for place, piece in enumerate(codec.stream(ids[prompt:])):
-        length += len(piece)
-        if length > kept:
-            return ids[: prompt + place]
-    return ids
+def csv_lines(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
+    """CSV with the columns number and text; texts are quoted, because they may hold line breaks of any kind."""
+    writer = csv.writer(SimpleNamespace(write=str), quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    yield "number,text\n"
+    for number, sequence in enumerate(sequences, start=1):
+        yield str(writer.writerow([number, sequence.text]))
 
 
-def as_csv(found: list[list[int]], codec: Codec) -> bytes:
-    """A row per sequence: its number and its text."""
-    table = io.StringIO(newline="")
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["sequence", "text"])
-    rows.writerows([number, codec.decode(ids)] for number, ids in enumerate(found, start=1))
-    return table.getvalue().encode("utf-8", "replace")
+def json_lines(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
+    """An object of JSON a line, in ASCII, so that no terminal has to escape it; a byte alone is no text, so it has an id."""
+    for number, sequence in enumerate(sequences, start=1):
+        steps = {"ids": sequence.ids} if codec.reads == "bytes" else {"symbols": [codec.decode([id]) for id in sequence.ids]}
+        yield json.dumps({"number": number, "text": sequence.text, **steps}) + "\n"
 
 
-def as_jsonl(found: list[list[int]], codec: Codec) -> bytes:
-    """A record per sequence: its number, its text, and its symbols one by one."""
-    records = (
-        {"sequence": number, "text": codec.decode(ids), "symbols": [codec.decode([id]) for id in ids]}
-        for number, ids in enumerate(found, start=1)
-    )
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode("utf-8", "replace")
-
-
-def as_npy(found: list[list[int]], codec: Codec) -> bytes:
-    """The ids as an array, with the unknown symbol after the end of a sequence."""
-    ids = np.full((len(found), max(map(len, found))), UNKNOWN, codec.dtype)
-    for row, sequence in zip(ids, found, strict=True):
-        row[: len(sequence)] = sequence
-    file = io.BytesIO()
-    np.save(file, ids, allow_pickle=False)
-    return file.getvalue()
+def write_npy(sequences: Iterable["Generated"], out: BinaryIO) -> None:
+    """Write the ids (S, T) as int32, padded with 0; only the ids themselves are kept in memory."""
+    rows = [np.array(sequence.ids, "<i4").tobytes() for sequence in sequences]
+    longest = max(map(len, rows))
+    header = {"descr": "<i4", "fortran_order": False, "shape": (len(rows), longest // 4)}
+    np.lib.format.write_array_header_1_0(out, header)
+    out.writelines(row.ljust(longest, b"\0") for row in rows)
 
 
 class Terminal:
@@ -238,11 +175,30 @@ class Terminal:
         sys.stdout.flush()
 
 
-def _opened(output: str | None) -> AbstractContextManager[Any]:
+@contextmanager
+def _opened(output: str | None, form: str) -> Iterator[Any]:
+    """Where the texts go. A file of text grows while it is written; any other one appears when it is complete."""
     if output is None:
-        return nullcontext(Terminal())
+        yield Terminal()
+        return
+    path = Path(output)
     try:
-        return Path(output).open("w", encoding="utf-8")
+        if form == "text":
+            with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                yield file
+            return
+        path = path.resolve()  # a link stays a link
+        if path.exists() and not path.is_file():
+            raise UserError(f"output={output}: not a regular file; give a file that can be written")
+        part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            with part.open("xb") if form == "npy" else part.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"output={output}: {error.strerror}; give a file that can be written") from None
 

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from throughline.commands.compose import launch, typed
+from throughline.commands.train import command
 from throughline.data.codecs import UNKNOWN, Codec
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
@@ -23,6 +24,8 @@ WIDTH = 100
 """The signs of a line."""
 END = "⏎"
 """Shows the end of a sequence."""
+PIECE = 2**20
+"""The steps that are counted at once."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -43,7 +46,7 @@ def prepare(settings: Prepare) -> None:
     for line in report(corpus, settings.examples):
         print(line)
     kept = [argument for argument in typed if not argument.startswith("examples=")]
-    print(f"\ntrain:   python src/train.py {shlex.join(kept)}")
+    print(f"\ntrain:   {command('train')} {shlex.join(kept)}".rstrip())
 
 
 def report(corpus: Corpus, examples: int) -> Iterator[str]:
@@ -57,7 +60,9 @@ def report(corpus: Corpus, examples: int) -> Iterator[str]:
     if len(corpus.train.ends) > 1:
         yield ""
         yield "lengths of the training sequences, with their ends:" if corpus.train.ended else "lengths of the sequences:"
-        yield from histogram(np.diff(corpus.train.ends, prepend=0))
+        train = corpus.train
+        ends = train.ends if train.ended else np.append(train.ends[:-1], len(train.steps))  # a last step is no input
+        yield from histogram(np.diff(ends, prepend=0))
     yield ""
     yield from symbols(corpus)
     yield ""
@@ -96,7 +101,9 @@ def histogram(lengths: np.ndarray) -> Iterator[str]:
 def symbols(corpus: Corpus) -> Iterator[str]:
     """Lines about the vocabulary: its size, the most frequent symbols with their share, and those that occur once."""
     steps, codec = corpus.train.steps[1:], corpus.codec
-    counts = np.bincount(steps, minlength=codec.size)
+    counts = np.zeros(codec.size, np.int64)
+    for start in range(0, len(steps), PIECE):  # `bincount` copies what it counts, to eight times the size
+        counts += np.bincount(steps[start : start + PIECE], minlength=codec.size)
     own = counts[1 : codec.end]  # without the unknown symbol and the end
     known, once = int(np.count_nonzero(own)), int(np.count_nonzero(own == 1))
     yield f"symbols: {known:,} in the training split ({codec.name}), {once:,} of them occur once"

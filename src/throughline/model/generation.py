@@ -1,11 +1,17 @@
 """Generates sequences from a trained model: the prompt primes the state, then each token is fed back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
 from throughline.model.generator import Generator
+from throughline.model.steps import Stepper
+
+ROWS = 64
+"""The most sequences that are generated at once; more are no faster."""
 
 
 def generate(
@@ -17,7 +23,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> Iterator[list[int]]:
     """Yield the next token id of each of `num_sequences` sequences, `length` times.
 
@@ -26,17 +32,12 @@ def generate(
         prompt: (N,) ids, N >= 1, read from zeros through the same forward as in training.
         length: how many tokens to generate.
         num_sequences: B, the number of sequences at once; all share the prompt.
-        temperature: divides the logits; at 0 the likeliest token is always taken.
+        temperature: divides the logits; at 0 the likeliest token is taken.
         top_k: sample among the k likeliest tokens.
         top_p: sample among the fewest likeliest tokens whose probabilities reach p (Holtzman 2020).
         seed: the same seed gives the same sequences.
     """
-    with torch.inference_mode():
-        primed, state = generator(torch.from_numpy(prompt.astype(np.int64))[None])
-    with np.errstate(over="ignore", invalid="ignore"):  # a wild learning rate may have made weights huge
-        stepper = generator.stepper(state, num_sequences)
-    draw = generator.head.sampler(np.random.default_rng(seed), num_sequences, temperature, top_k, top_p)
-    predicted = primed[0, -1].numpy()[None].repeat(num_sequences, axis=0)  # B, P
+    predicted, stepper, draw = _primed(generator, prompt, num_sequences, seed, temperature, top_k, top_p)
     for _ in range(length):
         tokens = draw(predicted)
         yield tokens.tolist()
@@ -44,48 +45,78 @@ def generate(
             predicted = stepper.step(tokens)
 
 
-AT_ONCE = 64
-"""Sequences that are generated side by side; together they end when the longest has ended."""
+def _primed(
+    generator: Generator, prompt: np.ndarray, rows: int, seed: int | Sequence[int], *draws: Any
+) -> tuple[np.ndarray, Stepper, Callable[[np.ndarray], np.ndarray]]:
+    """The predictions (B, P) after the prompt, the stepper that continues from there, and the draw of a token per row."""
+    with torch.inference_mode():
+        primed, state = generator(torch.from_numpy(prompt.astype(np.int64))[None])
+    with np.errstate(over="ignore", invalid="ignore"):  # a wild learning rate may have made weights huge
+        stepper = generator.stepper(state, rows)
+    draw = generator.head.sampler(np.random.default_rng(seed), rows, *draws)
+    return primed[0, -1].numpy()[None].repeat(rows, axis=0), stepper, draw
 
 
-def generate_sequences(
+def sequences(
     generator: Generator,
     prompt: np.ndarray,
-    end: int,
-    max_length: int,
+    length: int,
+    num_sequences: int,
     *,
-    num_sequences: int = 1,
+    end: int | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
 ) -> Iterator[list[int]]:
-    """Yield sequences that end by themselves: the token ids after the prompt, and last the end symbol.
+    """Yield the tokens of `num_sequences` sequences, one after the other, without the prompt.
 
-    A sequence that has not ended after `max_length` tokens has no end symbol. For the other arguments see `generate`.
+    Only `ROWS` of them are in memory. With an end symbol, the first ones do not depend on how many follow.
 
     Args:
-        prompt: (N,) ids; the first is the end symbol, at which a sequence begins.
-        end: the id of the end symbol.
+        length: the number of tokens, or with an end symbol the most tokens before it.
+        end: the id of the end symbol. It is the last token of a sequence, unless that has been cut at `length`.
+        temperature, top_k, top_p, seed: as in `generate`.
     """
-    for first in range(0, num_sequences, AT_ONCE):
-        rows = min(AT_ONCE, num_sequences - first)
-        sequences: list[list[int]] = [[] for _ in range(rows)]
-        going = set(range(rows))
-        for tokens in generate(
+    if end is not None:
+        yield from islice(_with_ends(generator, prompt, length, end, seed, temperature, top_k, top_p), num_sequences)
+        return
+    for batch, first in enumerate(range(0, num_sequences, ROWS)):
+        steps = generate(
             generator,
             prompt,
-            max_length,
-            num_sequences=rows,
+            length,
+            num_sequences=min(ROWS, num_sequences - first),
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
-            seed=seed + first,
-        ):
-            for row in tuple(going):
-                sequences[row].append(tokens[row])
-                if tokens[row] == end:
-                    going.discard(row)
-            if not going:
-                break
-        yield from sequences
+            seed=(seed, batch),
+        )
+        yield from map(list, zip(*steps, strict=True))
+
+
+def _with_ends(
+    generator: Generator, prompt: np.ndarray, length: int, end: int, seed: int, *draws: Any
+) -> Iterator[list[int]]:
+    """Yield sequences without limit, in the order in which they were begun: where one has ended, the next one begins."""
+    predicted, stepper, draw = _primed(generator, prompt, ROWS, seed, *draws)
+    begin = predicted[0].copy()
+    written: list[list[int]] = [[] for _ in range(ROWS)]
+    waiting = dict(enumerate(written))  # by number; those that have ended wait for those that were begun before them
+    given = 0
+    while True:
+        tokens = draw(predicted)
+        for ids, token in zip(written, tokens.tolist(), strict=True):
+            ids.append(token)
+        over = [row for row, ids in enumerate(written) if ids[-1] == end or len(ids) > length]
+        for row in over:
+            written[row] = waiting[given + len(waiting)] = []
+        while (first := waiting[given]) and (first[-1] == end or len(first) > length):
+            yield first if first[-1] == end else first[:length]
+            del waiting[given]
+            given += 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            predicted = stepper.step(tokens)
+        if over:
+            stepper.restart(over)
+            predicted[over] = begin

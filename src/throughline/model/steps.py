@@ -14,7 +14,11 @@ class Stepper(ABC):
 
     @abstractmethod
     def step(self, tokens: np.ndarray) -> np.ndarray:
-        """Feed tokens (B,) and return the predictions (B, P) for the next ones."""
+        """Feed tokens (B,) and return the predictions (B, P) for the next ones; the caller may change them."""
+
+    @abstractmethod
+    def restart(self, rows: list[int]) -> None:
+        """Let these rows continue from the state with which the stepper was built."""
 
 
 class TorchStepper(Stepper):
@@ -28,6 +32,7 @@ class TorchStepper(Stepper):
 
     def __init__(self, generator: nn.Module, state: State, rows: int) -> None:
         self.generator = generator
+        self.begin = state
         self.state = tuple(s.repeat_interleave(rows, dim=1) for s in state)
 
     @torch.inference_mode()
@@ -35,6 +40,11 @@ class TorchStepper(Stepper):
         predicted, self.state = self.generator(torch.from_numpy(tokens)[:, None], self.state)
         step: np.ndarray = predicted[:, 0].numpy()
         return step
+
+    @torch.inference_mode()
+    def restart(self, rows: list[int]) -> None:
+        for state, begin in zip(self.state, self.begin, strict=True):
+            state[:, rows] = begin
 
 
 class SingleToken(ABC):

@@ -1,8 +1,9 @@
 """A trained generator in use: from a checkpoint, from an exported file, or from a run that has just ended."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
 
@@ -42,37 +43,97 @@ class Trained:
     def generate(
         self,
         prompt: str | None = None,
-        length: int = 500,
+        length: int | None = None,
         *,
+        max_length: int | None = None,
+        stop: str | None = None,
         temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
     ) -> str:
-        """The prompt and what follows it; for the arguments see `throughline.model.generation.generate`.
+        """A text that begins with the prompt; with a codec of sequences with ends, one sequence.
 
         Args:
-            prompt: None is a line break, or the first symbol of a vocabulary without one; of sequences with ends, nothing.
-            length: how many symbols follow; a sequence with an end has at most so many, and stops there.
+            prompt: None is nothing for sequences with ends, else a line break, or the first symbol if there is none.
+            length: the symbols after the prompt, by default 500; only for texts without ends.
+            max_length: the most symbols after the prompt, by default 1,000; only for sequences with ends.
+            stop: the text ends before the first symbol after the prompt in which this begins; only for texts without ends.
+            temperature, top_k, top_p: see `throughline.model.generation.generate`.
             seed: None draws another text each time.
 
         Raises:
-            UserError: the prompt contains a symbol that the codec does not know.
+            UserError: the prompt contains a symbol that is not known, or an argument is of the other kind of data.
         """
-        options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        options["seed"] = secrets.randbits(32) if seed is None else seed
+        draws: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        draws["seed"] = secrets.randbits(32) if seed is None else seed
+        return next(self.sequences(1, prompt, length, max_length, stop, **draws)).text
+
+    def sequences(
+        self,
+        num_sequences: int,
+        prompt: str | None = None,
+        length: int | None = None,
+        max_length: int | None = None,
+        stop: str | None = None,
+        *,
+        seed: int,
+        **draws: Any,
+    ) -> "Iterator[Generated]":
+        """Several texts or sequences, one after the other; the arguments are those of `generate`."""
+        codec, longest = self.codec, self.longest(length, max_length, stop)
+        opening = codec.opening if prompt is None else prompt
+        begin = codec.prompt(opening)
+        given = begin[codec.end is not None :].tolist()
+
+        def generated(ids: list[int]) -> Generated:
+            whole = codec.end is None or ids[-1] == codec.end
+            ids = ids[:-1] if ids[-1] == codec.end else ids
+            text = opening + "".join(codec.stream(ids)) if opening else codec.decode(ids)
+            return Generated([*given, *ids], text, whole)
+
+        def stopped(stop: str, number: int) -> Generated:
+            steps = generation.generate(self.generator, begin, longest, seed=(seed, number), **draws)
+            shown, drawn = tee(token for (token,) in steps)
+            pieces = [*before(stop, codec.stream(shown))]
+            return Generated([*given, *islice(drawn, len(pieces))], opening + "".join(pieces), True)
+
+        if stop is not None:
+            return (stopped(stop, number) for number in range(num_sequences))  # one by one, because each stops elsewhere
+        drawn = generation.sequences(self.generator, begin, longest, num_sequences, end=codec.end, seed=seed, **draws)
+        return map(generated, drawn)
+
+    def stream(
+        self, prompt: str | None = None, length: int | None = None, stop: str | None = None, **draws: Any
+    ) -> Iterator[str]:
+        """The first of these texts, piece by piece while it is generated; only for texts without ends."""
         prompt = self.codec.opening if prompt is None else prompt
-        opening, end = self.codec.prompt(prompt), self.codec.end
-        if end is None:
-            steps = generation.generate(self.generator, opening, length, **options)
-            return prompt + "".join(self.codec.stream(token for (token,) in steps))
-        (sequence,) = generation.generate_sequences(self.generator, opening, end, length, **options)
-        return self.codec.decode([*opening[1:].tolist(), *(token for token in sequence if token != end)])
+        steps = generation.generate(self.generator, self.codec.prompt(prompt), self.longest(length, None, stop), **draws)
+        pieces = self.codec.stream(token for (token,) in steps)
+        return chain([prompt], pieces if stop is None else before(stop, pieces))
+
+    def longest(self, length: int | None, max_length: int | None, stop: str | None) -> int:
+        """The most symbols after a prompt.
+
+        Raises:
+            UserError: an argument is of the other kind of data, or `stop` is empty.
+        """
+        if stop == "":
+            raise UserError("stop: is empty; give a text")
+        if self.codec.end is None:
+            if max_length is not None:
+                raise UserError(f"max_length={max_length}: the texts of this checkpoint have no ends; give length=...")
+            return 500 if length is None else length
+        if length is not None:
+            raise UserError(f"length={length}: the sequences of this checkpoint end by themselves; give max_length=...")
+        if stop is not None:
+            raise UserError(f"stop={stop!r}: the sequences of this checkpoint end by themselves; leave it out")
+        return 1000 if max_length is None else max_length
 
     def probabilities(self, prompt: str) -> dict[str, float]:
         """The probability that each symbol comes next after the prompt, the likeliest first; the prompt is read from zeros.
 
-        The key of the end of a sequence is the empty text.
+        That the sequence ends here has the key "", which is no symbol.
 
         Raises:
             UserError: the prompt contains a symbol that the codec does not know.
@@ -80,19 +141,19 @@ class Trained:
         with torch.inference_mode():
             predicted, _ = self.generator(torch.from_numpy(self.codec.prompt(prompt).astype(np.int64))[None])
         shares = predicted[0, -1, 1:].double().softmax(dim=0).tolist()  # the unknown symbol is never generated
-        ordered = [id + 1 for id in np.argsort(shares)[::-1].tolist()]
-        return {"" if id == self.codec.end else self.codec.decode([id]): shares[id - 1] for id in ordered}
+        ids = [1 + place for place in np.argsort(shares)[::-1].tolist()]
+        return {"" if id == self.codec.end else self.codec.decode([id]): shares[id - 1] for id in ids}
 
     def score(self, text: str) -> list[float]:
         """The negative log-likelihood of each symbol but the first, in nats, given all those before it.
 
-        Of a sequence with an end it is that of every symbol and of the end, so their sum is that of the whole sequence.
+        With ends, that of each symbol and of the end: together that of the whole sequence.
 
         Raises:
             UserError: the text contains a symbol that the codec does not know.
         """
-        ids = self.codec.prompt(text).astype(np.int64)
-        steps = torch.from_numpy(ids if self.codec.end is None else np.append(ids, self.codec.end))[None]
+        ids = self.codec.prompt(text).astype(np.int64).tolist()
+        steps = torch.tensor([ids if self.codec.end is None else [*ids, self.codec.end]])
         if steps.shape[1] == 1:
             return []
         with torch.inference_mode():
@@ -159,6 +220,38 @@ class Trained:
                 "give data=... to measure on the current data"
             )
         return corpus
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A generated sequence, with its prompt.
+
+    Attributes:
+        ids: its steps, without an end symbol.
+        text: the same as text.
+        whole: False if it has ends and was cut before its end.
+    """
+
+    ids: list[int]
+    text: str
+    whole: bool
+
+
+def before(stop: str, pieces: Iterable[str]) -> Iterator[str]:
+    """Yield the pieces of a text before the first one in which `stop` begins, each as soon as this is certain."""
+    held: list[str] = []
+    for piece in pieces:
+        held.append(piece)
+        text = "".join(held)
+        found = text.find(stop)
+        # Where `stop` begins, or may have begun: a piece may be a part of it, or a part of a character in UTF-8.
+        at = found if found >= 0 else next(i for i in range(len(text) + 1) if stop.startswith(text[i:]))
+        while at and len(held[0]) <= at:
+            at -= len(held[0])
+            yield held.pop(0)
+        if found >= 0:
+            return
+    yield from held
 
 
 def load(path: str | Path, model: Model | None = None, codec: Codec | None = None, head: Head | None = None) -> Trained:

@@ -23,7 +23,6 @@ from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import ByPosition, best_device, measure
 from throughline.evaluation.threads import fastest_threads
 from throughline.memory import of_training, refuse_too_much
-from throughline.model.generation import generate, generate_sequences
 from throughline.model.generator import Generator
 from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError, noted_failure
@@ -469,16 +468,17 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
 
 
 def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
-    """A text that the generator writes by itself, as `generate.py` does without a prompt; of sequences, one per line."""
-    codec, settings = corpus.codec, config.sampling
-    opening, options = codec.prompt(codec.opening), {"temperature": settings.temperature, "seed": config.seed}
-    if codec.end is None:
-        steps = generate(generator, opening, settings.length, **options)  # type: ignore[arg-type]
-        return codec.decode([*opening.tolist(), *(row[0] for row in steps)])
-    shown: list[int] = []
-    written = generate_sequences(generator, opening, codec.end, settings.length, num_sequences=20, **options)  # type: ignore[arg-type]
-    for sequence in written:
-        shown += sequence if sequence[-1] == codec.end else [*sequence, codec.end]
-        if len(shown) >= settings.length:
+    """What the generator writes by itself, as `generate.py` does without a prompt: of sequences with ends, one a line."""
+    trained, settings = Trained(generator, corpus.codec), config.sampling
+    if corpus.codec.end is None:
+        return trained.generate(length=settings.length, temperature=settings.temperature, seed=config.seed)
+    lines: list[str] = []
+    symbols = 0
+    for sequence in trained.sequences(
+        settings.length, max_length=settings.length, temperature=settings.temperature, seed=config.seed
+    ):
+        symbols += len(sequence.ids) + 1  # an end is counted as well, because a sequence may be empty
+        if lines and symbols > settings.length:
             break
-    return codec.decode(shown[: settings.length]).removesuffix("\n")
+        lines.append(sequence.text)
+    return "\n".join(lines)

@@ -42,6 +42,10 @@ class LSTMStepper(Stepper):
             x += bias
         return x.T
 
+    def restart(self, rows: list[int]) -> None:
+        for layer in self.layers:
+            layer.h[:, rows], layer.c[:, rows] = layer.begin
+
 
 class Layer:
     """One LSTM layer, a step at a time, in place; a sequence is a column, because this makes products fastest."""
@@ -49,6 +53,7 @@ class Layer:
     def __init__(self, weight: np.ndarray, h: np.ndarray, c: np.ndarray) -> None:
         self.weight = _aligned(weight)  # 4H, H
         self.h, self.c = _aligned(h), _aligned(c)  # H, B
+        self.begin = h[:, :1], c[:, :1]  # H, 1
         self.gates = _aligned(np.zeros((len(weight), h.shape[1]), h.dtype))
 
     def step(self, x: np.ndarray) -> np.ndarray:
