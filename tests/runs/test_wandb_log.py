@@ -34,8 +34,16 @@ WITHOUT = "; the run continues without it, metrics.csv has everything"
 
 def helpers_alive() -> list[int]:
     """The helper processes of this process that live."""
-    children = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    return [pid for pid in children if "wandb-core" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")]
+    children = [pid for task in Path("/proc/self/task").iterdir() for pid in text_of(task / "children").split()]
+    return [int(pid) for pid in children if "wandb-core" in text_of(Path(f"/proc/{pid}/cmdline"))]
+
+
+def text_of(file: Path) -> str:
+    """The text of a file of the kernel; empty if its thread or process has ended meanwhile."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @pytest.fixture(scope="module")
