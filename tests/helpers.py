@@ -308,7 +308,7 @@ def saved(path: Path, settings: Model, codec: Codec, dtype: torch.dtype = torch.
     model = Generator(settings, codec.size).to(dtype).eval()
     for parameter in model.parameters():
         parameter.data *= 3
-    learner = Learner(model, codec, SGD(), [])
+    learner = Learner(model, codec, SGD(), [], data=extra.pop("data", None))
     content: dict[str, Any] = {"state_dict": learner.state_dict(), **extra}
     learner.on_save_checkpoint(content)
     checkpoint.write(content, path)
@@ -317,7 +317,7 @@ def saved(path: Path, settings: Model, codec: Codec, dtype: torch.dtype = torch.
 
 def asked(path: Path, **changes: Any) -> Export:
     """The settings of `src/export.py` that export this file, with ONNX, to the same folder."""
-    return Export(**{"checkpoint": str(path), "output": None, "onnx": True, "tolerance": 1e-4, **changes})
+    return Export(**{"checkpoint": str(path), "out": None, "onnx": True, "tolerance": 1e-4, **changes})
 
 
 class Payload:

@@ -62,6 +62,14 @@ def test_measurements_that_are_taken_for_classes() -> None:
     ]
 
 
+def test_a_network_that_is_trained_on_the_validation_split() -> None:
+    text = "the quick brown fox. " * 50
+    few = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=9")
+    assert told(corpus_of(text, text), *few) == [
+        "the network is trained on the validation split, so val nll shows only what it has learned by heart"
+    ]
+
+
 def test_a_rotation_of_sequences_has_no_effect() -> None:
     names = [["a", "b"]] * 4000
     corpus = Corpus.of(Symbols(), names, names[:50], ended=True, joined=False)

@@ -81,9 +81,9 @@ def test_its_checkpoint_is_used_by_the_same_choice_and_refused_by_name_without(f
     measured = call(folder, "evaluate.py", *mine, *DATA, "readings=early", *checkpoint)
     assert (measured.returncode, measured.stderr) == (0, "")
     assert "val/nll_early" in measured.stdout
-    exported = call(folder, "export.py", *mine, *checkpoint, "output=exported")
+    exported = call(folder, "export.py", *mine, *checkpoint, "out=exported")
     assert exported.stderr == "error: onnx: there is no graph for the core elman; give onnx=false\n"
-    assert call(folder, "export.py", *mine, *checkpoint, "output=exported", "onnx=false").returncode == 0
+    assert call(folder, "export.py", *mine, *checkpoint, "out=exported", "onnx=false").returncode == 0
     again = call(folder, "generate.py", *mine, "checkpoint=exported/model.safetensors", "length=20", "seed=1")
     assert again.stdout == one.stdout
     for file in ("out/run/checkpoints/last.ckpt", "exported/model.safetensors"):

@@ -241,7 +241,7 @@ def test_evaluating_gives_the_figures_of_the_summary(folder: Path) -> None:
 
 def test_exporting(folder: Path, passage: str) -> None:
     checkpoint = f"checkpoint={folder}/out/run/checkpoints/last.ckpt"
-    result = call("export.py", checkpoint, "output=elsewhere", cwd=folder)
+    result = call("export.py", checkpoint, "out=elsewhere", cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
     assert [line.split(": ")[0] for line in result.stdout.splitlines()] == [
         *("elsewhere/model.safetensors", "elsewhere/model.json", "elsewhere/model.onnx"),

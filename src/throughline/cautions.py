@@ -8,7 +8,7 @@ import numpy as np
 
 from throughline.config import Config
 from throughline.data.codecs.symbols import Symbols
-from throughline.data.corpus import Corpus, num_unknown
+from throughline.data.corpus import Corpus, num_of_each, num_unknown
 from throughline.data.line import Line
 from throughline.data.sources.text import Text
 
@@ -26,6 +26,8 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
         and len(corpus.train.ends) <= corpus.fingerprint.get("files", 1)
     ):
         yield f"data.separator={config.data.separator!r} does not occur in the text, so nothing is cut there"
+    if np.array_equal(corpus.train.steps, corpus.val.steps):
+        yield "the network is trained on the validation split, so val nll shows only what it has learned by heart"
     if not corpus.train.joined and getattr(config.regime, "rotate", False):
         yield "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
@@ -35,7 +37,9 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
             f"{len(numbers)} of {len(symbols)} symbols are numbers such as {numbers[0]}; each is a class of its own, "
             "so they are not predicted as values"
         )
-    once = _symbols_that_occur_once(corpus) if len(symbols) > MANY_SYMBOLS else 0
+    once = 0
+    if len(symbols) > MANY_SYMBOLS:
+        once = int(np.count_nonzero(num_of_each(corpus.train, corpus.codec.size) == 1))
     if 2 * once > len(symbols):
         yield (
             f"{once:,} of {len(symbols):,} symbols occur once, so little can be learned about them; "
@@ -45,10 +49,6 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
     updates = _updates(config, corpus)
     if updates < FEW_UPDATES:
         yield f"{math.ceil(updates)} updates in the whole run: give more epochs, or fewer streams"
-
-
-def _symbols_that_occur_once(corpus: Corpus) -> int:
-    return int(np.count_nonzero(np.bincount(corpus.train.steps[1:], minlength=corpus.codec.size) == 1))
 
 
 def about_split(name: str, line: Line) -> Iterator[str]:

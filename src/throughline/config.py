@@ -25,6 +25,9 @@ from throughline.settings import STRICT, Fraction, PathStr, Positive, PositiveIn
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
+KEPT = ("model", "head", "regime", "optimizer", "schedule")
+"""The groups of settings that stay the same when a run is resumed."""
+
 
 @dataclass(frozen=True, config=STRICT)
 class Schedule:
@@ -145,7 +148,7 @@ class Config:
     """All settings of a training run; `Config()` is what `python src/train.py` runs."""
 
     data: Source = StandardLibrary()  # a shared default is safe: these classes are frozen
-    """The data source: `Text`, `Events` or `StandardLibrary`."""
+    """The data source: a text, lines, a table, an array, or one of the other choices of `data=`."""
     codec: Codec | None = None
     """Turns the data into steps. None: the codec that suits the source."""
     model: Model = LSTM()
@@ -226,12 +229,12 @@ class Config:
         A run has decided before what `auto` means: the number of threads may change the order in which values are added up.
         """
         values = self.to_plain()
-        groups = {name: values[name] for name in ("model", "head", "regime", "optimizer", "schedule")}
+        groups = {name: values[name] for name in KEPT}
         alike = ["precision", "threads", "gradient_clip_val", "accumulate_grad_batches"]
         if self.model.dropout:
             alike.append("devices")  # each process draws dropout for its rows; without it, their number changes nothing
         trainer = {key: values["trainer"][key] for key in alike}
-        data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")}
+        data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")} | {"joined": corpus.train.joined}
         nested = {**groups, "trainer": trainer, "data": data}
         flat = {f"{name}.{key}": value for name, group in nested.items() for key, value in group.items()}
         return {**flat, "seed": self.seed}
@@ -239,8 +242,8 @@ class Config:
     @property
     def usual(self) -> dict[str, Any]:
         """The defaults of the values in `identity`: a checkpoint of an earlier version does not have new settings."""
-        groups = {name: getattr(self, name) for name in ("model", "head", "regime", "optimizer", "schedule")}
-        return {f"{name}.{key}": value for name, group in groups.items() for key, value in defaults(type(group)).items()}
+        groups = {f"{name}.{key}": value for name in KEPT for key, value in defaults(type(getattr(self, name))).items()}
+        return {**groups, "data.joined": True}
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""

@@ -21,6 +21,9 @@ def prepare(folder: Path) -> None:
         "arr-cube": np.arange(8).reshape(2, 2, 2),
         "arr-complex": np.array([1j]),
         "arr-empty": np.zeros(0),
+        "arr-rows": np.array([[3, 1], [2, 2]]),
+        "arr-row": np.array([3, 1, 2]),
+        "arr-blank": np.array(["a", " ", "b"]),
         "arr-hole": np.array([["a", ""], ["", "b"]]),
     }
     for name, array in arrays.items():

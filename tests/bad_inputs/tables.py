@@ -24,6 +24,7 @@ def prepare(folder: Path) -> None:
         "tab-bad.jsonl": '{"e": "a"}\n{bad\n',
         "tab-list.jsonl": "[1, 2]\n",
         "tab-deep.jsonl": '{"e": {"a": 1}}\n',
+        "tab-unlike.jsonl": '{"e": "a"}\n{"e": ["a"]}\n',
         "tab-none.parquet": "no Parquet",
     }
     for name, text in tables.items():

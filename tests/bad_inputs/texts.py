@@ -3,11 +3,17 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
+
 
 def prepare(folder: Path) -> None:
     """Write them."""
     text = "the quick brown fox jumps over the lazy dog. " * 60
     (folder / "t-cp1252.txt").write_bytes(("“Größe” and café. " * 40).encode("cp1252"))
+    (folder / "t-office.docx").write_bytes(b"PK\3\4\x14\0" + bytes(range(256)))
+    (folder / "t-paper.pdf").write_bytes(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3" + bytes(range(256)))
+    np.save(folder / "t-array.npy", np.arange(100))
+    (folder / "t-packed").write_bytes(gzip.compress(text.encode()))
     (folder / "t-zero.txt").write_bytes(text.encode("utf-16-le"))
     (folder / "t-torn.txt.gz").write_bytes(gzip.compress(text.encode())[:-9])
     (folder / "t-none.txt.gz").write_text("no gzip", encoding="utf-8")

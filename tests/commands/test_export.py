@@ -77,7 +77,7 @@ def test_without_onnx_weights_are_still_written(tmp_path: Path, monkeypatch: pyt
 def test_a_full_disk_leaves_all_files_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     out = tmp_path / "out"
     saved(tmp_path / "old.ckpt", *KINDS["embedding"])
-    export(asked(tmp_path / "old.ckpt", output=str(out)))
+    export(asked(tmp_path / "old.ckpt", out=str(out)))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     saved(tmp_path / "new.ckpt", *KINDS["one-hot"])
     calls, fsync = [], os.fsync
@@ -89,8 +89,8 @@ def test_a_full_disk_leaves_all_files_as_they_were(tmp_path: Path, monkeypatch: 
         fsync(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match=r"out: No space left on device; nothing can be exported there, give output=FOLDER"):
-        export(asked(tmp_path / "new.ckpt", output=str(out)))
+    with pytest.raises(UserError, match=r"out: No space left on device; nothing can be exported there, give out=FOLDER"):
+        export(asked(tmp_path / "new.ckpt", out=str(out)))
     monkeypatch.undo()
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
@@ -102,7 +102,7 @@ def test_nothing_but_the_model_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     optimizer = {"state": {0: {"note": secret}}, "param_groups": []}
     saved(folder / "last.ckpt", *KINDS["embedding"], callbacks={"note": secret}, optimizer_states=[optimizer])
     assert secret.encode() in (folder / "last.ckpt").read_bytes()
-    export(asked(folder / "last.ckpt", output=str(tmp_path / "out")))
+    export(asked(folder / "last.ckpt", out=str(tmp_path / "out")))
     for path in (tmp_path / "out").iterdir():
         content = path.read_bytes()
         for private in (secret, "private", str(tmp_path), str(PROJECT)):

@@ -68,7 +68,7 @@ def test_a_text_is_streamed_and_several_are_numbered(folder: Path, capsys: pytes
     generate(asked(folder, "text", prompt="ab", length=30))
     text = capsys.readouterr().out
     assert text == load(folder / "text.ckpt").generate("ab", 30, seed=1) + "\n"
-    generate(asked(folder, "text", prompt="ab", length=30, num_sequences=2, output=str(folder / "two.txt")))
+    generate(asked(folder, "text", prompt="ab", length=30, num_sequences=2, out=str(folder / "two.txt")))
     assert capsys.readouterr() == ("", "")
     one, other = (s.text for s in load(folder / "text.ckpt").sequences(2, "ab", 30, seed=1, temperature=0.8))
     assert (folder / "two.txt").read_text() == f"--- 1\n{one}\n--- 2\n{other}\n"
@@ -123,10 +123,10 @@ def test_a_file_of_data_appears_as_a_whole_or_not_at_all(
     (tmp_path / f"target.{ending}").write_text("before")
     (tmp_path / f"link.{ending}").symlink_to(f"target.{ending}")
     there = sorted(path.name for path in tmp_path.iterdir())
-    settings = asked(folder, "names", num_sequences=70, output=str(tmp_path / f"link.{ending}"))
+    settings = asked(folder, "names", num_sequences=70, out=str(tmp_path / f"link.{ending}"))
     with monkeypatch.context() as patch:
-        patch.setattr("throughline.commands.generate.os.fsync", full_disk)
-        with pytest.raises(UserError, match=r"^output=.*: No space left on device; give a file"):
+        patch.setattr("throughline.plumbing.atomic.os.fsync", full_disk)
+        with pytest.raises(UserError, match=r"^out=.*: No space left on device; give a file"):
             generate(settings)
     assert (tmp_path / f"target.{ending}").read_text() == "before"
     generate(settings)
@@ -135,8 +135,8 @@ def test_a_file_of_data_appears_as_a_whole_or_not_at_all(
     content = (tmp_path / f"target.{ending}").read_bytes()
     number = len(np.load(io.BytesIO(content))) if ending == "npy" else len(content.splitlines()) - (ending == "csv")
     assert number == 70
-    with pytest.raises(UserError, match=r"^output=/dev/null: not a regular file; give a file that can be written$"):
-        generate(asked(folder, "names", output="/dev/null", format=ending))
+    with pytest.raises(UserError, match=r"^out=/dev/null: not a regular file; give a file that can be written$"):
+        generate(asked(folder, "names", out="/dev/null", format=ending))
 
 
 def full_disk(number: int) -> None:
@@ -152,7 +152,7 @@ def test_the_format_is_said_by_the_ending_or_by_its_name(folder: Path, capsys: p
         ("a.txt", "csv", f'number,text\n1,"{expected}"\n'),
         ("a.csv", "text", f"{expected}\n"),
     ):
-        generate(asked(folder, "names", output=str(folder / output), format=form))
+        generate(asked(folder, "names", out=str(folder / output), format=form))
         assert (folder / output).read_text() == content
     generate(asked(folder, "names", format="csv"))
     assert capsys.readouterr().out == f'number,text\n1,"{expected}"\n'
@@ -160,7 +160,7 @@ def test_the_format_is_said_by_the_ending_or_by_its_name(folder: Path, capsys: p
 
 def test_a_terminal_gets_escapes_and_a_file_the_signs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path / "last.ckpt", LSTM(hidden_size=2), Characters(["\x1b"]).with_end())
-    for settings in ({}, {"output": str(tmp_path / "a.txt")}):
+    for settings in ({}, {"out": str(tmp_path / "a.txt")}):
         generate(Generate(str(tmp_path / "last.ckpt"), prompt="\x1b", max_length=1, seed=1, **settings))
     assert capsys.readouterr().out.startswith("\\x1b")
     assert (tmp_path / "a.txt").read_text().startswith("\x1b")

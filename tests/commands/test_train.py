@@ -64,15 +64,15 @@ def test_a_seed_that_is_drawn_is_said_and_repeats_the_text(ending: dict[str, lis
     assert one.stdout != other.stdout
     seed = one.stderr.strip()
     assert re.fullmatch(r"seed=\d+", seed)
-    again = call(folder, *ending["generate"], "prompt=the ", seed, "output=three.txt", "num_sequences=3")
+    again = call(folder, *ending["generate"], "prompt=the ", seed, "out=three.txt", "num_sequences=3")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     texts = re.split(r"^--- \d\n", (folder / "three.txt").read_text(), flags=re.MULTILINE)
     assert [text[:4] for text in texts] == ["", "the ", "the ", "the "]
     assert call(folder, *ending["generate"], "prompt=the ", seed).stdout == one.stdout
-    refused = call(folder, *ending["generate"], "output=no/such/folder/a.txt")
+    refused = call(folder, *ending["generate"], "out=no/such/folder/a.txt")
     assert (refused.returncode, refused.stderr.splitlines()[-1]) == (
         2,
-        "error: output=no/such/folder/a.txt: No such file or directory; give a file that can be written",
+        "error: out=no/such/folder/a.txt: No such file or directory; give a file that can be written",
     )
 
 

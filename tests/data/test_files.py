@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from throughline.data import files
-from throughline.data.files import AsText, files_of, read_bytes, read_documents
+from throughline.data.files import NO_TEXTS, AsText, files_of, read_bytes, read_documents
 from throughline.plumbing.errors import UserError
 from throughline.settings import checked
 
@@ -158,8 +158,9 @@ def test_a_header_that_asks_for_four_gigabytes_is_harmless(folder: Path) -> None
 
 
 def test_only_the_ending_says_that_a_file_is_compressed(folder: Path) -> None:
-    (folder / "any.bin").write_bytes(gzip.compress(b"text"))
-    assert read_bytes("any.bin", "data.path") == gzip.compress(b"text")
+    packed = gzip.compress(b"text", mtime=0)
+    (folder / "any.bin").write_bytes(packed)
+    assert read_bytes("any.bin", "data.path") == packed
 
 
 # ---- Encodings
@@ -214,6 +215,7 @@ def test_what_is_no_encoding_of_text_is_refused(name: str) -> None:
 
 GERMAN = "Der Müller sagte: „Größe und Übermut tun selten gut.“ Er ging früh über die Brücke nach Hause. " * 9
 RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива. " * 9  # noqa: RUF001
+NO_UTF_8 = "holds zero bytes, so it is no UTF-8 text; give a text in UTF-8, or codec=bytes"
 LIKELY = "it is likely {0}: give data.encoding={0}, or codec=bytes"
 
 
@@ -224,7 +226,10 @@ LIKELY = "it is likely {0}: give data.encoding={0}, or codec=bytes"
         (RUSSIAN.encode("koi8_r"), f"byte 0 (0xf7) is not UTF-8; {LIKELY.format('koi8_r')}"),
         (RUSSIAN.encode("utf-16-le"), f"holds zero bytes, so it is no UTF-8 text; {LIKELY.format('utf-16-le')}"),
         (GERMAN.encode("utf-16-be"), f"byte 11 (0xfc) is not UTF-8; {LIKELY.format('utf-16-be')}"),
-        (b"\x7fELF\2\1\1" + bytes(9) + b"text", "holds zero bytes, so it is no UTF-8 text; give codec=bytes"),
+        (
+            b"\x7fELF\2\1\1" + bytes(9) + b"text",
+            "holds zero bytes, so it is no UTF-8 text; give a text in UTF-8, or codec=bytes",
+        ),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "byte 0 (0x89) is not UTF-8; give a text in UTF-8, or codec=bytes"),
         (b"\xff\xfea", "byte 2 (0x61) is not utf-16; give another data.encoding, or codec=bytes"),
     ],
@@ -234,6 +239,33 @@ def test_what_is_not_utf_8_gets_a_line_with_its_likely_encoding(content: bytes, 
     with pytest.raises(UserError) as error:
         AsText().decoded(content, "x.txt")
     assert str(error.value) == f"x.txt: {line}"
+
+
+PORTUGUESE = "A ação não é só uma questão de opinião; o coração dói e as mães estão lá. Amanhã vocês irão à praia. " * 9
+TURKISH = "Çocuk okula gitti ve öğretmen ona güzel bir kitap verdi. Şimdi yağmur yağıyor, ışık sönük. " * 9  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "words"),
+    [
+        (PORTUGUESE, "cp1252", "cp1252 (ação) or cp1250 (açăo)"),
+        (TURKISH, "cp1254", "cp1252 (öðretmen) or cp1254 (öğretmen)"),
+    ],
+)
+def test_encodings_that_are_hard_to_tell_apart_are_both_named_with_a_word(text: str, encoding: str, words: str) -> None:
+    with pytest.raises(UserError) as error:
+        AsText().decoded(text.encode(encoding), "x.txt")
+    assert f"is not UTF-8; it is likely {words}: give the right one as data.encoding, or codec=bytes" in str(error.value)
+
+
+@pytest.mark.parametrize("first", NO_TEXTS)
+def test_a_file_that_is_known_to_be_no_text_is_called_by_its_name(first: bytes) -> None:
+    for rest in (bytes(100), b"\xff\xfe\xfd" * 40):
+        with pytest.raises(UserError) as error:
+            AsText().decoded(first + rest, "x")
+        assert str(error.value) == f"x: is no text but {NO_TEXTS[first]}"
+    if first.isascii() and first.isalnum():
+        assert AsText().decoded(first + b" and more", "x").endswith(" and more")  # a text may begin like that
 
 
 def test_the_likely_encoding_is_told_by_the_place_of_the_first_wrong_byte() -> None:
@@ -246,7 +278,9 @@ def test_bytes_that_a_named_encoding_does_not_have_are_refused_with_their_place(
     with pytest.raises(UserError) as error:
         AsText(encoding="cp1252").decoded(b"ab\x81", "x.txt")
     assert str(error.value) == "x.txt: byte 2 (0x81) is not cp1252; give another data.encoding, or codec=bytes"
-    with pytest.raises(UserError, match=r"^x: holds zero bytes, so it is no LATIN-1 text; give codec=bytes$"):
+    with pytest.raises(
+        UserError, match=r"^x: holds zero bytes, so it is no LATIN-1 text; give another data.encoding, or codec="
+    ):
         AsText(encoding="latin-1").decoded(b"a\0b\0", "x")
 
 
@@ -290,7 +324,8 @@ def test_files_of_other_splits_are_left_out(folder: Path) -> None:
         read_documents("texts", "data.path", AsText(), without={"data.test_path": "nothing"})
 
 
-@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", gzip.compress(b"")])
+# gzip writes the time into its header: without `mtime=0` two workers would collect tests with unlike names.
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0)])
 def test_an_empty_file_is_refused(content: bytes, folder: Path) -> None:
     name = "empty.txt.gz" if content[:1] == b"\x1f" else "empty.txt"
     (folder / name).write_bytes(content)

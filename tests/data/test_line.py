@@ -36,3 +36,22 @@ def test_lines_without_ends_laid_end_to_end() -> None:
     both = Line.end_to_end([Line.of([np.array([1, 2])]), Line.of([np.array([3, 4]), np.array([5])])])
     assert both.steps.tolist() == [1, 2, 3, 4, 5]
     assert both.ends.tolist() == [2, 4]
+
+
+def test_a_line_may_have_nothing_to_predict() -> None:
+    for sequences in ([], [np.array([], np.uint8)], [np.array([5], np.uint8)], [np.array([], int), np.array([5])]):
+        line = Line.of(sequences)
+        assert (line.num_targets < 1, line.ends.tolist()) == (True, [])
+    empty, one, two = Line.of([]), Line.of([np.array([7])]), Line.of([np.array([1, 2])])
+    for lines, ends in (([two, empty], [1]), ([two, one], [2]), ([one, empty, two], [1, 2]), ([one, one], [1])):
+        whole = Line.end_to_end(lines)
+        assert whole.steps.tolist() == [step for line in lines for step in line.steps.tolist()]
+        assert whole.ends.tolist() == ends
+    assert Line.with_ends([], end=9).num_targets == 0
+
+
+def test_lines_laid_end_to_end_keep_the_names_of_their_sequences() -> None:
+    first = Line.with_ends([np.array([1, 2])], end=9, names=["x"])
+    second = Line.with_ends([np.array([3]), np.array([4])], end=9, names=["y", "z"])
+    assert Line.end_to_end([first, second]).names == ["x", "y", "z"]
+    assert Line.end_to_end([first]).names == ["x"]

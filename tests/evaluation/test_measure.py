@@ -108,9 +108,9 @@ def test_sequences_are_measured_one_by_one(model: Generator) -> None:
     assert figures["val/sequence_nll"] == pytest.approx(whole.sum() / len(lengths), abs=1e-12)
     assert abs(figures["val/nll_reset"] - figures["val/nll"]) > 1e-6
     rows = list(by_sequence.rows())
-    assert [(number, count) for number, _, count, _ in rows] == [(i, n + 1) for i, n in enumerate(lengths, start=1)]
-    np.testing.assert_allclose([nll for _, nll, _, _ in rows], [part.sum() for part in alone], rtol=1e-12)
-    assert sum(correct for *_, correct in rows) == pytest.approx(figures["val/accuracy"] * targets)
+    assert [(number, count) for number, _, count, *_ in rows] == [(i, n + 1) for i, n in enumerate(lengths, start=1)]
+    np.testing.assert_allclose([nll for _, nll, *_ in rows], [part.sum() for part in alone], rtol=1e-12)
+    assert sum(correct for *_, correct, _ in rows) == pytest.approx(figures["val/accuracy"] * targets)
     assert by_position.targets.tolist() == [sum(len(part) > p for part in alone) for p in range(31)]
     np.testing.assert_allclose(by_position.nll_sum, [sum(part[p] for part in alone if len(part) > p) for p in range(31)])
 

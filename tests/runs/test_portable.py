@@ -52,7 +52,7 @@ def test_what_comes_back_is_the_same_bit_for_bit(tmp_path: Path, kind: str, dtyp
         assert parameter.stride() == original.get_parameter(name).stride()
     tokens = torch.randint(codec.size, (3, 50), generator=torch.Generator().manual_seed(1))
     assert torch.equal(model(tokens)[0], original(tokens)[0])
-    export(asked(tmp_path / "model.safetensors", output=str(tmp_path / "again"), onnx=False))
+    export(asked(tmp_path / "model.safetensors", out=str(tmp_path / "again"), onnx=False))
     for name in ("model.safetensors", "model.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
 
@@ -225,7 +225,7 @@ def test_files_that_would_run_code_are_refused_and_do_not(small: Path) -> None:
         small.write_bytes(content)
         assert refusal(small)
     with pytest.raises(UserError, match="UnpicklingError"):
-        export(asked(small.parent / "evil.ckpt", output=str(small.parent / "out")))
+        export(asked(small.parent / "evil.ckpt", out=str(small.parent / "out")))
     assert not (small.parent / "out").exists()
     assert not owned.exists()
     pickle.loads(payload)

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from helpers import REGIMES, fox, run, weights_hash, without_times
+from helpers import REGIMES, SEQUENCES, fox, names, run, weights_hash, without_times
 from throughline.plumbing import atomic
 from throughline.runs import checkpoint
 from throughline.runs.resume import checkpoint_to_resume
@@ -33,9 +33,10 @@ CASES = {
         *("regime.streams=4", "regime.bptt=16", *BASE, *SAVING),
         *("model.num_layers=2", "model.input=onehot", "trainer.precision=64-true"),
     ),
+    **{f"sequences, {name}": (*overrides, *BASE, *SAVING) for name, overrides in SEQUENCES.items()},
     "loader workers, now 0 and now 2": ("regime.streams=4", "regime.bptt=16", *BASE, "trainer.checkpoint_seconds=0.02"),
 }
-CORPUS = fox()
+JOINED, APART = fox(), names()
 
 
 def torture_runs(root: Path, rng: random.Random, table: Table) -> Counter[str]:
@@ -43,8 +44,9 @@ def torture_runs(root: Path, rng: random.Random, table: Table) -> Counter[str]:
     for name, overrides in CASES.items():
         alone = root / "alone"
         alone.mkdir()
+        corpus = APART if name.startswith("sequences") else JOINED
         began = time.monotonic()
-        life(lambda: run(CORPUS, alone, *overrides), None)  # noqa: B023
+        life(lambda: run(corpus, alone, *overrides), None)  # noqa: B023
         duration = time.monotonic() - began
         wanted = weights_hash(alone), without_times(alone)
         kills: Counter[str] = Counter()
@@ -56,7 +58,7 @@ def torture_runs(root: Path, rng: random.Random, table: Table) -> Counter[str]:
             while True:
                 workers = f"trainer.num_workers={rng.choice((0, 2))}" if "workers" in name else "trainer.num_workers=0"
                 patience = rng.uniform(0.02, duration) if lives < 4 else None
-                work = lambda: run(CORPUS, folder, *overrides, workers, "resume=auto")  # noqa: B023, E731
+                work = lambda: run(corpus, folder, *overrides, workers, "resume=auto")  # noqa: B023, E731
                 if life(work, patience):
                     break
                 lives += 1

@@ -13,6 +13,7 @@ from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import load_parts
 from throughline.training.commit import Commit
+from throughline.training.display import Display
 from throughline.training.learner import Learner
 
 
@@ -73,6 +74,30 @@ def test_one_line_an_epoch_where_there_is_no_terminal(corpus: Corpus, tmp_path: 
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1", "epoch 2"]
     assert any(line.startswith("data: fox") for line in lines)
     assert any(line.endswith(str(tmp_path)) for line in lines)
+
+
+def test_of_many_lines_some_are_left_out_but_not_the_last(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Display, "LINES", 2)
+    monkeypatch.setattr(Display, "LINE_SECONDS", 1000.0)
+    run(corpus, tmp_path, "trainer.max_epochs=5")
+    lines = (tmp_path / "terminal.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1", "epoch 2", "epoch 5"]
+    assert len([row for row in rows(tmp_path) if row["val/nll"]]) == 5
+
+
+def test_a_loss_that_rose_again_is_told(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(corpus, tmp_path, "trainer.max_epochs=1")
+    assert "caution: val nll was lower" not in (tmp_path / "terminal.txt").read_text()
+    monkeypatch.setattr("throughline.training.display.OVERFITTED", -1.0)  # now the same nll is too high
+    (tmp_path / "again").mkdir()
+    run(corpus, tmp_path / "again", "trainer.max_epochs=1")
+    lowest = min(float(row["val/nll"]) for row in rows(tmp_path / "again") if row["val/nll"])
+    assert (
+        f"\ncaution: val nll was lower before, {lowest:.4f} in best.ckpt; give a smaller budget, or model.dropout\n"
+        in (tmp_path / "again" / "terminal.txt").read_text()
+    )
 
 
 def poison(batches: set[tuple[int, int]], row: int) -> Any:

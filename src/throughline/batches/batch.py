@@ -1,6 +1,6 @@
 """One batch as tensors, read from the line at the positions of a regime's cut."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,9 +33,12 @@ class Batch(NamedTuple):
     restart: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        inputs, targets, scored, reset = (part.to(device, non_blocking=True) for part in self[:4])
-        restart = None if self.restart is None else self.restart.to(device, non_blocking=True)
-        return Batch(inputs, targets, scored, reset, self.n_valid, restart)
+        return self.each(lambda part: part.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with each of its tensors changed; `n_valid` stays."""
+        inputs, targets, scored, reset = map(change, self[:4])
+        return Batch(inputs, targets, scored, reset, self.n_valid, None if self.restart is None else change(self.restart))
 
 
 def read(cut: Cut | Played, line: Line) -> Batch:
@@ -90,9 +93,7 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
     if not len(batch.reset[rows]):
         nothing = torch.zeros_like(batch.scored[:1])
         return Batch(batch.inputs[:1], batch.targets[:1], nothing, torch.ones_like(batch.reset[:1]), batch.n_valid)
-    inputs, targets, scored, reset = (part[rows] for part in batch[:4])
-    restart = None if batch.restart is None else batch.restart[rows]
-    return Batch(inputs, targets, scored, reset, batch.n_valid, restart)
+    return batch.each(lambda part: part[rows])
 
 
 class Batches(Dataset[Batch]):

@@ -1,24 +1,26 @@
 """`src/evaluate.py`: the exact metrics of a checkpoint on a split of its own data, or of other data."""
 
+import contextlib
 import csv
-import io
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
 from throughline.cautions import about_split
 from throughline.commands.compose import launch
+from throughline.commands.generate import opened
 from throughline.config import all_readings
 from throughline.data.codecs import Codec
 from throughline.data.corpus import num_unknown
 from throughline.data.sources import Source
+from throughline.data.sources.text import Text
+from throughline.data.splits import SplitsOfSequences
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.model.settings import Head, Model
-from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
@@ -32,11 +34,13 @@ if TYPE_CHECKING:
 class Evaluate:
     checkpoint: PathStr
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
-    split: Literal["train", "val", "test", "all"] = "val"
-    """The part of the data that is scored; `all` is the whole file."""
+    split: Literal["auto", "train", "val", "test", "all"] = "auto"
+    """The part of the data that is scored; `all` is the whole of it. `auto`: `val`, or `all` with `path`."""
+    path: PathStr | None = None
+    """Another file, which is read with the settings of the run's own data, and is scored as a whole."""
     out: PathStr | None = None
-    """A .csv file for the scores of each sequence: nll, targets, how many of these were the likeliest step, and its text.
-    Only for sequences that are not joined."""
+    """A CSV file for the scores of each sequence: its name in the data or its number, nll, targets, how many of these were
+    the likeliest step and how many unknown, and its text. Only for sequences that are not joined."""
     data: Source | None = None
     """None: the data of the run."""
     evaluation: Evaluation = Evaluation()  # frozen
@@ -59,47 +63,50 @@ def evaluate(settings: Evaluate) -> None:
         from throughline.runs.trained import load as load_trained
 
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
+    data, split = settings.data, settings.split
+    if settings.path is not None:
+        if data is not None:
+            raise UserError(f"path={settings.path}: is read as the run's own data were; with data=... give data.path")
+        data = trained.source(settings.path)
+    if split == "auto":
+        split = "val" if settings.path is None else "all"
     with progress("reading data", console):
-        corpus = trained.corpus(settings.data)
-        line = corpus.line(settings.split)
+        corpus = trained.corpus(data)
+        data = trained.source() if data is None and "source" in trained.data else data
+        if split == "all" and isinstance(data, SplitsOfSequences | Text) and data.split != "end":
+            corpus = trained.corpus(replace(data, split="end"))  # in the order of the file
+        line = corpus.line(split)
     if settings.out is not None and line.joined:
         raise UserError(f"out={settings.out}: this line is joined, so it has no sequences to score one by one")
     sequences = "" if line.joined else f"{len(line.ends):,} sequences, "
     print(
-        f"{corpus.fingerprint['source']}: split {settings.split}, {sequences}{line.num_targets:,} targets, "
+        f"{corpus.fingerprint['source']}: split {split}, {sequences}{line.num_targets:,} targets, "
         f"{num_unknown(line):,} of them unknown symbols",
         flush=True,
     )
-    for caution in about_split(f"split {settings.split}", line):
+    for caution in about_split(f"split {split}", line):
         print(f"caution: {caution}", flush=True)
-    with progress("evaluating", console) as work:
-        by_sequence = None if settings.out is None else BySequence(line)
-        metrics = trained.evaluate(
-            corpus, settings.split, list(settings.readings.values()), settings.evaluation, work.advance, by_sequence
-        )
+    by_sequence = None if settings.out is None else BySequence(line)
+    with contextlib.nullcontext() if settings.out is None else opened(settings.out, "csv") as out:
+        with progress("evaluating", console) as work:
+            metrics = trained.evaluate(
+                corpus, split, list(settings.readings.values()), settings.evaluation, work.advance, by_sequence
+            )
+        if by_sequence is not None:
+            write_scores(out, by_sequence, corpus.codec)
     for key, value in metrics.items():
         print(f"{key} {value:.6f}")
-    if settings.out is not None and by_sequence is not None:
-        write_scores(Path(settings.out), by_sequence, corpus.codec)
+    if settings.out is not None:
         print(f"{settings.out}: {len(line.ends):,} sequences")
 
 
-def write_scores(path: Path, by_sequence: "BySequence", codec: Codec) -> None:
-    """Write a row per sequence.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    table = io.StringIO(newline="")
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["sequence", "nll", "targets", "correct", "text"])
+def write_scores(out: Any, by_sequence: "BySequence", codec: Codec) -> None:
+    """Write a row per sequence; names and texts are quoted, because they may hold line breaks of any kind."""
+    rows = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    out.write("sequence,nll,targets,correct,unknown,text\n")
     edges, steps = by_sequence.line.edges.tolist(), by_sequence.line.steps
     for row, first, last in zip(by_sequence.rows(), edges[:-1], edges[1:], strict=True):
         rows.writerow([*row, codec.decode(steps[first + 1 : last].tolist())])
-    try:
-        atomic.write({path: table.getvalue().encode("utf-8", "surrogateescape")})
-    except OSError as error:
-        raise UserError(f"out={path}: {error.strerror}; give a file that can be written") from None
 
 
 def main(root: Path | None = None) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Export:
     checkpoint: PathStr
     """A `.ckpt` file of a run."""
-    output: PathStr | None = None
+    out: PathStr | None = None
     """None: the folder of the checkpoint."""
     onnx: bool = True
     """Whether to also write `model.onnx`, for runtimes without PyTorch."""
@@ -56,11 +56,11 @@ def export(settings: Export) -> None:
     }
     if settings.onnx:
         contents["model.onnx"], said["model.onnx"] = _graph(generator, description, settings.tolerance)
-    folder = Path(settings.checkpoint).parent if settings.output is None else Path(settings.output)
+    folder = Path(settings.checkpoint).parent if settings.out is None else Path(settings.out)
     try:
         atomic.write({folder / name: content for name, content in contents.items()})
     except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; nothing can be exported there, give output=FOLDER") from None
+        raise UserError(f"{folder}: {error.strerror}; nothing can be exported there, give out=FOLDER") from None
     for name, what in said.items():
         print(f"{folder / name}: {what}")
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from throughline.commands.compose import launch
 from throughline.data.codecs import Codec
 from throughline.memory import of_generating, refuse_too_much
 from throughline.model.settings import Head, Model
+from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import escaped
 from throughline.plumbing.startup import large_imports
@@ -26,6 +26,9 @@ from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, Posit
 
 if TYPE_CHECKING:
     from throughline.runs.trained import Generated
+
+ROW_OF_ARRAY = 40
+"""The fewest bytes of a row that waits for the longest one."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -52,11 +55,11 @@ class Generate:
     """Draw only among the fewest likeliest symbols whose probabilities add up to p (Holtzman 2020)."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """None: another text each time. The drawn seed is printed on stderr. Give it to repeat the text."""
-    output: PathStr | None = None
+    out: PathStr | None = None
     """A file to write to instead of the terminal."""
     format: Literal["auto", "text", "csv", "jsonl", "npy"] = "auto"
     """`csv`: the columns number and text. `jsonl`: a line of JSON each, with the symbols, or with ids if steps are bytes.
-    `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `output`; `text` for any other ending."""
+    `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `out`; `text` for any other ending."""
     model: Model | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
@@ -84,7 +87,8 @@ def generate(settings: Generate) -> None:
 
     def needed(asked: Generate) -> int:
         rows = min(ROWS, asked.num_sequences) if codec.end is None else ROWS
-        return of_generating(model, codec.size, rows, trained.longest(asked.length, asked.max_length, asked.stop))
+        kept = ROW_OF_ARRAY * asked.num_sequences if form == "npy" else 0
+        return kept + of_generating(model, codec.size, rows, trained.longest(asked.length, asked.max_length, asked.stop))
 
     refuse_too_much(settings, needed)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
@@ -104,7 +108,7 @@ def generate(settings: Generate) -> None:
             cut += not sequence.whole
             yield sequence
 
-    with _opened(settings.output, form) as out:
+    with opened(settings.out, form) as out:
         if settings.seed is None and settings.temperature:
             print(f"seed={seed}", file=sys.stderr, flush=True)
         if form == "npy":
@@ -123,12 +127,12 @@ def generate(settings: Generate) -> None:
 
 def _format(settings: Generate) -> str:
     """The format of the output; never auto."""
-    ending = Path(settings.output or "").suffix.lower().removeprefix(".")
+    ending = Path(settings.out or "").suffix.lower().removeprefix(".")
     form: str = settings.format
     if form == "auto":
         form = ending if ending in ("csv", "jsonl", "npy") else "text"
-    if form == "npy" and settings.output is None:
-        raise UserError("format=npy: is no text for a terminal; give output=FILE")
+    if form == "npy" and settings.out is None:
+        raise UserError("format=npy: is no text for a terminal; give out=FILE")
     return form
 
 
@@ -176,31 +180,26 @@ class Terminal:
 
 
 @contextmanager
-def _opened(output: str | None, form: str) -> Iterator[Any]:
-    """Where the texts go. A file of text grows while it is written; any other one appears when it is complete."""
-    if output is None:
+def opened(out: str | None, form: str) -> Iterator[Any]:
+    """Where the texts go. A file of text grows while it is written; any other one appears when it is complete.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if out is None:
         yield Terminal()
         return
-    path = Path(output)
+    path = Path(out)
     try:
         if form == "text":
             with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 yield file
             return
-        path = path.resolve()  # a link stays a link
-        if path.exists() and not path.is_file():
-            raise UserError(f"output={output}: not a regular file; give a file that can be written")
-        part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        try:
-            with part.open("xb") if form == "npy" else part.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        text = {} if form == "npy" else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with atomic.opened(path, "xb" if form == "npy" else "x", **text) as file:
+            yield file
     except OSError as error:
-        raise UserError(f"output={output}: {error.strerror}; give a file that can be written") from None
+        raise UserError(f"out={out}: {error.strerror}; give a file that can be written") from None
 
 
 def main(root: Path | None = None) -> None:

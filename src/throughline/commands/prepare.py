@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from rich.console import Console
 from throughline.commands.compose import launch, typed
 from throughline.commands.train import command
 from throughline.data.codecs import UNKNOWN, Codec
-from throughline.data.corpus import Corpus
+from throughline.data.corpus import Corpus, num_of_each, num_unknown
 from throughline.data.sources import Source
 from throughline.data.sources.stdlib import StandardLibrary
 from throughline.plumbing.progress import progress
@@ -24,8 +23,6 @@ WIDTH = 100
 """The signs of a line."""
 END = "⏎"
 """Shows the end of a sequence."""
-PIECE = 2**20
-"""The steps that are counted at once."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -42,7 +39,8 @@ def prepare(settings: Prepare) -> None:
     """Read the data, and print what was read."""
     console = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
     with progress("reading data", console):
-        corpus = replace(settings.data.read(settings.codec), source=settings.data.located())
+        corpus = settings.data.read(settings.codec)
+    corpus.refuse_too_short()
     for line in report(corpus, settings.examples):
         print(line)
     kept = [argument for argument in typed if not argument.startswith("examples=")]
@@ -74,7 +72,7 @@ def splits(corpus: Corpus) -> Iterator[str]:
     """A line per split: its sequences and targets, and how many of these are unknown."""
     how = "one after the other, the state carried" if corpus.train.joined else "each from zeros"
     for name, line in corpus.splits.items():
-        unknown = int(np.count_nonzero(line.steps[1:] == UNKNOWN))
+        unknown = num_unknown(line)
         count = f"{len(line.ends):,} sequences, " if len(line.ends) > 1 or not line.joined else ""
         said = f", {unknown:,} of them unknown ({unknown / line.num_targets:.2%})" if unknown else ""
         yield f"{name + ':':6} {count}{line.num_targets:,} targets{said}"
@@ -100,16 +98,16 @@ def histogram(lengths: np.ndarray) -> Iterator[str]:
 
 def symbols(corpus: Corpus) -> Iterator[str]:
     """Lines about the vocabulary: its size, the most frequent symbols with their share, and those that occur once."""
-    steps, codec = corpus.train.steps[1:], corpus.codec
-    counts = np.zeros(codec.size, np.int64)
-    for start in range(0, len(steps), PIECE):  # `bincount` copies what it counts, to eight times the size
-        counts += np.bincount(steps[start : start + PIECE], minlength=codec.size)
+    codec, counts = corpus.codec, num_of_each(corpus.train, corpus.codec.size)
     own = counts[1 : codec.end]  # without the unknown symbol and the end
     known, once = int(np.count_nonzero(own)), int(np.count_nonzero(own == 1))
     yield f"symbols: {known:,} in the training split ({codec.name}), {once:,} of them occur once"
     order = np.argsort(-counts, kind="stable")[:12].tolist()
-    most = [f"{symbol(codec, id)} {counts[id] / len(steps):.1%}" for id in order if counts[id]]
+    most = [f"{symbol(codec, id)} {counts[id] / corpus.train.num_targets:.1%}" for id in order if counts[id]]
     yield f"  most frequent: {', '.join(most)}"
+    if once and codec.reads == "symbols":
+        names = [symbol(codec, id) for id in (np.flatnonzero(own == 1)[:12] + 1).tolist()]
+        yield f"  once: {', '.join(names)}" + (", ..." if once > len(names) else "")
 
 
 def symbol(codec: Codec, id: int) -> str:

@@ -15,6 +15,11 @@ MOST_BYTES = 2**32
 
 Kind = Literal["categories", "one_hot", "soft", "multi_hot", "real", "texts"]
 
+MOSTLY = 0.9
+"""The share of rows with a single 1 above which the others are taken for mistakes."""
+WHOLE = frozenset({"categories", "one_hot", "multi_hot"})
+"""The kinds of whole numbers, which a few rows may not tell apart."""
+
 
 class Told(NamedTuple):
     """What an array holds.
@@ -53,6 +58,10 @@ def read_arrays(content: bytes, where: str) -> dict[str, np.ndarray]:
 
 def _array(content: bytes, where: str) -> np.ndarray:
     file = io.BytesIO(content)
+    if content.startswith(b"\x80"):
+        raise UserError(f"{where}: a pickle, which is never read, because it may run any program; save it with numpy.save")
+    if not content.startswith(b"\x93NUMPY"):
+        raise UserError(f"{where}: no array of NumPy; give a .npy or .npz file, or data=table, data=lines or data=text")
     try:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -84,8 +93,7 @@ def told(array: np.ndarray, where: str) -> Told:
         raise _refused(array, where)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        at = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column", "feature"), place, strict=False))
-        raise UserError(f"{where}: {at} is {array[place]}; give finite numbers")
+        raise UserError(f"{where}: {_at(place)} is {array[place]}; give finite numbers")
     whole = array.dtype.kind != "f" or bool((array == np.floor(array)).all())
     if array.ndim == 1:
         return Told("categories" if whole else "real", False)
@@ -94,13 +102,21 @@ def told(array: np.ndarray, where: str) -> Told:
         single = ones <= 1
         if single.all() and 2 * np.count_nonzero(ones) >= ones.size:
             return Told("one_hot", True)
+        if not single.all() and (ones == 1).mean() > MOSTLY:
+            place = tuple(int(i) for i in np.argwhere(~single)[0])
+            raise UserError(f"{where}: {_at(place)} has {int(ones[place])} ones, where others have one; mend it")
         return Told("multi_hot", True)
     if whole:
         return Told("categories", array.ndim == 3)
     largest = array.max(axis=-1)
-    if array.min() >= 0 and array.max() <= 1 and (abs(ones - 1) < 0.05).all() and (largest > 0.5).all():
+    there = ones > 0  # other rows may be padding
+    if array.min() >= 0 and array.max() <= 1 and (abs(ones[there] - 1) < 0.05).all() and (largest[there] > 0.5).all():
         return Told("soft", True)
     return Told("real", True)
+
+
+def _at(place: tuple[int, ...]) -> str:
+    return ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column", "feature"), place, strict=False))
 
 
 def _refused(array: np.ndarray, where: str) -> UserError:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from glob import has_magic
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, NamedTuple
+from typing import IO, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
@@ -41,6 +41,23 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM
 
 ENOUGH_TO_TELL = 64
 """The bytes from which on an encoding is guessed."""
+COMMON = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp932", "euc_jp", "cp949"]
+COMMON += ["gb18030", "big5"]
+"""The encodings that are guessed; rare ones are mistaken for them."""
+NO_TEXTS = {
+    b"\x93NUMPY": "an array of NumPy; give data=array",
+    b"PAR1": "Parquet; give data=table",
+    b"PK\3\4": "an archive, such as an Excel file; save it as CSV or text",
+    b"\xd0\xcf\x11\xe0": "an old Office file; save it as CSV or text",
+    b"%PDF-": "a PDF; save it as text",
+    b"SQLite format 3\0": "a database; save a table of it as CSV",
+    b"\x89HDF": "an HDF5 file; save the data as .npy, .npz or CSV",
+    b"\x1f\x8b": "compressed; its name has to end with .gz",
+    b"BZh": "compressed; its name has to end with .bz2",
+    b"\xfd7zXZ": "compressed; its name has to end with .xz",
+    b"MThd": "MIDI; convert it to an array or a text, as the README shows",
+}
+"""What a file is that is no text, by its first bytes."""
 
 
 def _encoding(name: str) -> str:
@@ -57,7 +74,13 @@ def _encoding(name: str) -> str:
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class AsText:
-    """How files are read as text."""
+    """How files are read as text.
+
+    Attributes:
+        or_bytes: whether `codec=bytes` reads what is no text.
+    """
+
+    or_bytes: ClassVar[bool] = True
 
     encoding: Annotated[str, AfterValidator(_encoding)] = "auto"
     """`auto`: UTF-8, or UTF-16 and UTF-32 by the mark at their beginning. Give a name such as cp1252 for other files."""
@@ -79,15 +102,28 @@ class AsText:
         marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), None)
         auto = self.encoding == "auto"
         name = self.encoding if not auto else marked or "utf-8"
+        guess, or_bytes = auto and marked is None, ", or codec=bytes" if self.or_bytes else ""
         try:
             text = content.decode(name).removeprefix("\N{BYTE ORDER MARK}")
         except UnicodeDecodeError as error:
-            raise UserError(_wrong_bytes(content, name, error, where, guess=auto and marked is None)) from None
+            refuse_no_text(content, where)
+            raise UserError(f"{where}: {_wrong_bytes(content, name, error, guess)}{or_bytes}") from None
         if "\0" in text:
-            likely = _utf_16(content) if auto and marked is None else None
-            advice = f"it is likely {likely}: give data.encoding={likely}, or codec=bytes" if likely else "give codec=bytes"
-            raise UserError(f"{where}: holds zero bytes, so it is no {name.upper()} text; {advice}")
+            refuse_no_text(content, where)
+            advice = _to_give(_utf_16(content)) if guess else "give another data.encoding"
+            raise UserError(f"{where}: holds zero bytes, so it is no {name.upper()} text; {advice}{or_bytes}")
         return text
+
+
+def refuse_no_text(content: bytes, where: str) -> None:
+    """Refuse a file that is known to be no text.
+
+    Raises:
+        UserError: it is none.
+    """
+    known = next((what for first, what in NO_TEXTS.items() if content.startswith(first)), None)
+    if known is not None:
+        raise UserError(f"{where}: is no text but {known}")
 
 
 def line_feeds(text: str) -> str:
@@ -95,37 +131,55 @@ def line_feeds(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, where: str, guess: bool) -> str:
+def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, guess: bool) -> str:
     place = f"byte {error.start} (0x{content[error.start]:02x})" if error.start < len(content) else "its end"
     if not guess:
-        return f"{where}: {place} is not {name}; give another data.encoding, or codec=bytes"
-    likely = _likely(content, error.start)
-    advice = f"it is likely {likely}: give data.encoding={likely}" if likely else "give a text in UTF-8"
-    return f"{where}: {place} is not UTF-8; {advice}, or codec=bytes"
+        return f"{place} is not {name}; give another data.encoding"
+    sample = content[max(0, content.rfind(b"\n", 0, error.start) + 1, error.start - 2**15) : error.start + 2**15]
+    likely = _utf_16(content) if b"\0" in sample else _likely(sample)
+    return f"{place} is not UTF-8; {_to_give(likely, sample)}"
 
 
-def _likely(content: bytes, place: int) -> str | None:
-    """The encoding that a text likely has whose byte at this place is not UTF-8; None for what is no text."""
-    sample = content[max(0, content.rfind(b"\n", 0, place) + 1, place - 2**15) : place + 2**15]
-    if b"\0" in sample:
-        return _utf_16(content)
+def _to_give(likely: list[str], sample: bytes = b"") -> str:
+    """What to do about a text that has one of these encodings, or none that is known."""
+    if len(likely) > 1:
+        first, second = _where_unlike(sample, *likely)
+        return f"it is likely {likely[0]} ({first}) or {likely[1]} ({second}): give the right one as data.encoding"
+    return f"it is likely {likely[0]}: give data.encoding={likely[0]}" if likely else "give a text in UTF-8"
+
+
+def _likely(sample: bytes) -> list[str]:
+    """The encoding that a text likely has, or two; none for what is no text.
+
+    Of languages with few accents, statistics tell Western and Central Europe apart badly, so both are named, with a word of
+    the text in which they differ.
+    """
     if len(sample) < ENOUGH_TO_TELL:
-        return None
+        return []
     from charset_normalizer import from_bytes
 
-    likely = from_bytes(sample).best()
-    if likely is None or likely.encoding.startswith("utf"):
-        return None
-    return "cp1252" if "cp1252" in likely.could_be_from_charset else likely.encoding  # the usual one of those alike
+    found = from_bytes(sample, cp_isolation=COMMON)
+    best = found.best()
+    if best is None:
+        return []
+    alike = [*best.could_be_from_charset, *(match.encoding for match in found if match.coherence >= best.coherence - 0.1)]
+    names = ["cp1252", best.encoding] if "cp1252" in alike else [best.encoding]
+    return names[:1] if sample.decode(names[0], "replace") == sample.decode(names[-1], "replace") else names
 
 
-def _utf_16(content: bytes) -> str | None:
-    """UTF-16 without a mark, by the zero bytes of its spaces and Latin letters, which are all on one side."""
+def _where_unlike(sample: bytes, first: str, second: str) -> tuple[str, str]:
+    """A word of the text that two encodings of single bytes read differently, by each of them."""
+    words = zip(sample.decode(first, "replace").split(), sample.decode(second, "replace").split(), strict=False)
+    return next((printable(a, most=30), printable(b, most=30)) for a, b in words if a != b)
+
+
+def _utf_16(content: bytes) -> list[str]:
+    """UTF-16 without a mark, by the zero bytes of its spaces and Latin letters, which are all on one side; or nothing."""
     sample = content[: 2**12]
     first, second = sample[::2].count(0), sample[1::2].count(0)
     if len(sample) < ENOUGH_TO_TELL or min(first, second) or 20 * max(first, second) < len(sample):
-        return None
-    return "utf-16-le" if second else "utf-16-be"
+        return []
+    return ["utf-16-le" if second else "utf-16-be"]
 
 
 def files_of(path: str | Sequence[str], key: str) -> list[str]:
@@ -175,6 +229,34 @@ def _matching(pattern: str, key: str) -> Iterator[str]:
                 yield str(path)
     except (ValueError, OSError) as error:
         raise UserError(f"{key}={printable(pattern)}: no pattern of names: {printable(error, most=100)}") from None
+
+
+def files_of_split(path: str | Sequence[str], key: str, without: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The files that a setting names, but of several not those of other splits; and what a person should know about that.
+
+    Args:
+        path: see `files_of`.
+        key: the name of the setting, for messages.
+        without: by key, the paths of other splits.
+
+    Raises:
+        UserError: as in `files_of`, or none is left.
+    """
+    names = files_of(path, key)
+    kept = names
+    if len(names) > 1:
+        others = {os.path.realpath(file) for of, other in without.items() for file in files_of(other, of)}
+        kept = [name for name in names if os.path.realpath(name) not in others]
+        if not kept:
+            raise UserError(f"{key}={printable(shown(path))}: all its files are in another split")
+    said = []
+    if len(kept) > 1:
+        endings = Counter(Path(name).suffix or "without an ending" for name in kept).most_common(4)
+        kinds = f" ({', '.join(f'{times:,} {printable(ending)}' for ending, times in endings)})" if len(endings) > 1 else ""
+        said.append(f"{len(kept):,} files in order of their names{kinds}")
+    if len(kept) < len(names):
+        said.append(f"files of other splits that were left out: {len(names) - len(kept):,}")
+    return kept, said
 
 
 def read_bytes(path: str, key: str) -> bytes:
@@ -235,25 +317,17 @@ def read_documents(
     """Read the files that a setting names.
 
     Args:
-        path: see `files_of`.
-        key: the name of the setting, for messages.
+        path, key, without: see `files_of_split`.
         as_text: how they are decoded; None leaves them bytes.
         newline: whether other line breaks are read as line feeds.
-        without: by key, the paths of other splits; of several files, those that they name are left out.
 
     Raises:
         UserError: a file cannot be read, or is no text.
     """
-    names = files_of(path, key)
-    kept = names
-    if len(names) > 1:
-        others = [file for of, other in without.items() for file in files_of(other, of)]
-        kept = [name for name in names if os.path.realpath(name) not in set(map(os.path.realpath, others))]
-        if not kept:
-            raise UserError(f"{key}={printable(_shown(path))}: all its files are in another split")
+    names, said = files_of_split(path, key, without)
     digest, size, with_returns = hashlib.sha256(), 0, False
     contents: list[Any] = []
-    for name in kept:
+    for name in names:
         content = read_bytes(name, key)
         digest.update(content)
         size += len(content)
@@ -266,19 +340,16 @@ def read_documents(
         if not text:
             raise UserError(f"{key}={printable(name)}: the file is empty; give a file with text")  # but a mark
         contents.append(text)
-    origin: dict[str, Any] = {"source": _shown(path), "bytes": size, "sha256": digest.hexdigest()}
-    said = []
-    if len(kept) > 1:
-        origin["files"] = len(kept)
-        said.append(f"{len(kept):,} files in order of their names")
-    if len(kept) < len(names):
-        said.append(f"files of other splits that were left out: {len(names) - len(kept):,}")
+    origin: dict[str, Any] = {"source": shown(path), "bytes": size, "sha256": digest.hexdigest()}
+    if len(names) > 1:
+        origin["files"] = len(names)
     if with_returns:
         said.append("the line breaks of Windows are read as line feeds")
-    return Documents(kept, contents, origin, said)
+    return Documents(names, contents, origin, said)
 
 
-def _shown(path: str | Sequence[str]) -> str:
+def shown(path: str | Sequence[str]) -> str:
+    """A path or a list of paths in a few words."""
     if isinstance(path, str):
         return path
     return ", ".join(path) if len(path) < 4 else f"{path[0]} and {len(path) - 1} more"

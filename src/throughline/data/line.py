@@ -25,22 +25,26 @@ class Line:
             first input of the next one, so every way of cutting the line has the same N - 1 targets.
         joined: whether state is carried from a sequence to the next; otherwise each one starts from zeros.
         ended: whether the end symbol stands before the first sequence and after each.
+        names: what each sequence is called in the data, such as the case of an event log; None if they have no names.
     """
 
     steps: np.ndarray
     ends: np.ndarray
     joined: bool = True
     ended: bool = False
+    names: Sequence[str] | None = None
 
     @classmethod
     def of(cls, sequences: Sequence[np.ndarray]) -> "Line":
         """Sequences without end symbols."""
-        steps = np.concatenate(sequences)
-        ends = np.minimum(np.cumsum([len(s) for s in sequences]), len(steps) - 1)
-        return cls(steps, np.unique(ends))
+        steps = np.concatenate(sequences) if len(sequences) else np.zeros(0, np.uint8)
+        ends = np.unique(np.minimum(np.cumsum([len(s) for s in sequences], dtype=np.int64), len(steps) - 1))
+        return cls(steps, ends[ends > 0])  # a sequence without targets has no end
 
     @classmethod
-    def with_ends(cls, sequences: Sequence[np.ndarray], end: int, joined: bool = False) -> "Line":
+    def with_ends(
+        cls, sequences: Sequence[np.ndarray], end: int, joined: bool = False, names: Sequence[str] | None = None
+    ) -> "Line":
         """Sequences with the end symbol before the first and after each; a sequence of n steps has n + 1 targets."""
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         ends = np.cumsum(lengths + 1)
@@ -51,7 +55,7 @@ class Line:
             inner = np.ones(len(steps), dtype=bool)
             inner[0], inner[ends] = False, False
             steps[inner] = np.concatenate(sequences)
-        return cls(steps, ends, joined, ended=True)
+        return cls(steps, ends, joined, ended=True, names=names)
 
     @property
     def num_targets(self) -> int:
@@ -91,8 +95,6 @@ class Line:
             first = np.cumsum([0, *(line.num_targets for line in lines)])
             steps = np.concatenate([lines[0].steps[:1], *(line.steps[1:] for line in lines)])
             ends = [start + line.ends for line, start in zip(lines, first, strict=False)]
-            return cls(steps, np.concatenate(ends), lines[0].joined, ended=True)
-        first = np.cumsum([0, *(len(line.steps) for line in lines)])
-        ends = [start + np.append(line.ends[:-1], len(line.steps)) for line, start in zip(lines, first, strict=False)]
-        steps = np.concatenate([line.steps for line in lines])
-        return cls(steps, np.unique(np.minimum(np.concatenate(ends), len(steps) - 1)))
+            names = None if lines[0].names is None else [name for line in lines for name in line.names or ()]
+            return cls(steps, np.concatenate(ends), lines[0].joined, ended=True, names=names)
+        return cls.of([sequence for line in lines for sequence in np.split(line.steps, line.ends[:-1])])

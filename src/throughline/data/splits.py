@@ -15,8 +15,8 @@ class Splits:
     """How data are split: validation, and the test if there is one, get a part of the data or another file."""
 
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """The share of the data used for validation: the end, or the part before the test split. `StandardLibrary` spreads it
-    over all files instead."""
+    """The share of the data used for validation. A joined text gives its end, or the part before the test split. Sequences
+    and many files are held out at equal distances."""
     test_fraction: Probability = 0.0
     """The share of the data kept for the test: the end, or in `StandardLibrary` spread over all files. Set it if you publish
     results: `best.ckpt` is chosen on the validation split, so its result there is a little too good."""
@@ -78,7 +78,8 @@ class SplitsOfSequences(Splits):
     """Which sequences are held out: `spread` takes every tenth, for example, and `end` the last ones. Take `end` if the
     sequences are in order of time, and the future is to be predicted from the past."""
     joined: bool = False
-    """Whether the state is carried from a sequence to the next. By default, each sequence starts from zeros."""
+    """Whether the state is carried from a sequence to the next. By default, each sequence starts from zeros. A single
+    sequence is joined anyway."""
 
     def parted(self, sequences: Sequence[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
         """The sequences by split; `read` reads those of another file, given its path and the key that names it."""

@@ -8,11 +8,12 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from throughline.data.files import PACKED
+from throughline.data.files import PACKED, AsText
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import printable
 
@@ -26,7 +27,8 @@ class Table(NamedTuple):
 
     Attributes:
         columns: their names; without a header, their numbers "1", "2", ...
-        records: the line or number of each record, and its values; a value is a text, None, or a list of texts.
+        records: the line or number of each record, and its values; a value is a text, None, or a list of these. In JSON,
+            it may be an object as well.
         place: what the number of a record counts: "line" or "row".
         headed: whether the first line names the columns; None if the format always has names.
     """
@@ -41,8 +43,8 @@ def read_table(
     path: str,
     content: bytes,
     where: str,
+    as_text: AsText,
     *,
-    decoded: Callable[[bytes], str],
     header: bool | Literal["auto"],
     delimiter: str | None,
     quotes: bool = True,
@@ -54,7 +56,7 @@ def read_table(
         path: its name; the ending .jsonl or .ndjson means JSON lines.
         content: its bytes, unpacked.
         where: the setting and the path, for messages.
-        decoded: turns bytes into text.
+        as_text: how it is decoded.
         header: whether the first line of a CSV names the columns.
         delimiter: of a CSV; None finds it.
         quotes: whether values of a CSV may stand in quotes.
@@ -68,11 +70,16 @@ def read_table(
         return _parquet(content, where)
     if inner.suffix.lower() == ".parquet":
         raise UserError(f"{where}: no Parquet; it does not begin with PAR1")
-    text = decoded(content)
+    text = as_text.decoded(content, path)
+    named = re.match(r"sep=([^\n])\n", text)  # as Excel reads and writes it
+    if named is not None:
+        text, delimiter = text[named.end() :], delimiter or named[1]
     if inner.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return _json_lines(text, where)
     dialect: dict[str, Any] = {"quoting": csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE}
-    return _csv(text, where, header, {**dialect, "delimiter": delimiter or _delimiter(text, dialect)}, wanted)
+    dialect["delimiter"] = delimiter or _delimiter(text, dialect)
+    dialect["skipinitialspace"] = quotes and f'{dialect["delimiter"]} "' in text  # a quote counts only at the beginning
+    return _csv(text, where, header, dialect, wanted)
 
 
 def _csv(text: str, where: str, header: bool | Literal["auto"], dialect: dict[str, Any], wanted: Sequence[str]) -> Table:
@@ -81,21 +88,35 @@ def _csv(text: str, where: str, header: bool | Literal["auto"], dialect: dict[st
     if not sample:
         raise UserError(f"{where}: holds no rows; give a table")
     first = [value.strip() for value in sample[0][1]]
-    headed = _is_header(first, [row for _, row in sample[1:]], wanted) if header == "auto" else header
+    headed = _is_header(first, [row for _, row in sample[1:]], wanted, where) if header == "auto" else header
     columns = first if headed else [str(number) for number in range(1, len(first) + 1)]
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if headed and twice is not None:
         raise UserError(f"{where}: two columns have the name {printable(twice)!r}; rename one, or give data.header=false")
-    return Table(columns, itertools.chain(sample[1:] if headed else sample, rows), "line", headed)
+    records = itertools.chain(sample[1:] if headed else sample, rows)
+    return Table(columns, _no_header(records, columns, where) if headed and len(columns) > 1 else records, "line", headed)
+
+
+def _no_header(rows: Iterator[tuple[int, list[str]]], columns: list[str], where: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows, none of which may repeat the header, as in exports that were laid together."""
+    for number, row in rows:
+        if row == columns:
+            raise UserError(f"{where}: line {number} is the header again; give each export as a file, or remove the line")
+        yield number, row
 
 
 def _rows(text: str, where: str, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the line in which it ends."""
+    """The rows, each with the line in which it ends; a blank line is one only in a table of one column, before its end."""
     reader, width = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect), 0
+    blank: list[int] = []
     try:
         for row in reader:
-            if not row or (len(row) == 1 and width > 1 and not row[0].strip()):
+            if not row or (len(row) == 1 and not row[0].strip()):
+                blank.append(reader.line_num)
                 continue
+            if width == 1:
+                yield from ((number, [""]) for number in blank)
+            blank.clear()
             width = width or len(row)
             if len(row) != width:
                 raise UserError(
@@ -133,12 +154,20 @@ def _delimiter(text: str, dialect: dict[str, Any]) -> str:
     return best
 
 
-def _is_header(first: list[str], others: list[list[str]], wanted: Sequence[str]) -> bool:
-    """Whether the first row names the columns: no value of it comes again below, and it is not all numbers."""
+def _is_header(first: list[str], others: list[list[str]], wanted: Sequence[str], where: str) -> bool:
+    """Whether the first row names the columns: no value of it comes again below, and it is not all numbers.
+
+    Raises:
+        UserError: it cannot be told, because there is a single column, and none of its values comes again.
+    """
     if any(name in first for name in wanted if not name.isdigit()):
         return True
     if any(row[column].strip() == name for row in others for column, name in enumerate(first)):
         return False
+    distinct = len(first) == 1 and len({row[0] for row in others}) == len(others)
+    if distinct and not wanted and not all(_is_number(row[0]) for row in others):
+        name = printable(first[0], most=40)
+        raise UserError(f"{where}: its first line, {name}, may name the column or be data; give data.header=true or false")
     return not all(_is_number(value) for value in first) and all(first)
 
 
@@ -151,39 +180,45 @@ def _is_number(value: str) -> bool:
 
 
 def _json_lines(text: str, where: str) -> Table:
+    values: Iterator[tuple[int, Any]]
+    place = "line"
     if text.lstrip().startswith("["):  # one list of records
-        try:
-            listed = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: no JSON: {printable(error, most=100)}; give an object per line") from None
-        text = "\n".join(json.dumps(record) for record in listed)
-    lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
-    records = (_record(line, f"{where}: line {number}", number) for number, line in lines)
+        place, values = "record", enumerate(_json(text, where), start=1)
+    else:
+        lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+        values = ((number, _json(line, f"{where}: line {number}")) for number, line in lines)
+    records = ((number, _record(value, f"{where}: {place} {number}")) for number, value in values)
     first = next(records, None)
     if first is None:
         raise UserError(f"{where}: holds no records; give a JSON object per line")
     columns = list(first[1])
-    return Table(columns, ((n, [r.get(name) for name in columns]) for n, r in itertools.chain([first], records)), "line")
+    return Table(columns, ((n, [r.get(name) for name in columns]) for n, r in itertools.chain([first], records)), place)
 
 
-def _record(line: str, where: str, number: int) -> tuple[int, dict[str, Any]]:
+def _json(text: str, where: str) -> Any:
+    """The value of a text, its numbers as they stand there."""
     try:
-        record = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: no JSON: {printable(error, most=100)}; give an object per line") from None
+
+
+def _no_number(word: str) -> None:
+    """NaN, which is how Python writes what is missing. Infinity is as little a symbol."""
+
+
+def _record(record: Any, where: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f'{where}: not an object; give one such as {{"events": ["a", "b"]}} per line')
-    return number, {key: _plain(value, f"{where}: {printable(key, most=40)}") for key, value in record.items()}
+    return {key: _plain(value) for key, value in record.items()}
 
 
-def _plain(value: Any, where: str) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list) and all(isinstance(v, str | bool) for v in value):
-        return [_plain(v, where) for v in value]
-    if value is None or isinstance(value, str):
-        return value
-    raise UserError(f"{where}: holds lists or objects inside; allowed are texts, numbers, and lists of them")
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value
 
 
 def _parquet(content: bytes, where: str) -> Table:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from throughline.batches.batch import Batch, Batches
+from throughline.batches.batch import Batch
+from throughline.batches.batch import read as read_batch
 from throughline.batches.carry import Carry
+from throughline.data.codecs import UNKNOWN
 from throughline.data.line import Line
 from throughline.evaluation.handover import carried_totals
 from throughline.evaluation.protocol import Evaluation
@@ -85,8 +87,9 @@ class ByPosition:
 
     def add(self, nll: Tensor, scored: Tensor, first: Tensor) -> None:
         """Add scores (B, T) of rows that have read `first` (B,) tokens since their reset."""
-        position = (first[:, None] + torch.arange(scored.shape[1]))[scored.cpu()]
-        self.nll_sum.index_add_(0, position, nll.cpu().double()[scored.cpu()])
+        scored = scored.cpu()
+        position = (first[:, None] + torch.arange(scored.shape[1]))[scored]
+        self.nll_sum.index_add_(0, position, nll.cpu().double()[scored])
         self.targets.index_add_(0, position, torch.ones(len(position), dtype=torch.float64))
 
     def write(self, path: Path) -> None:
@@ -120,10 +123,13 @@ class BySequence:
             self.correct[number] += scores.correct.sum(dim=1).cpu().numpy()
 
     def rows(self) -> Iterator[list[Any]]:
-        """The number of each sequence, from 1 on, its nll, its targets, and how many of these were the likeliest step."""
+        """The name of each sequence or its number, from 1 on, its nll, its targets, and how many of these were the likeliest
+        step and how many are unknown."""
         targets = np.diff(self.line.edges).tolist()
+        names = range(1, len(targets) + 1) if self.line.names is None else self.line.names
         correct = [""] * len(targets) if self.correct is None else self.correct.tolist()
-        yield from map(list, zip(range(1, len(targets) + 1), self.nll.tolist(), targets, correct, strict=True))
+        unknown = np.add.reduceat(self.line.steps[1:] == UNKNOWN, self.line.edges[:-1], dtype=np.int64).tolist()
+        yield from map(list, zip(names, self.nll.tolist(), targets, correct, unknown, strict=True))
 
 
 def measure(
@@ -198,7 +204,9 @@ def _in_order(
     With each come its place in the line, and the number of tokens that each row has read since its reset (B,).
     """
     carry, plan, since = Carry(), reading.plan(line, evaluation, exact=True), torch.zeros(0, dtype=torch.int64)
-    for k, batch in enumerate(Batches(plan, line)):
+    for k in range(len(plan)):
+        cut = plan[k]
+        batch = read_batch(cut, line)
         first = torch.zeros(len(batch.reset), dtype=torch.int64)
         if not batch.reset.all():
             first = torch.where(batch.reset, 0, since[: len(first)])
@@ -207,7 +215,7 @@ def _in_order(
         scores, state = reading.score(read, batch, carry.begin(reading.name, batch.reset))
         carry.offer(reading.name, state)
         carry.commit(reading.name)
-        yield scores, batch, plan[k], first
+        yield scores, batch, cut, first
 
 
 def best_device() -> torch.device:

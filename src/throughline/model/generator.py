@@ -62,7 +62,7 @@ class Generator(nn.Module):
         Returns:
             The nll (B, T) of every target in nats, the predictions (B, T, P), and the state after the last step.
         """
-        predicted, state = self(inputs, state) if restart is None else self(inputs, state, restart)
+        predicted, state = self(inputs, state, restart)
         nll = self.head.nll(predicted.transpose(0, 1), targets.t())  # T, B: the order of the predictions in memory
         return nll.t(), predicted, state
 

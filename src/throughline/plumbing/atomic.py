@@ -4,8 +4,9 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO, Any, Literal
 
 from throughline.plumbing import stopping
 
@@ -33,7 +34,7 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
 
 
 def _write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path]) -> None:
-    unique = f"{os.getpid()}-{secrets.token_hex(4)}.tmp"  # two processes may write the same file
+    unique = _unique()
     temporaries = {path: path.with_name(f"{path.name}.{unique}") for path in contents}
     links = {path: kept.with_name(f"{kept.name}.{unique}") for path, kept in keep.items()}
     try:
@@ -53,15 +54,43 @@ def _write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path]) -> None:
         for path, temporary in temporaries.items():
             temporary.replace(path)
         for parent in {path.parent for path in contents}:
-            folder = os.open(parent, os.O_RDONLY)
-            try:
-                _fsync(folder)
-            finally:
-                os.close(folder)
+            _fsync_folder(parent)
     finally:  # a link may be left after a success as well: `rename` does nothing if both are one file already
         for temporary in (*temporaries.values(), *links.values()):
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def opened(path: Path, mode: Literal["x", "xb"], **text: str) -> Iterator[IO[Any]]:
+    """Open a file, of any size, that takes the place of `path` when it is closed; after an error `path` is as before.
+
+    Args:
+        path: in a folder that exists; behind a link, the file to which it points is replaced.
+        mode: "xb" for bytes.
+        text: the encoding of text, and its errors.
+
+    Raises:
+        OSError: it cannot be written, or it is there and is not a regular file.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
+    temporary = path.with_name(f"{path.name}.{_unique()}")
+    try:
+        with temporary.open(mode, **text) as file:  # type: ignore[call-overload]  # both modes are allowed
+            yield file
+            file.flush()
+            _fsync(file.fileno())
+        temporary.replace(path)
+        _fsync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unique() -> str:
+    """The ending of a temporary file; two processes may write the same file."""
+    return f"{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -69,6 +98,14 @@ def _write_new(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         _fsync(file.fileno())
+
+
+def _fsync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        _fsync(number)
+    finally:
+        os.close(number)
 
 
 def _fsync(number: int) -> None:

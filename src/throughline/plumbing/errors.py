@@ -75,6 +75,8 @@ def _no_such_choice(file: str, options: list[str]) -> str:
         return f"{group}={choice}: not installed: pip install hydra-{plugin}-{kind}; installed are {installed}"
     if file == "data/events":
         return "data=events was replaced: data=table reads .csv (data.symbol=COLUMN), data=array reads .npy"
+    if file.startswith("data/") and (group != "data" or "." in choice):
+        return f"data={file.removeprefix('data/')}: is no kind of data; give data=text, lines or table, and data.path=FILE"
     if not options:
         return f"{file}: there is no such file of settings"
     meant = did_you_mean(choice, options)

@@ -15,7 +15,6 @@ Long sequences, `behind`: a row plays one sequence behind the other. Between two
 import heapq
 import itertools
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
 
 import numpy as np
 
@@ -124,10 +123,10 @@ class Behind(Plan):
     place: np.ndarray
     totals: np.ndarray
     bptt: int
-    width: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "width", int(self.totals[0]) + 1)
+    @property
+    def width(self) -> int:
+        return int(self.totals[0]) + 1
 
     def __len__(self) -> int:
         return -(-int(self.totals[0]) // self.bptt)

@@ -65,6 +65,9 @@ def read(path: str | Path) -> dict[str, Any]:
         OtherVersionError: it is whole, but of another version.
         UserError: there is no such file, it is damaged, or it is not a checkpoint of throughline.
     """
+    best = Path(path, "checkpoints", "best.ckpt")
+    if best.is_file():
+        raise UserError(f"checkpoint={path}: the folder of a run; give checkpoint={best}")
     try:
         content = reading.content(Path(path), portable.LARGEST_FILE)
     except UserError as error:

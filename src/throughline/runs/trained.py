@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import Any
@@ -197,29 +197,58 @@ class Trained:
         finally:
             self.generator.cpu()
 
-    def corpus(self, data: Source | None = None) -> Corpus:
-        """Read data with the codec of this generator; None reads the data of the run, which must be unchanged.
+    def source(self, path: str | None = None) -> Source:
+        """The settings by which the data of the run were read, or another file is read in the same way.
 
         Raises:
-            UserError: the data cannot be read, or have changed.
+            UserError: they are not recorded, or name no file.
         """
-        if data is not None:
-            return data.read(self.codec)
         if "source" not in self.data:
             raise UserError(
                 "data: the file does not record its training data; give data=..., for example data=text data.path=FILE"
             )
         try:
             source: Source = from_plain(Source, self.data["source"], where="data.")  # type: ignore[type-abstract]
+        except UserError as error:
+            raise _of_the_run(error) from None
+        if path is None:
+            return source
+        names = {f.name for f in fields(source)}  # type: ignore[arg-type]  # every source is a dataclass
+        if "path" not in names:
+            raise UserError(f"path={path}: the data of the run, {source.name}, are no file; give data=... instead")
+        others = {name: None for name in ("val_path", "test_path", "lengths_path") if name in names}
+        other: Source = replace(source, path=path, **others)  # type: ignore[type-var]
+        return other
+
+    def corpus(self, data: Source | None = None) -> Corpus:
+        """Read data with the codec of this generator; None reads the data of the run, which must be unchanged.
+
+        Raises:
+            UserError: the data cannot be read, have changed, or have sequences with ends, which the generator does not know.
+        """
+        if data is not None:
+            corpus = data.read(self.codec)
+            if corpus.codec.size != self.codec.size:
+                raise UserError(
+                    "data: are sequences with ends, and the generator was trained without an end symbol; "
+                    "give data=text without a separator, or train on sequences"
+                )
+            return corpus
+        source = self.source()
+        try:
             corpus = source.read(self.codec)
         except UserError as error:
-            raise UserError(f"the data of the run: {str(error).splitlines()[0]}; or give data=...") from None
+            raise _of_the_run(error) from None
         if corpus.fingerprint["tokens_sha256"] != self.data["tokens_sha256"]:
             raise UserError(
                 f"data: {corpus.fingerprint['source']} has changed since the run was trained; "
                 "give data=... to measure on the current data"
             )
         return corpus
+
+
+def _of_the_run(error: UserError) -> UserError:
+    return UserError(f"the data of the run: {str(error).splitlines()[0]}; or give data=...")
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class StreamDataModule(LightningDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
+        corpus.refuse_too_short()
         corpus.train.refuse_to_join(regime, f"regime={regime.name}")
         self.corpus = corpus
         self.regime = regime

@@ -23,6 +23,9 @@ from throughline.training.learner import Learner
 from throughline.training.metric_log import MetricLog
 from throughline.training.spending import Spending
 
+OVERFITTED = 0.01
+"""The share by which the last nll may be above the lowest one without a word."""
+
 
 def introduce(config: Config, data: StreamDataModule, generator: Generator, precision: str, console: Console) -> None:
     """Print the settings, the data and the model of a run; the precision and the threads are those that `auto` became."""
@@ -61,6 +64,8 @@ class Display(Callback):
     """
 
     REFRESH_SECONDS = 0.25
+    LINES, LINE_SECONDS = 10, 1.0
+    """After so many lines, at most one comes in so many seconds: epochs of small data take a hundredth of one."""
 
     def __init__(self, console: Console, spending: Spending, metric_log: MetricLog) -> None:
         self.console = console
@@ -76,6 +81,7 @@ class Display(Callback):
             disable=not console.is_terminal,
         )
         self._shown_at = 0.0
+        self._lines, self._line_at, self._held_back = 0, 0.0, ""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar.start()
@@ -130,24 +136,32 @@ class Display(Callback):
         joined = datamodule_of(trainer).corpus.val.joined
         resets = f", with resets {metrics['val/nll_reset']:.4f}" if joined else ""
         accuracy = f", accuracy {metrics['val/accuracy']:.1%}" if "val/accuracy" in metrics else ""
-        self.console.print(
+        line = (
             f"epoch {math.ceil(datamodule_of(trainer).epochs)}: train nll {self.metric_log.nll or math.nan:.4f}, "
             f"val nll {metrics['val/nll']:.4f}{bits}{resets}{accuracy}; "
             f"{self.spending.tokens:,} tokens in {self.spending.seconds:.1f} s, "
-            f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s",
-            highlight=False,
-            soft_wrap=True,
+            f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s"
         )
+        if self._lines < self.LINES or time.perf_counter() - self._line_at >= self.LINE_SECONDS:
+            self._print(line)
+        else:
+            self._held_back = line
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, soft_wrap=True)
+        self._lines, self._line_at, self._held_back = self._lines + 1, time.perf_counter(), ""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar.stop()
+        if self._held_back:
+            self._print(self._held_back)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.bar.stop()
 
 
-def show(record: Record, passage: str, folder: Path, console: Console) -> None:
-    """Print the results of a run."""
+def show(record: Record, passage: str, lowest: float, folder: Path, console: Console) -> None:
+    """Print the results of a run; `lowest` is the nll of `best.ckpt`."""
     metrics = record.metrics
     units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
     carried, tested = (
@@ -156,9 +170,10 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
     )
     each = f" ({metrics['val/sequence_nll']:.4f} per sequence)" if "val/sequence_nll" in metrics else ""
     more = f", and {record.positions / record.tokens - 1:.1%} more read as padding or restarts"
-    beside = "" if record.data.get("joined", True) else more
+    joined = record.data.get("joined", True)
+    beside = "" if joined else more
     resets = f", with carried state; with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
-    how = resets if record.data.get("joined", True) else ", each sequence from zeros"
+    how = resets if joined else ", each sequence from zeros"
     limit = f"; no model can be below {record.data['entropy']:.4f}" if "entropy" in record.data else ""
     others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
     console.print(
@@ -175,6 +190,12 @@ def show(record: Record, passage: str, folder: Path, console: Console) -> None:
         markup=False,
         soft_wrap=True,
     )
+    if metrics["val/nll"] - lowest > OVERFITTED * abs(lowest):
+        console.print(
+            f"caution: val nll was lower before, {lowest:.4f} in best.ckpt; give a smaller budget, or model.dropout",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.rule("generated")
     console.print(escaped(passage), highlight=False, markup=False, soft_wrap=True)
     console.rule()

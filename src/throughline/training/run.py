@@ -429,7 +429,8 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
         if isinstance(logger, WandbRows):
             log_ending(logger, record, passage, folder / "curve.png")
     record = record.write(folder)
-    show(record, passage, folder, console)
+    lowest = next(part.best for part in fitted.trainer.checkpoint_callbacks if isinstance(part, Checkpoints))
+    show(record, passage, lowest, folder, console)
     return Run(generator, corpus.codec, fitted.learner.data, record=record, folder=folder)
 
 
@@ -467,8 +468,12 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
     )
 
 
+SHOWN = 20
+"""The most sequences of a passage."""
+
+
 def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
-    """What the generator writes by itself, as `generate.py` does without a prompt: of sequences with ends, one a line."""
+    """What the generator writes by itself, as `generate.py` does without a prompt: a few sequences with ends, one a line."""
     trained, settings = Trained(generator, corpus.codec), config.sampling
     if corpus.codec.end is None:
         return trained.generate(length=settings.length, temperature=settings.temperature, seed=config.seed)
@@ -478,7 +483,7 @@ def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
         settings.length, max_length=settings.length, temperature=settings.temperature, seed=config.seed
     ):
         symbols += len(sequence.ids) + 1  # an end is counted as well, because a sequence may be empty
-        if lines and symbols > settings.length:
+        if len(lines) == SHOWN or (lines and symbols > settings.length):
             break
         lines.append(sequence.text)
     return "\n".join(lines)

@@ -58,6 +58,18 @@ def sequences(corpus: Corpus) -> list[str]:
             ["2 0 1", "1"],
             "2 sequences of 1 to 3 one-hot rows of 3 features, without 2 steps of padding",
         ),
+        (
+            np.stack([EYE[[2, 0, 1]], np.vstack([np.zeros((2, 3)), EYE[1]]), np.vstack([np.zeros(3), EYE[[1, 1]]])]),
+            {},
+            ["2 0 1", "1", "1 1"],
+            "3 sequences of 1 to 3 one-hot rows of 3 features, without 3 steps of padding",
+        ),
+        (
+            np.stack([np.vstack([np.zeros(3), EYE[[1, 1]]]), np.vstack([EYE[1], np.zeros((2, 3))]), EYE[[1, 1, 0]]]),
+            {},
+            ["rest 1 1", "1", "1 1 0"],
+            "3 sequences of 1 to 3 one-hot rows of 3 features, without 2 steps of padding",
+        ),
         (np.array(["b", "a b", "b"]), {}, ["b, a b, b"], "3 texts, 2 different ones"),
         (
             np.array([["b", "a"], ["a", ""]]),
@@ -85,6 +97,13 @@ def sequences(corpus: Corpus) -> list[str]:
         ),
         (np.array([[0, 3], [1, 0], [0, 2]]), {}, ["0 3", "1 0", "0 2"], "3 sequences of 2 categories 0 to 3"),
         (np.array([[0, 1], [1, 1]]), {"kind": "categories"}, ["0 1", "1 1"], "2 sequences of 2 categories 0 to 1"),
+        (np.array([b"b\xff", b"b\xfe", b"a"]), {}, [r"b\xff b\xfe a"], "3 texts, 3 different ones"),
+        (
+            np.stack([np.vstack([0.9995 * EYE[[2, 0]], np.zeros(3)])] * 2),
+            {"largest": True},
+            ["2 0", "2 0"],
+            "2 sequences of 2 one-hot rows of 3 features, without 2 steps of padding",
+        ),
         (0.9995 * EYE[[2, 0]] + 0.00025 * (1 - EYE[[2, 0]]), {"largest": True}, ["2 0"], "2 one-hot rows of 3 features"),
     ],
 )
@@ -108,6 +127,44 @@ def test_lengths_cut_sequences(tmp_path: Path) -> None:
     plain = saved(tmp_path, steps)
     beside = Array(plain, lengths_path=str(tmp_path / "lengths.npy"), val_path=path).read()
     assert sequences(beside) == ["3", ""]
+
+
+def test_the_data_of_another_split_are_of_the_same_kind(tmp_path: Path) -> None:
+    several = saved(tmp_path, None, x=np.array([[3, 1], [2, 2]]))
+    other = str(tmp_path / "other.npy")
+    np.save(other, np.array([[0, 1], [1, 0]]))  # alone, it would be one-hot
+    assert Array(several, val_path=other).read().val.steps.tolist() == [4, 0, 1, 4, 1, 0, 4]
+    for array, kind in (
+        (np.array([3, 1, 2]), "categories"),
+        (EYE[[[2, 0], [1, 1]]], "one_hot"),
+        (np.array([["a", "b"]]), "texts"),
+        (np.array([[0.5, 1.5]]), "real"),
+    ):
+        np.save(other, array)
+        with pytest.raises(
+            UserError, match=rf"^data.val_path=\S+: {kind} in the shape \(.*\), but data.path has categories in \(2, 2\); "
+        ):
+            Array(several, val_path=other).read()
+    np.save(other, np.array([[0, 1, 0, 0]]))
+    with pytest.raises(UserError, match=r"one_hot in the shape \(1, 4\), but data.path has one_hot in \(2, 3\); give"):
+        Array(saved(tmp_path, EYE[[2, 0]]), val_path=other).read()
+    np.save(tmp_path / "lengths.npy", np.array([1, 0]))
+    plain = saved(tmp_path, np.array([[3, 1], [2, 2]]))
+    with pytest.raises(
+        UserError, match=r"^data.val_path=\S+: has no lengths; give a .npz file with an array `lengths` in it"
+    ):
+        Array(plain, lengths_path=str(tmp_path / "lengths.npy"), val_path=plain).read()
+    np.savez(tmp_path / "lengths.npz", np.array([1, 0]))
+    several = saved(tmp_path, None, x=np.array([[3, 1], [2, 2]]), lengths=np.array([2, 2]))
+    beside = Array(plain, lengths_path=str(tmp_path / "lengths.npz"), val_path=several).read()
+    assert sequences(beside) == ["3", ""]
+
+
+@pytest.mark.parametrize("array", [np.array([[3, 1], [2, 2]]), np.array([9, 1, 2]), EYE[[[0, 1], [1, 1]]]])
+def test_padding_that_cuts_nothing_off_is_refused(array: np.ndarray, tmp_path: Path) -> None:
+    path = saved(tmp_path, array)
+    with pytest.raises(UserError, match=r"^data.padding=9: is no category of the rows in \S+; leave it out$"):
+        Array(path, padding=9, val_path=path).read()
 
 
 def test_an_array_of_an_archive_is_named(tmp_path: Path) -> None:
@@ -156,6 +213,12 @@ NAN[1, 2] = np.nan
         (np.zeros(2, [("a", int)]), r"an array of \[\('a', '<i8'\)\] with shape"),
         (np.array([[["a"]]]), r"an array of <U1 with shape \(1, 1, 1\)"),
         (np.arange(8).reshape(2, 2, 2), r"\(sequences, steps, features\) of whole numbers; the features have to be one-hot"),
+        (np.array(["a", "b", ""]), r"value 3 is '', which is no symbol; characters are read from a text file$"),
+        (np.array([["a", " "], ["b", ""]]), r"value 2 is ' ', which is no symbol"),
+        (
+            np.vstack([EYE[[0, 1] * 10], [[1, 0, 1]], EYE]),
+            r"row 20 has 2 ones, where others have one; mend it$",
+        ),
         (np.array([["a", ""], ["", "b"]]), r"an empty text stands inside a sequence"),
     ],
 )
@@ -167,7 +230,8 @@ def test_what_is_no_symbol_is_named(array: np.ndarray, message: str, tmp_path: P
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps([1, 2]), "no array that can be read safely"),
+        (pickle.dumps([1, 2]), "a pickle, which is never read, because it may run any program; save it with numpy.save"),
+        (b"a,b", "no array of NumPy; give a .npy or .npz file, or data=table, data=lines or data=text"),
         (damaged(), r"its header claims the shape \(100,\), which is not the size of the file"),
         (b"PK\3\4 and more", "cannot be read as .npz"),
         (b"\x93NUMPY\x01\x00", "no array that can be read safely"),

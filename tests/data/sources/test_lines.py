@@ -138,7 +138,7 @@ def test_molecules_without_their_names(name: str, tmp_path: Path) -> None:
 def test_too_few_lines_are_refused(content: bytes, line: str, tmp_path: Path) -> None:
     path = write(tmp_path, content)
     with pytest.raises(UserError) as error:
-        Lines(path).read()
+        _ = Lines(path).read().val
     assert str(error.value) == f"{path}: {line}"
 
 

@@ -46,7 +46,7 @@ def test_a_log_written_out(tmp_path: Path) -> None:
     assert corpus.train.steps.tolist() == [3, 2, 1, 3]  # at the same time: in the order of the file
     assert corpus.val.steps.tolist() == [3, 0, 1, 3]
     assert not corpus.train.joined
-    assert corpus.fingerprint["read"] == "2 sequences of 2 to 2 symbols; columns case, activity, time"
+    assert corpus.fingerprint["read"] == "2 sequences of 2 symbols; columns case, activity, time"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -65,10 +65,22 @@ def test_other_delimiters_and_names_give_the_same(delimiter: str, name: str, tmp
     ("text", "settings", "symbols", "said"),
     [
         ("e1\ne2\ne1\ne1\n", {}, "e1 e2 e1 e1", "4 symbols; no header: its first line is data"),
-        ("event\ne1\ne2\n", {}, "e1 e2", "2 symbols"),
+        (
+            "event\ne1\ne2\ne1\n",
+            {},
+            "e1 e2 e1",
+            "3 symbols; the first line, event, is the name of the column: data.header=false reads it as data",
+        ),
+        ("sep=;\na;b\n1,5;x\n2,5;y\n", {"symbol": "a"}, "1,5 2,5", None),
+        ('c, a\n1, "open, file"\n2, shut\n', {"symbol": "a"}, "open, file; shut", None),
+        ("event\ne1\ne2\n", {"symbol": "event"}, "e1 e2", "2 symbols"),
         ("event\ne1\ne2\n", {"header": False}, "event e1 e2", "3 symbols; no header: its first line is data"),
         ("5\n6\n7\n", {}, "5 6 7", "3 symbols; no header: its first line is data"),
         ("5\n6\n7\n", {"header": True}, "6 7", "2 symbols"),
+        ("abc\nde\nfg\n", {"header": True}, "de fg", "2 symbols"),
+        ("abc\nde\nfg\n", {"symbol": "abc"}, "de fg", "2 symbols"),
+        ("e\nx\n\ny\n\n\n", {"symbol": "e", "missing": "symbol"}, "x ? y", None),
+        ("e\n\nx\n \ny\n", {"symbol": "e", "missing": "skip"}, "x y", None),
         ("x,y\nx,z\nw,y\n", {"symbol": "2"}, "y z y", None),  # x comes again below
         ("a b,1\nc,1\n", {"symbol": "1"}, "a b, c", None),
         ('a,n\n"b, c",1\n"d ""e""\nf",2\n', {"symbol": "a"}, 'b, c; d "e"\nf', None),
@@ -82,6 +94,8 @@ def test_other_delimiters_and_names_give_the_same(delimiter: str, name: str, tmp
         ("a,b\nx,1\n,2\ny,3\n", {"symbol": "a", "missing": "skip"}, "x y", None),
         ("a,b\nx,1\n,2\ny,3\n", {"symbol": "a", "missing": "symbol"}, "x ? y", None),
         ("a,b\nx,1\ny,2\n", {"symbol": ["a", "b"]}, "x+1 y+2", None),
+        ("a,b\nu+v,w\nu,v+w\nu\\,w\n", {"symbol": ["a", "b"]}, r"u\+v+w u+v\+w u\\+w", None),
+        ('a,b\n"p q",1\n"r,s; t|u\tv",2\n', {"symbol": "a"}, "p q \u2190 r,s; t|u\tv", None),
         ("a,b,c\n1,0,0\n0,0,1\n", {"symbol": ["a", "b", "c"], "one_hot": True}, "a c", None),
         ("a,b\n\nx,1\n\n\ny,2\n", {"symbol": "a"}, "x y", None),
         ("a;b\n1,5;x\n2,5;y\n", {"symbol": "a", "delimiter": ";"}, "1,5 2,5", None),
@@ -110,6 +124,17 @@ def test_records_of_json(tmp_path: Path) -> None:
     assert sequences(corpus) == ["a 5 5.0", "b"] * 2  # numbers as they stand there
     listed = write(tmp_path, '[{"e": ["a", 5]},\n {"e": ["b"]}]', "list.json")
     assert sequences(Table(listed, val_path=listed).read())[:2] == ["a 5", "b"]
+    text = write(tmp_path, '{"e": ["ab", "c"]}\n{"e": ["d"]}\n', "texts.jsonl")
+    assert sequences(Table(text, by="characters", val_path=text).read())[:3] == ["ab", "c", "d"]
+    empty = write(tmp_path, '{"e": ["a"]}\n{"e": []}\n{"e": ["b"]}\n', "empty.jsonl")
+    assert sequences(Table(empty, val_path=empty).read())[:3] == ["a", "", "b"]
+    nulls = write(tmp_path, '{"e": null}\n{"e": null}\n{"e": ["a"]}\n{"e": null}\n{"e": ["b"]}\n', "nulls.jsonl")
+    assert sequences(Table(nulls, val_path=nulls, missing="symbol").read())[:5] == ["?", "?", "a", "?", "b"]
+    assert sequences(Table(nulls, val_path=nulls, missing="skip").read())[:3] == ["a", "b", "a"]
+    lines = ('{"u": 1, "e": ["a"], "x": {"y": 1}}', '{"u": 2, "e": ["d"]}', '{"u": "1 ", "e": ["c", "d"]}')
+    users = write(tmp_path, "\n".join(lines), "users.jsonl")
+    corpus = Table(users, sequence="u", symbol="e", val_fraction=0.5).read()
+    assert (sequences(corpus), corpus.train.names, corpus.val.names) == (["a c d", "d"], ["1"], ["2"])
     rows = write(tmp_path, '{"n": 2, "e": "x"}\n{"n": 1, "e": true}\n', "rows.jsonl")
     assert sequences(Table(rows, symbol="e", order="n", val_path=rows).read())[0] == "true x"
 
@@ -167,6 +192,9 @@ def test_parquet(tmp_path: Path) -> None:
             {"symbol": "a", "order": "b"},
             r"is a time with a zone, and other rows have a time; give one kind",
         ),
+        ("e\nx\n\ny\n", {"symbol": "e"}, r"line 3: e is empty; give data.missing=skip or data.missing=symbol"),
+        ("abc\nde\nfg\n", {}, r"its first line, abc, may name the column or be data; give data.header=true or false$"),
+        ("a,b\nx,1\na,b\ny,2\n", {"symbol": "a"}, r"line 3 is the header again; give each export as a file, or remove"),
         ("a,b\n1,1\n", {"symbol": ["a", "b"], "one_hot": True}, r"line 2: not one-hot; a row must hold a single 1"),
     ],
 )
@@ -181,6 +209,8 @@ def test_what_cannot_be_read_is_named(text: str, settings: dict[str, Any], messa
         ("{bad", r"line 2: no JSON: .*; give an object per line$"),
         ("[1]", r"line 2: not an object; give one such as"),
         ('{"e": {"a": 1}}', r"line 2: e: holds lists or objects inside; allowed are texts, numbers, and lists of them$"),
+        ('{"e": NaN}', r"line 2: e is empty; give data.missing=skip or data.missing=symbol$"),
+        ('{"e": ["a"]}', r"line 2: e holds a list, unlike the records before; give one kind$"),
         ('{"e": ' + "[" * 10**5 + "]" * 10**5 + "}", r"line 2: no JSON"),
     ],
 )
@@ -205,6 +235,43 @@ def test_a_case_in_two_splits_is_refused(tmp_path: Path) -> None:
         UserError, match=r"^data.val_path=\S+val.csv: case=2 is also in another split; a sequence belongs to"
     ):
         Table(path, **BY_CASE, val_path=other).read()
+
+
+def test_cases_are_told_apart_without_the_blanks_around_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "case,e\nC1,a\n C1 ,b\n01,a\n1,a\n")
+    corpus = Table(path, sequence="case", val_path=write(tmp_path, "case,e\nC2,a\n", "val.csv")).read()
+    assert (sequences(corpus)[:3], corpus.train.names) == (["a b", "a", "a"], ["C1", "01", "1"])
+
+
+def test_files_of_other_splits_are_left_out(tmp_path: Path) -> None:
+    for name, event in (("1.csv", "x"), ("2.csv", "y"), ("3.csv", "z")):
+        write(tmp_path, f"n,e\n1,{event}\n2,{event}\n", name)
+    corpus = Table(str(tmp_path), symbol="e", val_path=str(tmp_path / "2.csv")).read()
+    assert sequences(corpus) == ["x x z z", "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"]
+    assert corpus.fingerprint["read"].endswith(
+        "; 2 files in order of their names; files of other splits that were left out: 1"
+    )
+
+
+def test_the_first_file_decides_whether_there_are_headers(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    write(folder, "a1\na2\na1\n", "1.csv")
+    write(folder, "START\na1\na2\na1\n", "2.csv")
+    corpus = Table(str(folder), val_fraction=0.1).read()
+    assert sequences(corpus)[0] == "a1 a2 a1 START a1 a2"
+
+
+def test_codec_bytes_is_no_way_out_for_a_table(tmp_path: Path) -> None:
+    for content, line in (
+        (b"a,b\n\xff,1\n", "byte 4 (0xff) is not UTF-8; give a text in UTF-8"),
+        (b"a,b\n\x00,1\n", "holds zero bytes, so it is no UTF-8 text; give a text in UTF-8"),
+        (b"PK\3\4\x00\xff", "is no text but an archive, such as an Excel file; save it as CSV or text"),
+    ):
+        (tmp_path / "t.csv").write_bytes(content)
+        with pytest.raises(UserError) as error:
+            Table(str(tmp_path / "t.csv"), symbol="a").read()
+        assert str(error.value) == f"{tmp_path / 't.csv'}: {line}"
 
 
 def test_rows_that_are_there_twice_are_told(tmp_path: Path) -> None:

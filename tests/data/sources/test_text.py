@@ -95,6 +95,14 @@ def sequences(corpus: Corpus, split: str) -> list[str]:
     return [corpus.codec.decode(line.steps[a:b].tolist()) for a, b in zip([0, *ends], ends, strict=False)]
 
 
+def test_the_kinds_of_several_files_are_said(tmp_path: Path) -> None:
+    path = files(tmp_path, "abc", "bcbc", "cab")
+    for name in ("notes.md", "README"):
+        Path(path, name).write_text("abc", encoding="utf-8")
+    said = Text(path=path).read().fingerprint["read"]
+    assert said == "5 files in order of their names (3 .txt, 1 without an ending, 1 .md)"
+
+
 def test_few_files_are_laid_together_and_cut_at_the_end(tmp_path: Path) -> None:
     corpus = Text(path=files(tmp_path, "abc", "bcbc", "cab"), val_fraction=0.4).read()
     assert (sequences(corpus, "train"), sequences(corpus, "val")) == (["abc", "bcb"], ["c", "cab"])
@@ -158,6 +166,22 @@ def test_joined_texts_lose_nothing(
         assert Counter(found) == Counter(whole)
     else:
         assert found == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "sequences"),
+    [
+        ("a\nb\n***\n\nc\n***\nd\n", ["a\nb", "\nc", "d"]),
+        ("***\na\n***\nb", ["a", "b"]),
+        ("a\n***\nb\n***\n", ["a", "b"]),
+        ("a\n***\nb***\n", ["a\n", "\nb"]),  # once not on a line of its own: only itself
+        ("a***b", ["a", "b"]),
+    ],
+)
+def test_a_separator_on_a_line_of_its_own_takes_the_line_with_it(text: str, sequences: list[str], tmp_path: Path) -> None:
+    source = Text(path=write(tmp_path, text.encode()), separator="***", joined=False)
+    assert source._between([text]) == sequences
+    assert source._between([text.encode()]) == [piece.encode() for piece in sequences]
 
 
 def test_sequences_that_are_not_joined_lose_their_separator(tmp_path: Path) -> None:
@@ -238,7 +262,7 @@ def test_a_given_vocabulary_is_used(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = str(tmp_path / "data.txt") if content is None else write(tmp_path, content)
     with pytest.raises(UserError, match=message):
-        Text(path=path).read()
+        [Text(path=path).read().line(split) for split in ("train", "val")]
 
 
 def test_settings_are_checked() -> None:

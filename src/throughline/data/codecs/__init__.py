@@ -36,6 +36,11 @@ class Codec(ABC):
     def name(self) -> str:
         return word(type(self))
 
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a table, or none is needed."""
+        return True
+
     @abstractmethod
     def fit(self, sequences: Sequence[Raw]) -> Self:
         """Return the codec with a table of all symbols in these sequences, or itself if it already has a table."""
@@ -59,6 +64,10 @@ class Codec(ABC):
         raise UserError(
             f"codec={self.name}: has no end symbol, and these data have sequences with ends; give data.joined=true"
         )
+
+    def after_end(self, ids: np.ndarray) -> np.ndarray:
+        """The ids after the end symbol, if there is one."""
+        return ids if self.end is None else np.concatenate([np.array([self.end], ids.dtype), ids])
 
     @property
     def dtype(self) -> Any:

@@ -47,8 +47,7 @@ class Bytes(Codec):
         if not text and not self.ended:
             raise UserError("prompt: contains no symbol; give at least one")
         try:
-            ids = self.encode(text.encode())
-            return np.concatenate([np.array([self.end], ids.dtype), ids]) if self.ended else ids
+            return self.after_end(self.encode(text.encode()))
         except UnicodeEncodeError as error:
             raise UserError(f"prompt: {text[error.start]!r} is not a character; give a prompt in UTF-8") from None
 

@@ -1,5 +1,6 @@
 """A step is a symbol: an event, a word, a note, or any other value in a column."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
@@ -12,7 +13,7 @@ from throughline.data.codecs.table import Tabled
 from throughline.settings import STRICT
 
 BETWEEN = (" ", ", ", "; ", " | ", "\t")
-"""What may stand between two symbols, the first that no symbol holds is taken."""
+"""What may stand between two symbols. The first that no symbol holds is taken, or else an arrow or another sign."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,10 +35,11 @@ class Symbols(Tabled):
 
     def fit(self, sequences: Sequence[Any]) -> Self:
         fitted = super().fit(sequences)
-        text = "\n".join(fitted.symbols or [])
-        if fitted.between is not None or " " not in text:
+        text = "".join(fitted.symbols or [])
+        if fitted.between is not None or not any(map(str.isspace, text)):
             return fitted
-        return replace(fitted, between=next((sign for sign in BETWEEN if (sign.strip() or sign) not in text), "\n"))
+        signs = itertools.chain(BETWEEN, map(" {} ".format, map(chr, range(0x2190, 0xD800))))
+        return replace(fitted, between=next(sign for sign in signs if (sign.strip() or sign) not in text))
 
     def encode(self, raw: Sequence[str]) -> np.ndarray:
         return np.fromiter((self.ids.get(symbol, UNKNOWN) for symbol in raw), dtype=self.dtype)

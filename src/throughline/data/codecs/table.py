@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -30,8 +29,12 @@ class Tabled(Codec):
         if self.symbols is not None and len(set(self.symbols)) < len(self.symbols):
             raise ValueError("a symbol occurs twice")
 
+    @property
+    def fitted(self) -> bool:
+        return self.symbols is not None
+
     def fit(self, sequences: Sequence[Any]) -> Self:
-        return self if self.symbols is not None else replace(self, symbols=sorted(set().union(*sequences)))
+        return self if self.fitted else replace(self, symbols=sorted(set().union(*sequences)))
 
     @property
     def size(self) -> int:
@@ -70,10 +73,6 @@ class Tabled(Codec):
                 f"prompt: {', '.join(map(repr, unknown))} not in the vocabulary of this checkpoint: {shown}{escaped}"
             )
         return raw
-
-    def after_end(self, ids: np.ndarray) -> np.ndarray:
-        """The ids after the end symbol, if there is one."""
-        return np.concatenate([np.array([self.end], ids.dtype), ids]) if self.ended else ids
 
     @property
     def opening(self) -> str:

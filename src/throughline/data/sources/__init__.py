@@ -3,7 +3,9 @@
 A new source needs one file here, one YAML in `conf/data`, and one line in `tests/data/sources/test_every_source.py`.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -60,3 +62,27 @@ class Source(ABC):
             elif key.endswith("path") and isinstance(value, list):
                 values[key] = [str(Path(path).absolute()) for path in value]
         return values
+
+
+def spread_of(sequences: Sequence[Any]) -> str:
+    """The shortest and the longest length of sequences, in words."""
+    shortest, longest = min(map(len, sequences)), max(map(len, sequences))
+    return f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+
+
+def generated(codec: Codec, name: str, num_symbols: int, draw: Callable[[int, int], list[str]], entropy: float) -> Corpus:
+    """The corpus of generated streams whose entropy rate is known.
+
+    Args:
+        codec: encodes the symbols.
+        name: of the source.
+        num_symbols: the symbols to train on; the other splits have a tenth of it.
+        draw: draws a stream, given the number of the split and the number of symbols.
+        entropy: in nats per symbol.
+    """
+    sizes = num_symbols, num_symbols // 10, num_symbols // 10
+    train, val, test = (draw(number, size) for number, size in enumerate(sizes))
+    content = " ".join(" ".join(symbols) for symbols in (train, val, test)).encode()
+    origin = {"source": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "entropy": entropy}
+    origin["read"] = f"{entropy:.4f} nats of entropy per symbol"
+    return Corpus.of(codec, [train], [val], origin, [test])

@@ -6,14 +6,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.arrays import Told, read_arrays, told
+from throughline.data.arrays import WHOLE, Told, read_arrays, told
 from throughline.data.codecs import Codec
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.data.files import read_bytes
-from throughline.data.sources import Source
+from throughline.data.sources import Source, spread_of
 from throughline.data.splits import SplitsOfSequences
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.reading import printable
 from throughline.settings import STRICT, PathStr
 
 REST = "rest"
@@ -45,37 +46,46 @@ class Array(SplitsOfSequences, Source):
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
-        digest, sizes, said = hashlib.sha256(), [], [""]
+        where = f"data.path={self.path}"
+        content = read_bytes(self.path, "data.path")
+        array, lengths = self._array(content, where)
+        if self.lengths_path is not None:
+            of_lengths = f"data.lengths_path={self.lengths_path}"
+            lengths = _chosen(read_arrays(read_bytes(self.lengths_path, "data.lengths_path"), of_lengths), None, of_lengths)
+        what = told(array, where)
+        if self.kind != "auto" and what.kind in WHOLE:
+            what = Told(self.kind, self.kind == "one_hot" or array.ndim == 3)
+        whole, said = self._sequences(array, lengths, what, where)
+        origin = {"source": self.path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "read": said}
+        one = array.ndim - what.frames == 1
+        if self.padding is not None and (one or what.kind != "categories" or not (array == self.padding).any()):
+            raise UserError(f"data.padding={self.padding}: is no category of the rows in {self.path}; leave it out")
 
-        def sequences(path: str, key: str, lengths_path: str | None = None) -> Any:
-            content = read_bytes(path, key)
-            if key == "data.path":
-                digest.update(content)
-                sizes.append(len(content))
-            found, what = self._sequences(content, f"{key}={path}", lengths_path)
-            said[0] = said[0] or what
-            return found
+        def another(path: str, key: str) -> Any:
+            where = f"{key}={path}"
+            other, lengths = self._array(read_bytes(path, key), where)
+            _refuse_unlike(other, array, what, where)
+            if self.lengths_path is not None and lengths is None:
+                raise UserError(f"{where}: has no lengths; give a .npz file with an array `lengths` in it")
+            return self._sequences(other, lengths, what, where)[0]
 
-        whole = sequences(self.path, "data.path", self.lengths_path)
-        origin = {"source": self.path, "bytes": sum(sizes), "sha256": digest.hexdigest(), "read": said[0]}
-        if whole and isinstance(whole[0], str):
-            parts = self.divided(whole, sequences)
-            one: dict[str, Any] = {split: [part] for split, part in parts.items()}
-            return Corpus.of(codec, origin=origin, **one)
-        return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, **self.parted(whole, sequences))
+        if one:
+            parts = self.divided(whole, another)
+            joined: dict[str, Any] = {split: [part] for split, part in parts.items()}
+            return Corpus.of(codec, origin=origin, **joined)
+        return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, **self.parted(whole, another))
 
-    def _sequences(self, content: bytes, where: str, lengths_path: str | None) -> tuple[Any, str]:
-        """The symbols, of one sequence or of several, and a line about them."""
+    def _array(self, content: bytes, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The array of a file, and the lengths of its sequences if there are any."""
         arrays = read_arrays(content, where)
         lengths = arrays.pop("lengths", None)
-        if lengths_path is not None:
-            lengths = read_arrays(read_bytes(lengths_path, "data.lengths_path"), f"data.lengths_path={lengths_path}").get("")
-        array = self._chosen(arrays, where)
+        array = _chosen(arrays, self.key, where)
         if array.ndim > 1 and array.shape[-1] == 1 and array.dtype.kind not in "US":
             array = array[..., 0]
-        what = told(array, where)
-        if self.kind != "auto" and what.kind in ("one_hot", "multi_hot", "categories"):
-            what = Told(self.kind, self.kind == "one_hot" or array.ndim == 3)
+        return array, lengths
+
+    def _sequences(self, array: np.ndarray, lengths: np.ndarray | None, what: Told, where: str) -> tuple[Any, str]:
+        """The symbols, of one sequence or of several, and a line about them."""
         if array.ndim - what.frames < 1 or (what.kind == "categories" and what.frames):
             raise UserError(f"{where}: (sequences, steps, features) of whole numbers; the features have to be one-hot")
         steps, table, noun = self._steps(array, what, where)
@@ -86,22 +96,21 @@ class Array(SplitsOfSequences, Source):
             return symbols[steps].tolist(), f"{len(steps):,} {noun}"
         begins, ends, padding = self._bounds(steps, table, lengths, what, where)
         found = [symbols[row[a:b]].tolist() for row, a, b in zip(steps, begins.tolist(), ends.tolist(), strict=True)]
-        sizes = ends - begins
-        shape = f"{sizes.min():,} to {sizes.max():,}" if sizes.min() < sizes.max() else f"{sizes.max():,}"
-        return found, f"{len(found):,} sequences of {shape} {noun}{padding}"
-
-    def _chosen(self, arrays: dict[str, np.ndarray], where: str) -> np.ndarray:
-        name = self.key if self.key is not None else next(iter(arrays)) if len(arrays) == 1 else None
-        if name is None or name not in arrays:
-            names = ", ".join(arrays) or "none"
-            raise UserError(f"data.key={self.key}: {where} has the arrays {names}; name one of them")
-        return arrays[name]
+        return found, f"{len(found):,} sequences of {spread_of(found)} {noun}{padding}"
 
     def _steps(self, array: np.ndarray, what: Told, where: str) -> tuple[np.ndarray, list[str], str]:
         """The numbers of the symbols, the symbols by number, and what they are called."""
         if what.kind == "texts":
             texts, steps = np.unique(array, return_inverse=True)
-            table = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in texts.tolist()]
+            table = [
+                text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text) for text in texts.tolist()
+            ]
+            blank = next((text for text in table if not text.strip() and (text or array.ndim == 1)), None)
+            if blank is not None:
+                place = int(np.argmax(steps.ravel() == table.index(blank)))
+                raise UserError(
+                    f"{where}: value {place + 1:,} is {blank!r}, which is no symbol; characters are read from a text file"
+                )
             return steps.reshape(array.shape), table, f"texts, {len(table) - ('' in table):,} different ones"
         if what.kind == "categories":
             values, steps = np.unique(array, return_inverse=True)
@@ -150,11 +159,43 @@ class Array(SplitsOfSequences, Source):
         there = steps != padding
         some = there.any(axis=1)
         ends = np.where(some, T - there[:, ::-1].argmax(axis=1), 0)
-        begins = np.where(some, there.argmax(axis=1), 0) if what.kind == "categories" else none
+        begins = none if what.kind == "texts" else np.where(some, there.argmax(axis=1), 0)
+        if what.frames:  # a row without a 1 is padding at one end, the one where there are more, and a rest elsewhere
+            if np.count_nonzero(begins) > np.count_nonzero(some & (ends < T)):
+                ends = np.where(some, T, 0)
+            else:
+                begins = none
         if what.kind == "texts" and (there.sum(axis=1) != ends).any():
             raise UserError(f"{where}: an empty text stands inside a sequence; only the end of a sequence may be empty")
         cut = int(S * T - (ends - begins).sum())
         return begins, ends, f", without {cut:,} steps of padding" if cut else ""
+
+
+def _chosen(arrays: dict[str, np.ndarray], key: str | None, where: str) -> np.ndarray:
+    """The array with this name, or without a name the only one.
+
+    Raises:
+        UserError: there is none with this name, or there are several.
+    """
+    name = key if key is not None else next(iter(arrays)) if len(arrays) == 1 else None
+    if name is None or name not in arrays:
+        names = printable(", ".join(arrays)) or "none"
+        raise UserError(f"data.key={key}: {where} has the arrays {names}; name one of them")
+    return arrays[name]
+
+
+def _refuse_unlike(other: np.ndarray, array: np.ndarray, what: Told, where: str) -> None:
+    """Refuse data of another split that are not of the same kind and shape, except for the number of steps.
+
+    Raises:
+        UserError: they are not.
+    """
+    same = other.ndim == array.ndim and (not what.frames or other.shape[-1] == array.shape[-1])
+    kind = told(other, where).kind
+    if not same or (kind != what.kind and not {kind, what.kind} <= WHOLE):
+        raise UserError(
+            f"{where}: {kind} in the shape {other.shape}, but data.path has {what.kind} in {array.shape}; give one kind"
+        )
 
 
 def _hint(steps: np.ndarray, table: list[str]) -> str:

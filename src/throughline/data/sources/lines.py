@@ -14,8 +14,7 @@ from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.data.files import PACKED, AsText, Documents, read_documents
-from throughline.data.sources import Source
-from throughline.data.sources.text import spread_of
+from throughline.data.sources import Source, spread_of
 from throughline.data.splits import SplitsOfSequences
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, Paths

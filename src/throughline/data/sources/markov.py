@@ -10,8 +10,7 @@ from pydantic.dataclasses import dataclass
 from throughline.data.codecs import Codec
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
-from throughline.data.sources import Source
-from throughline.data.sources.reber import generated
+from throughline.data.sources import Source, generated
 from throughline.settings import STRICT, Positive
 
 
@@ -33,9 +32,9 @@ class Markov(Source):
     """Draws the probabilities and the symbols."""
 
     def __post_init__(self) -> None:
-        if self.alphabet**self.context > 10**6:
+        if self.alphabet ** (self.context + 1) > 10**7:
             raise ValueError(
-                f"alphabet={self.alphabet} and context={self.context}: more than a million contexts; give smaller ones"
+                f"alphabet={self.alphabet} and context={self.context}: more than 10,000,000 probabilities; give less"
             )
 
     def probabilities(self) -> np.ndarray:
@@ -72,10 +71,9 @@ class Markov(Source):
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
-        sizes = {"train": self.num_symbols, "val": self.num_symbols // 10, "test": self.num_symbols // 10}
-        streams = {
-            split: self.stream(size, np.random.default_rng((self.data_seed, number)))
-            for number, (split, size) in enumerate(sizes.items(), start=1)
-        }
+
+        def draw(number: int, size: int) -> list[str]:
+            return self.stream(size, np.random.default_rng((self.data_seed, number + 1)))  # 0 draws the probabilities
+
         name = f"Markov source of order {self.context} over {self.alphabet} symbols"
-        return generated(codec, name, streams, self.entropy_rate())
+        return generated(codec, name, self.num_symbols, draw, self.entropy_rate())

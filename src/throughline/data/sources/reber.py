@@ -4,7 +4,6 @@ A string is `B`, then `T` or `P`, then a string of the Reber grammar (`B ... E`)
 memory has to keep which one it was over the inner string. The next string follows at once.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
@@ -16,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from throughline.data.codecs import Codec
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
-from throughline.data.sources import Source
+from throughline.data.sources import Source, generated
 from throughline.settings import STRICT
 
 INNER = {
@@ -93,17 +92,8 @@ class Reber(Source):
 
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
-        sizes = {"train": self.num_symbols, "val": self.num_symbols // 10, "test": self.num_symbols // 10}
-        streams = {
-            split: list(stream(size, np.random.default_rng((self.data_seed, number))))
-            for number, (split, size) in enumerate(sizes.items())
-        }
-        return generated(codec, "continual embedded Reber grammar", streams, entropy_rate())
 
+        def draw(number: int, size: int) -> list[str]:
+            return list(stream(size, np.random.default_rng((self.data_seed, number))))
 
-def generated(codec: Codec, name: str, streams: dict[str, list[str]], entropy: float) -> Corpus:
-    """The corpus of generated streams whose entropy rate is known."""
-    content = " ".join(" ".join(symbols) for symbols in streams.values()).encode()
-    origin = {"source": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "entropy": entropy}
-    origin["read"] = f"{entropy:.4f} nats of entropy per symbol"
-    return Corpus.of(codec, [streams["train"]], [streams["val"]], origin, [streams["test"]])
+        return generated(codec, "continual embedded Reber grammar", self.num_symbols, draw, entropy_rate())

@@ -16,8 +16,8 @@ from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
-from throughline.data.files import AsText, files_of, read_bytes
-from throughline.data.sources import Source
+from throughline.data.files import AsText, files_of_split, read_bytes, shown
+from throughline.data.sources import Source, spread_of
 from throughline.data.splits import SplitsOfSequences
 from throughline.data.tables import Table as Records
 from throughline.data.tables import read_table
@@ -38,6 +38,7 @@ class Table(AsText, SplitsOfSequences, Source):
     """
 
     codecs: ClassVar = {"symbols": Symbols(), "text": Characters(), "bytes": Bytes()}
+    or_bytes: ClassVar[bool] = False
 
     path: Paths
     """A file, a folder, a pattern such as `logs/*.csv`, or a list. A file may be compressed (.gz, .bz2, .xz)."""
@@ -82,47 +83,55 @@ class Table(AsText, SplitsOfSequences, Source):
         if self.by == "auto":
             return replace(self, by=by).read(codec)
         log = self._log(self.path, "data.path", codec)
-        shown = self.path if isinstance(self.path, str) else ", ".join(self.path)
-        origin = {"source": shown, "bytes": log.size, "sha256": log.sha256, "read": "; ".join(log.said)}
+        origin = {"source": shown(self.path), "bytes": log.size, "sha256": log.sha256, "read": "; ".join(log.said)}
         if log.one:
-            parts = self.divided(log.sequences[0], lambda path, key: self._log(path, key, codec).sequences[0])
-            return Corpus.of(codec, origin=origin, **{split: [part] for split, part in parts.items()})  # type: ignore[arg-type]
+            parts = self.divided(log.sequences[0], lambda path, key: self._log(path, key, codec, log.headed).sequences[0])
+            one: dict[str, Any] = {split: [part] for split, part in parts.items()}
+            return Corpus.of(codec, origin=origin, **one)
         cases = set(log.names)
 
         def another(path: str, key: str) -> list[Any]:
-            found = self._log(path, key, codec)
+            found = self._log(path, key, codec, log.headed)
             both = next((name for name in found.names if name in cases), None)
             if both is not None and self.sequence is not None:
                 case = f"{self.sequence}={printable(both, 60)}"
                 raise UserError(f"{key}={path}: {case} is also in another split; a sequence belongs to one split")
             cases.update(found.names)
-            return found.sequences
+            return found.named
 
-        return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, **self.parted(log.sequences, another))
+        parts = self.parted(log.named, another)
+        sequences: dict[str, Any] = {split: [sequence for _, sequence in part] for split, part in parts.items()}
+        names = None
+        if self.sequence is not None:
+            names = {split: [str(name) for name, _ in part] for split, part in parts.items()}
+        return Corpus.of(codec, origin=origin, ended=True, joined=self.joined, names=names, **sequences)
 
-    def _log(self, path: str | Sequence[str], key: str, codec: Codec) -> "Log":
-        files = files_of(path, key)
-        log = Log(one=self.sequence is None and self.by == "symbols")
+    def _log(self, path: str | Sequence[str], key: str, codec: Codec, headed: bool | None = None) -> "Log":
+        """The records of the files; `headed` is what another split has decided about headers."""
+        files, said = files_of_split(path, key, self.other_files if key == "data.path" else {})
+        log = Log(one=self.sequence is None and self.by == "symbols", headed=headed)
         digest = hashlib.sha256()
+        wanted = [name for name in (self.sequence, self.order, *self._symbols_named) if name is not None]
         for file in files:
             content = read_bytes(file, key)
             digest.update(content)
             log.size += len(content)
             where = f"{key}={file}"
-            wanted = [name for name in (self.sequence, self.order, *self._symbols_named) if name is not None]
             table = read_table(
                 file,
                 content,
                 where,
-                decoded=lambda content, file=file: self.decoded(content, file),  # type: ignore[misc]
-                header=self.header,
+                self,
+                header=self.header if log.headed is None else log.headed,
                 delimiter=self.delimiter,
                 quotes=self.quotes,
                 wanted=wanted,
             )
+            log.headed = table.headed if log.headed is None else log.headed  # the first file decides for all
             self._add(log, table, where, codec)
         log.sha256 = digest.hexdigest()
         log.finish(files[0], self)
+        log.said += said
         return log
 
     @property
@@ -149,20 +158,18 @@ class Table(AsText, SplitsOfSequences, Source):
         known: dict[Any, Any] = {}  # equal symbols share one text
         for number, row in itertools.chain([] if first is None else [first], records):
             at = f"{where}: {table.place} {number}"
-            case = None if sequence is None else row[sequence]
-            if sequence is not None and (case is None or not str(case).strip()):
+            case: Any = None if sequence is None else _text(row[sequence], f"{at}: {self.sequence}").strip()
+            if case == "":
                 raise UserError(f"{at}: {self.sequence} is empty, so the row belongs to no sequence")
             moment = 0 if order is None else log.moment(row[order], f"{at}: {self.order}", self.time_format)
             values = [row[place] for place in places if place is not None]
-            listed = isinstance(values[0], list)
-            if listed and log.one:
-                log.one = False
-            if listed or self.by == "characters":
+            if log.lists(values[0], f"{at}: {named[0]}") and case is None:
                 case = len(log.cases)  # a sequence per record
+            if values[0] == []:
+                log.cases.setdefault(case, [])
             for symbol in self._found(values, named, at):
                 if self.by == "characters":
-                    text = symbol.encode() if codec.reads == "bytes" else symbol
-                    log.cases[case] = [(moment, text)]
+                    log.cases[len(log.cases)] = [(moment, symbol.encode() if codec.reads == "bytes" else symbol)]
                 else:
                     log.cases.setdefault(case, []).append((moment, known.setdefault(symbol, symbol)))
                 log.rows += 1
@@ -176,16 +183,16 @@ class Table(AsText, SplitsOfSequences, Source):
         else:
             parts = [values]
         for part in parts:
-            texts = ["" if value is None else str(value) for value in part]
+            texts = [_text(value, f"{at}: {name}") for name, value in zip(named, part, strict=True)]
             if self.one_hot:
                 yield self._of_one_hot(texts, named, at)
                 continue
             texts = texts if self.by == "characters" else [text.strip() for text in texts]
-            empty = next((name for name, text in zip(named, texts, strict=False) if not text.strip()), None)
+            empty = next((name for name, text in zip(named, texts, strict=True) if not text.strip()), None)
             if empty is None:
-                yield "+".join(texts)
+                yield _joined(texts)
             elif self.missing == "symbol":
-                yield "+".join(text or MISSING for text in texts)
+                yield _joined([text or MISSING for text in texts])
             elif self.missing == "refuse":
                 raise UserError(f"{at}: {empty} is empty; give data.missing=skip or data.missing=symbol")
 
@@ -205,6 +212,24 @@ class Table(AsText, SplitsOfSequences, Source):
         raise UserError(f"data.{key}={name}: {where} has the columns {_listed(columns)}; {meant or 'name one of them'}")
 
 
+def _text(value: Any, at: str) -> str:
+    """A value as a text, empty if it is missing.
+
+    Raises:
+        UserError: it is a list or an object.
+    """
+    if isinstance(value, list | dict):
+        raise UserError(f"{at}: holds lists or objects inside; allowed are texts, numbers, and lists of them")
+    return "" if value is None else str(value)
+
+
+def _joined(texts: list[str]) -> str:
+    """One symbol of several texts; a plus in one of them is marked, so that other texts never give the same symbol."""
+    if len(texts) == 1:
+        return texts[0]
+    return "+".join(text.replace("\\", r"\\").replace("+", r"\+") for text in texts)
+
+
 def _listed(columns: list[str]) -> str:
     return printable(", ".join(columns), most=300)
 
@@ -217,20 +242,46 @@ class Log:
         one: whether all rows are one joined sequence.
         kind: of the values by which rows are ordered.
         others: whether there are columns that are not read as symbols.
+        headed: whether tables have a header; None before the first, or where the format always has names.
+        listed: whether records hold lists of symbols; None before the first.
         cases: (order, symbol) of each row, by the name of its sequence.
         names, sequences: the sequences in order of their first row.
     """
 
     one: bool
+    headed: bool | None = None
     size: int = 0
     sha256: str = ""
     rows: int = 0
     kind: str = ""
     others: bool = False
+    listed: bool | None = None
     cases: dict[Any, list[tuple[Any, Any]]] = field(default_factory=dict)
     names: list[Any] = field(default_factory=list)
     sequences: list[Any] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+
+    @property
+    def named(self) -> list[tuple[Any, Any]]:
+        """Each sequence with its name."""
+        return list(zip(self.names, self.sequences, strict=True))
+
+    def lists(self, value: Any, at: str) -> bool:
+        """Whether records hold lists of symbols, as this value does.
+
+        Raises:
+            UserError: others are unlike it.
+        """
+        listed = isinstance(value, list)
+        if value is None:
+            return bool(self.listed)
+        if self.listed is None:
+            self.listed, self.one = listed, self.one and not listed
+            if listed and None in self.cases:  # missing lists before this one
+                self.cases = dict(enumerate([row] for row in self.cases[None]))
+        if listed != self.listed:
+            raise UserError(f"{at} holds {'a list' if listed else 'no list'}, unlike the records before; give one kind")
+        return listed
 
     def moment(self, value: Any, at: str, time_format: str | None) -> Any:
         """A number or a time, of the same kind in all rows.
@@ -238,7 +289,7 @@ class Log:
         Raises:
             UserError: it is neither, or of another kind than before.
         """
-        text = "" if value is None else str(value).strip()
+        text = _text(value, at).strip()
         kind, moment = _moment(text, time_format)
         if not kind:
             hint = "times other than 2021-01-04 19:46:14 need data.time_format, for example %d.%m.%Y %H:%M"
@@ -256,12 +307,15 @@ class Log:
             self.said.append("no header: its first line is data")
         if len(table.columns) > 1:
             self.said.append(f"columns {_listed(table.columns)}")
+        elif table.headed and settings.header == "auto" and not settings.symbol:
+            name = _listed(table.columns)
+            self.said.append(f"the first line, {name}, is the name of the column: data.header=false reads it as data")
         self.others = len(table.columns) > len(named)
 
     def finish(self, file: str, settings: Table) -> None:
         """Order the rows and the sequences."""
         if not self.rows:
-            raise UserError(f"{printable(file)}: holds no symbols; give a table with rows")
+            raise UserError(f"{printable(file)}: holds no symbols; give a table with rows that are not empty")
         repeated = sum(len(rows) - len(set(rows)) for rows in self.cases.values()) if settings.order is not None else 0
         for rows in self.cases.values():
             if settings.order is not None:
@@ -273,14 +327,13 @@ class Log:
             self.sequences = [self.cases[name][0][1] for name in self.names]
         else:
             self.sequences = [[symbol for _, symbol in self.cases[name]] for name in self.names]
-        lengths = [len(sequence) for sequence in self.sequences]
         if self.one:
             self.said.insert(0, f"{self.rows:,} symbols")
             if self.others:
                 self.said.append("one joined sequence: data.sequence=COLUMN makes one per case")
         else:
             of = "characters" if settings.by == "characters" else "symbols"
-            self.said.insert(0, f"{len(lengths):,} sequences of {min(lengths):,} to {max(lengths):,} {of}")
+            self.said.insert(0, f"{len(self.sequences):,} sequences of {spread_of(self.sequences)} {of}")
         if repeated:
             self.said.append(f"{repeated:,} rows are there twice, with the same symbol at the same {settings.order}")
 

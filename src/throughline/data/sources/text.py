@@ -1,6 +1,6 @@
 """Any text: a file, or several as documents; joined, or cut into sequences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
 from throughline.data.files import AsText, Documents, read_documents
-from throughline.data.sources import Source
+from throughline.data.sources import Source, spread_of
 from throughline.data.splits import Splits
 from throughline.plumbing.errors import UserError
 from throughline.settings import STRICT, EscapedStr, Paths
@@ -34,7 +34,7 @@ class Text(AsText, Splits, Source):
     sequence. In joined data it belongs to the sequence, and only the regime `padded` uses the ends."""
     joined: bool = True
     """Whether the state is carried from a sequence to the next. Give false if each sequence has to start from zeros; an end
-    symbol then takes the place of the separator."""
+    symbol then takes the place of the separator, and of its line if it stands on one of its own."""
     split: Literal["auto", "spread", "end"] = "auto"
     """What is held out. `spread`: whole files, or sequences that are not joined, at equal distances, such as every tenth.
     `end`: the end of the text, or the last sequences. `auto`: `end` for joined texts of less than ten files, or of too few
@@ -117,12 +117,10 @@ class Text(AsText, Splits, Source):
     def _pieces(self, text: Any) -> list[Any]:
         separator: Any = self._like(text)
         end: Any = "\n" if isinstance(text, str) else b"\n"
-        *pieces, last = text.split(separator)
+        lines: list[Any] = (end + text.removesuffix(end) + end).split(end + separator + end)
+        if end not in separator and len(lines) > text.count(separator):  # it takes the line with it on which it stands
+            lines[0] = lines[0].removeprefix(end)
+            return [*lines[:-1], lines[-1].removesuffix(end)]
         # The line break that ends a file is no part of a sequence, where all other sequences end before a line break.
+        *pieces, last = text.split(separator)
         return [*pieces, last.removesuffix(end) if separator.startswith(end) else last]
-
-
-def spread_of(sequences: Sequence[Any]) -> str:
-    """The shortest and the longest length of sequences, in words."""
-    shortest, longest = min(map(len, sequences)), max(map(len, sequences))
-    return f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"

@@ -74,11 +74,11 @@ class LSTMCore(nn.LSTM, Core):
         if state is None:
             zeros = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size, dtype=self.weight_hh_l0.dtype)
             state = zeros, zeros
-        after = []
+        after, closing = [], self.closing
         for layer, (weight_ih, *others) in enumerate(self.all_weights[first_layer:]):
             if layer:
                 x = with_feature(F.dropout(x, self.dropout, self.training), restart)
-            weights = [torch.cat([weight_ih, self.closing], dim=1), *others]
+            weights = [torch.cat([weight_ih, closing], dim=1), *others]
             before = [s[layer : layer + 1] for s in state]
             x, *last = torch.lstm(x, before, weights, True, 1, 0.0, self.training, False, False)
             after.append(last)
