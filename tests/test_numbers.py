@@ -25,10 +25,10 @@ def numeric_settings() -> Iterator[tuple[str, str]]:
     for field in fields(Config):
         for group in kinds(field.type):
             for choice in targets(group).values() if inspect.isabstract(group) else [group]:
-                abstract = inspect.isabstract(group) and field.name in ("regime", "optimizer")
+                abstract = inspect.isabstract(group) and field.name in ("regime", "optimizer", "codec", "head")
                 for key, value in defaults(choice).items():
                     of = str(next(f.type for f in fields(choice) if f.name == key))
-                    if isinstance(value, int | float) or (value is None and ("int" in of or "float" in of)):
+                    if type(value) in (int, float) or (value is None and ("int" in of or "float" in of)):
                         yield f"{field.name}.{key}", f"{field.name}={word(choice)}" if abstract else ""
     yield "seed", ""
 
