@@ -2,6 +2,7 @@ import gc
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -11,6 +12,8 @@ from throughline.model.generator import Generator
 from throughline.model.settings import LSTM
 
 torch.set_num_threads(1)  # the tensors here are tiny, and threads that wait for each other cost more time than they save
+hypothesis.settings.register_profile("throughline", deadline=None)  # a busy machine is no error
+hypothesis.settings.load_profile("throughline")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 

@@ -40,7 +40,8 @@ def test_a_row_per_case_with_its_name(tmp_path: Path, capsys: pytest.CaptureFixt
     for row, ids in zip(rows, ([3, 2, 1, 0, 3], [3, 1, 3]), strict=True):
         steps = torch.tensor([ids])
         with torch.no_grad():
-            nll, predicted, _ = model.score(steps[:, :-1], steps[:, 1:])
+            nll, _ = model.nll(steps[:, :-1], steps[:, 1:])
+            predicted, _ = model(steps[:, :-1])
         assert float(row["nll"]) == pytest.approx(float(nll.sum()), rel=1e-6)
         assert int(row["correct"]) == int((predicted.argmax(-1) == steps[:, 1:]).sum())
     assert capsys.readouterr().out.endswith(f"{out}: 2 sequences\n")

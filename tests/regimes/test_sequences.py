@@ -15,6 +15,7 @@ from throughline.model.settings import GRU, LSTM, Model
 from throughline.regimes.onestep import Onestep
 from throughline.regimes.sequences import Behind, Beside, behind, beside
 from throughline.regimes.stateful import Stateful
+from throughline.training.internals import onednn_multiplies
 
 E = 9
 X = 0
@@ -163,7 +164,9 @@ def test_every_sequence_is_scored_as_alone(model: Model, vocab: int, sequences: 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("model", CORES, ids=lambda model: f"{model.name}-{model.input}")
 @pytest.mark.parametrize("vocab", [10, 300])
-def test_a_restart_gives_zeros_and_lets_no_gradient_pass(model: Model, dtype: torch.dtype, vocab: int) -> None:
+def test_a_restart_gives_zeros_and_lets_no_gradient_pass(
+    model: Model, dtype: torch.dtype, vocab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = generator_of(model, vocab, torch.float32 if dtype == torch.bfloat16 else dtype)
     for parameter in generator.core.parameters():
         parameter.data.uniform_(-3, 3)  # a candidate that is far from zero
@@ -172,6 +175,8 @@ def test_a_restart_gives_zeros_and_lets_no_gradient_pass(model: Model, dtype: to
     restart[:, 3] = True
     L, H = generator.core.num_layers, 5  # noqa: N806
     before = tuple(torch.full((L, 4, H), 0.9, dtype=generator.dtype, requires_grad=True) for _ in generator.core.state_names)
+    if dtype == torch.bfloat16:  # as training does on processors without AVX-512
+        monkeypatch.setattr(torch.backends.mkldnn, "enabled", onednn_multiplies("bf16-mixed"))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         _, state = generator(inputs[:, :4], before, restart[:, :4])
         assert all((s == 0).all() for s in state)

@@ -48,23 +48,42 @@ class Generator(nn.Module):
         Returns:
             Predictions (B, T, P), in memory step after step, and the state after the last step.
         """
-        # Time is the first dimension inside, as in oneDNN and cuDNN. With batch first they would copy input and output.
-        restarts = () if restart is None else (restart.t(),)
-        output, state = self.core(self.reader(inputs.t()), state, *restarts)  # T, B, H
-        predicted: Tensor = self.head(self.dropout(output))  # T, B, P
+        output, state = self._output(inputs, state, restart)
+        predicted: Tensor = self.head(output)  # T, B, P
         return predicted.transpose(0, 1), state
+
+    def nll(
+        self, inputs: Tensor, targets: Tensor, state: State | None = None, restart: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Read tokens and score the targets (B, T), for training.
+
+        Returns:
+            The nll (B, T) of every target in nats, and the state after the last step.
+        """
+        output, state = self._output(inputs, state, restart)
+        return self.head.nll_of(output, targets.t()).t(), state
 
     def score(
         self, inputs: Tensor, targets: Tensor, state: State | None = None, restart: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, State]:
-        """Read tokens and score the targets (B, T) by the predictions.
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """Read tokens and score the targets (B, T), for evaluation.
 
         Returns:
-            The nll (B, T) of every target in nats, the predictions (B, T, P), and the state after the last step.
+            The nll (B, T) of every target in nats; whether it is the likeliest step (B, T), or None if the head has none; and
+            the state after the last step.
         """
-        predicted, state = self(inputs, state, restart)
-        nll = self.head.nll(predicted.transpose(0, 1), targets.t())  # T, B: the order of the predictions in memory
-        return nll.t(), predicted, state
+        output, state = self._output(inputs, state, restart)
+        nll, correct = self.head.score(output, targets.t())
+        return nll.t(), None if correct is None else correct.t(), state
+
+    def _output(self, inputs: Tensor, state: State | None, restart: Tensor | None) -> tuple[Tensor, State]:
+        """The output of the core (T, B, H), after dropout.
+
+        Time is the first dimension inside, as in oneDNN and cuDNN. With batch first they would copy input and output.
+        """
+        restarts = () if restart is None else (restart.t(),)
+        output, state = self.core(self.reader(inputs.t()), state, *restarts)
+        return self.dropout(output), state
 
     @property
     def dtype(self) -> torch.dtype:

@@ -103,7 +103,7 @@ class AutogradToken(SingleToken):
 
     def forward(self, token: int, target: int) -> float:
         with torch.enable_grad():
-            nll, _, state = self.generator.score(torch.tensor([[token]]), torch.tensor([[target]]), self._state)  # type: ignore[operator]
+            nll, state = self.generator.nll(torch.tensor([[token]]), torch.tensor([[target]]), self._state)  # type: ignore[operator]
             self._nll = nll.sum()
         self._state = tuple(s.detach() for s in state)
         return float(self._nll.detach())

@@ -157,7 +157,7 @@ class Trained:
         if steps.shape[1] == 1:
             return []
         with torch.inference_mode():
-            nll, _, _ = self.generator.score(steps[:, :-1], steps[:, 1:])
+            nll, _ = self.generator.nll(steps[:, :-1], steps[:, 1:])
         return [float(value) for value in nll[0]]
 
     def evaluate(

@@ -92,7 +92,7 @@ class Learner(QuickNotes, LightningModule):
     def step(self, batch: Batch) -> Tensor:
         """Read one batch, from the carried state to the next; returns its nll (B, T), zero where nothing is scored."""
         before = self.carry.begin("train", batch.reset)
-        nll, _, state = self.generator.score(batch.inputs, batch.targets, before, batch.restart)
+        nll, state = self.generator.nll(batch.inputs, batch.targets, before, batch.restart)
         self.carry.offer("train", state)
         # Most batches are scored everywhere. With several processes, `n_valid` counts the rows of all of them.
         whole = self.trainer.world_size == 1 and batch.n_valid == nll.numel()

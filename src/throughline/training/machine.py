@@ -21,6 +21,7 @@ import torch
 from throughline.config import Precision, Trainer
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.startup import QUIET_LOGGERS, quieten
+from throughline.training.internals import onednn_multiplies
 
 CPUINFO = Path("/proc/cpuinfo")
 """The file in which Linux lists the features of the processor."""
@@ -36,6 +37,7 @@ def process_as_before() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}  # PyTorch's loader sets SIGCHLD's
     variables = {key: os.environ.get(key) for key in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
     threads, denormals, matmul = torch.get_num_threads(), flushes_denormals(), torch.get_float32_matmul_precision()
+    onednn = torch.backends.mkldnn.enabled
     numpy_state, python_state = np.random.get_state(), random.getstate()
     in_main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers only there
     try:
@@ -49,6 +51,7 @@ def process_as_before() -> Iterator[None]:
         torch.set_num_threads(threads)
         set_flush_denormal(denormals)
         torch.set_float32_matmul_precision(matmul)
+        torch.backends.mkldnn.enabled = onednn
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         for key, value in variables.items():
@@ -98,6 +101,11 @@ def precision(wanted: Precision | Literal["auto"], accelerator: str) -> Precisio
 def _cpu_multiplies_bfloat16() -> bool:
     # Elsewhere PyTorch emulates it, several times slower than float32.
     return CPUINFO.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(CPUINFO.read_text(encoding="utf-8").split())
+
+
+def use_onednn_where_it_can(precision: str) -> None:
+    """Leave an LSTM in bfloat16 to PyTorch's own kernels on processors on which oneDNN fails, those without AVX-512."""
+    torch.backends.mkldnn.enabled = precision != "bf16-mixed" or onednn_multiplies(precision)  # type: ignore[assignment]
 
 
 def refuse_absent_device(settings: Trainer) -> None:

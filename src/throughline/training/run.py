@@ -50,6 +50,7 @@ from throughline.training.machine import (
     prepare_process,
     process_as_before,
     refuse_absent_device,
+    use_onednn_where_it_can,
 )
 from throughline.training.metric_log import MetricLog
 from throughline.training.processes import spawned
@@ -255,6 +256,7 @@ def with_threads(config: Config, data: StreamDataModule) -> Config:
     settings = config.trainer
     settings = replace(settings, precision=precision(settings.precision, settings.accelerator))
     config = replace(config, trainer=settings)
+    use_onednn_where_it_can(settings.precision)
     if settings.threads == "auto":
         on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
         threads = torch.get_num_threads()
@@ -273,7 +275,7 @@ def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed"):
-            nll, _, _ = generator.score(batch.inputs, batch.targets)
+            nll, _ = generator.nll(batch.inputs, batch.targets)
         (nll.sum() / batch.n_valid).backward()  # type: ignore[no-untyped-call]
 
     return step
@@ -399,6 +401,7 @@ def train_silently(
 ) -> None:
     """Train in one of the other processes, without output."""
     prepare_process()
+    use_onednn_where_it_can(config.trainer.precision)
     torch.set_num_threads(max(1, int(config.trainer.threads) // config.trainer.devices))
     fit(build_learner(config, data, start.run_id), data, config, folder, start, [], callbacks, Console(quiet=True))
 

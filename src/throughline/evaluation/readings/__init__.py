@@ -83,8 +83,7 @@ class Reading(ABC):
         Returns:
             The scores, and the state after the batch.
         """
-        nll, predicted, state = generator.score(batch.inputs, batch.targets, state)
-        correct = generator.head.correct(predicted, batch.targets)
+        nll, correct, state = generator.score(batch.inputs, batch.targets, state)
         return Scores(nll.masked_fill(~batch.scored, 0.0), None if correct is None else correct & batch.scored), state
 
 

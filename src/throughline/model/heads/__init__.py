@@ -22,6 +22,15 @@ class Head(nn.Module, ABC):
     def nll(self, predicted: Tensor, targets: Tensor) -> Tensor:
         """The negative log-likelihood of each target, in nats: (T, B) from predictions (T, B, P) and targets (T, B)."""
 
+    def nll_of(self, output: Tensor, targets: Tensor) -> Tensor:
+        """The same from outputs (T, B, H), for training; a head may save the memory of all predictions."""
+        return self.nll(self(output), targets)
+
+    def score(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The nll of each target, and whether the likeliest step is the target, from outputs (T, B, H)."""
+        predicted = self(output)
+        return self.nll(predicted, targets), self.correct(predicted, targets)
+
     @abstractmethod
     def correct(self, predicted: Tensor, targets: Tensor) -> Tensor | None:
         """Whether the likeliest step is the target, (...) bool; None if no step is likelier than any other."""

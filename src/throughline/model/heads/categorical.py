@@ -2,13 +2,22 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.data.codecs import UNKNOWN
 from throughline.model.heads import Head
+
+LARGE = 2048
+"""The vocabulary from which the logits of a batch on a CPU are computed in parts. They are larger than the caches then, and
+each pass over them costs as much as a product."""
+
+PART = 2**24
+"""The bytes of logits in a part."""
 
 
 class CategoricalHead(nn.Linear, Head):
@@ -24,6 +33,26 @@ class CategoricalHead(nn.Linear, Head):
 
     def nll(self, predicted: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(predicted.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+
+    def nll_of(self, output: Tensor, targets: Tensor) -> Tensor:
+        if not self._in_parts(output):
+            return super().nll_of(output, targets)
+        nll: Tensor = SoftmaxNLL.apply(output.flatten(0, -2), self.weight, self.bias, targets.flatten())  # type: ignore[no-untyped-call]
+        return nll.view(targets.shape)
+
+    def score(self, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self._in_parts(output) or torch.is_grad_enabled():
+            return super().score(output, targets)
+        flat, wanted = output.flatten(0, -2), targets.flatten()
+        nll, correct = [], []
+        for rows in parts(len(flat), self.out_features):
+            predicted = self(flat[rows]).to(torch.promote_types(flat.dtype, torch.float32))
+            nll.append(F.cross_entropy(predicted, wanted[rows], reduction="none"))
+            correct.append(predicted.max(-1).indices == wanted[rows])
+        return torch.cat(nll).view(targets.shape), torch.cat(correct).view(targets.shape)
+
+    def _in_parts(self, output: Tensor) -> bool:
+        return self.out_features >= LARGE and output.device.type == "cpu"
 
     def correct(self, predicted: Tensor, targets: Tensor) -> Tensor:
         likeliest: Tensor = predicted.max(-1).indices  # same as argmax; in bfloat16 on a CPU 2.5 times as fast
@@ -54,6 +83,60 @@ class CategoricalHead(nn.Linear, Head):
 
     def operations(self) -> int:
         return 3 * 2 * self.in_features * self.out_features
+
+
+def parts(rows: int, vocab_size: int) -> Iterator[slice]:
+    """Slices of rows whose logits take `PART` bytes in float32."""
+    step = max(1, PART // (4 * vocab_size))
+    return (slice(first, first + step) for first in range(0, rows, step))
+
+
+class SoftmaxNLL(torch.autograd.Function):
+    """The nll (N,) of targets (N,) from outputs (N, H), with the logits of a part of the rows at a time.
+
+    PyTorch's own layers make seven passes over memory of N x V numbers: logits, log-probabilities, and their gradients. Here
+    there is one such memory. It holds the probabilities, and then in their place the gradients of the logits.
+    """
+
+    memory: ClassVar[Tensor | None] = None
+    """Kept from batch to batch, because the first use of new memory costs as much as two passes over it."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else output.dtype
+        exact = torch.promote_types(kind, torch.float32)
+        ctx.kinds = output.dtype, weight.dtype, bias.dtype
+        output, weight, bias = output.to(kind), weight.to(kind), bias.to(kind)
+        shape, kept, SoftmaxNLL.memory = (len(output), len(weight)), SoftmaxNLL.memory, None
+        fits = kept is not None and kept.dtype == kind and kept.shape == shape
+        probabilities = kept if kept is not None and fits else torch.empty(shape, dtype=kind)
+        nll = torch.empty(len(output), dtype=exact)
+        for rows in parts(*probabilities.shape):
+            logits = F.linear(output[rows], weight, bias)
+            (largest, likeliest), wanted = logits.max(1, keepdim=True), logits.gather(1, targets[rows, None])
+            part = logits.softmax(1, dtype=exact)
+            nll[rows] = (largest.to(exact) - part.gather(1, likeliest).log() - wanted)[:, 0]
+            probabilities[rows] = part
+        ctx.probabilities = probabilities
+        ctx.save_for_backward(output, weight, targets)
+        return nll
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        output, weight, targets = ctx.saved_tensors
+        by_logits, ctx.probabilities = ctx.probabilities, None
+        if by_logits is None:
+            raise RuntimeError("backward only once: the probabilities have become gradients")
+        grad = grad.to(by_logits.dtype)
+        by_output, by_bias = torch.empty_like(output), grad.new_zeros(len(weight), dtype=ctx.kinds[2])
+        for rows in parts(*by_logits.shape):
+            part = by_logits[rows].mul_(grad[rows, None])
+            part.scatter_add_(1, targets[rows, None], -grad[rows, None])
+            torch.mm(part, weight, out=by_output[rows])
+            by_bias += part.sum(0, dtype=by_bias.dtype)
+        by_weight = by_logits.t() @ output
+        SoftmaxNLL.memory = by_logits
+        return by_output.to(ctx.kinds[0]), by_weight.to(ctx.kinds[1]), by_bias, None
 
 
 def gumbel_noise(rng: np.random.Generator, shape: tuple[int, ...], temperature: float) -> Iterator[np.ndarray]:
