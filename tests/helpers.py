@@ -334,4 +334,5 @@ def sealed(content: Any, path: Path) -> None:
     """Write a checkpoint with any content and the right checksum."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.write_bytes(checkpoint._sealed(buffer.getvalue()))
+    checkpoint._seal(buffer)
+    path.write_bytes(buffer.getvalue())

@@ -69,8 +69,8 @@ class Generator(nn.Module):
         """Read tokens and score the targets (B, T), for evaluation.
 
         Returns:
-            The nll (B, T) of every target in nats; whether it is the likeliest step (B, T), or None if the head has none; and
-            the state after the last step.
+            The nll (B, T) of every target in nats; whether it is the likeliest step (B, T), or None if no step is likelier
+            than others; and the state after the last step.
         """
         output, state = self._output(inputs, state, restart)
         nll, correct = self.head.score(output, targets.t())

@@ -17,7 +17,7 @@ NO_FSYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 """The errors of file systems that keep no promise about when a file is on disk."""
 
 
-def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = None) -> None:
+def write(contents: Mapping[Path, bytes | memoryview], keep: Mapping[Path, Path] | None = None) -> None:
     """Write files of one folder so that each path holds its old or its new content; none changes before all are on disk.
 
     The temporary files lie in the same folder, because only a rename within one file system is atomic.
@@ -33,7 +33,7 @@ def write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path] | None = Non
         _write(contents, keep or {})
 
 
-def _write(contents: Mapping[Path, bytes], keep: Mapping[Path, Path]) -> None:
+def _write(contents: Mapping[Path, bytes | memoryview], keep: Mapping[Path, Path]) -> None:
     unique = _unique()
     temporaries = {path: path.with_name(f"{path.name}.{unique}") for path in contents}
     links = {path: kept.with_name(f"{kept.name}.{unique}") for path, kept in keep.items()}
@@ -93,7 +93,7 @@ def _unique() -> str:
     return f"{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def _write_new(path: Path, content: bytes | memoryview) -> None:
     with path.open("xb") as file:
         file.write(content)
         file.flush()

@@ -46,16 +46,18 @@ def write(checkpoint: dict[str, Any], path: Path, previous: Path | None = None) 
     """
     content = io.BytesIO()
     torch.save(checkpoint, content)
+    _seal(content)
     try:
-        atomic.write({path: _sealed(content.getvalue())}, keep={path: previous} if previous else {})
+        atomic.write({path: content.getbuffer()}, keep={path: previous} if previous else {})
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; no checkpoint can be written, the older ones are unchanged") from None
 
 
-def _sealed(content: bytes) -> bytes:
-    """The content with its sha256 as the comment at the end of the zip file; `torch.load` still reads it."""
-    content = content[:-2] + _SEAL_LENGTH.to_bytes(2, "little")
-    return content + _SEAL + hashlib.sha256(content).hexdigest().encode()
+def _seal(content: io.BytesIO) -> None:
+    """Append the sha256 as the comment at the end of a zip file, in place; `torch.load` still reads it."""
+    content.seek(-2, io.SEEK_END)
+    content.write(_SEAL_LENGTH.to_bytes(2, "little"))
+    content.write(_SEAL + hashlib.sha256(content.getbuffer()).hexdigest().encode())
 
 
 def read(path: str | Path) -> dict[str, Any]:
