@@ -29,6 +29,7 @@ from throughline.config import Config
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.data.line import Line
@@ -88,6 +89,21 @@ def names() -> Corpus:
     rng = np.random.default_rng(0)
     sequences = ["".join(rng.choice(list("abcde"), n)) for n in rng.integers(1, 21, 100)]
     return Corpus.of(Characters(), sequences[:90], sequences[90:], {"source": "names"}, ended=True, joined=False)
+
+
+def roll() -> Corpus:
+    """60 sequences of 1 to 20 frames of five keys to train on, and 15 each to validate and to test on, not joined."""
+    rng = np.random.default_rng(0)
+    sequences = [(rng.random((n, 5)) < [0.0, 0.1, 0.5, 0.5, 0.9]).astype(np.uint8) for n in rng.integers(1, 21, 90)]
+    parts = {"train": sequences[:60], "val": sequences[60:75], "test": sequences[75:]}
+    return Corpus.of(Frames(), origin={"source": "roll"}, ended=True, joined=False, **parts)
+
+
+def series() -> Corpus:
+    """One series of two real features, far from zero: 900 frames to train on, and 400 to validate on."""
+    steps = np.random.default_rng(0).standard_normal((1300, 2))
+    values = np.stack([300 + np.cumsum(steps[:, 0]), 0.01 * steps[:, 1]], axis=1)
+    return Corpus.of(Frames(names=["kelvin", "drift"]), [values[:900]], [values[900:]], {"source": "series"})
 
 
 SEQUENCES = {
@@ -305,7 +321,9 @@ KINDS = {
 def saved(path: Path, settings: Model, codec: Codec, dtype: torch.dtype = torch.float32, **extra: Any) -> Generator:
     """A model with weights so large that the state matters, saved as by a run."""
     torch.manual_seed(0)
-    model = Generator(settings, codec.size).to(dtype).eval()
+    head = Config().suited(codec).head
+    assert head is not None
+    model = Generator(settings, codec.size, head).to(dtype).eval()
     for parameter in model.parameters():
         parameter.data *= 3
     learner = Learner(model, codec, SGD(), [], data=extra.pop("data", None))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bad_inputs import arrays, generating, tables, texts
+from bad_inputs import arrays, generating, prepared, subwords, tables, texts, tokens
 from helpers import KINDS as MODELS
 from helpers import PROJECT, fox, run_as_from_hydra, saved, sealed
 from throughline.commands import start
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(folder: Path) -> None:
     """The inputs that the rows name."""
-    for module in (texts, tables, arrays, generating):
+    for module in (texts, tables, arrays, generating, prepared, subwords, tokens):
         module.prepare(folder)
     (folder / "fox.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60, encoding="utf-8")
     (folder / "short.txt").write_text("ab", encoding="utf-8")

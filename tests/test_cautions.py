@@ -7,7 +7,9 @@ import pytest
 from helpers import SMALL, config, corpus_of, fox
 from throughline import cautions
 from throughline.config import Config
+from throughline.data.codecs.bpe import Bpe
 from throughline.data.codecs.symbols import Symbols
+from throughline.data.codecs.words import Words
 from throughline.data.corpus import Corpus
 
 FEW = "34 updates in the whole run: give more epochs, or fewer streams"
@@ -78,6 +80,24 @@ def test_a_rotation_of_sequences_has_no_effect() -> None:
     ]
 
 
+def test_words_that_were_never_seen_and_words_that_hardly_come_again() -> None:
+    few = ("regime.streams=4", "regime.bptt=8", "trainer.max_epochs=99")
+    text = " ".join(f"the cat {number % 40} saw" for number in range(400))
+    assert told(Corpus.of(Words(), [text], ["the dog saw"]), *few) == [
+        "validation: 1 of 2 targets are words that do not occur in the training data, so none of them can be predicted; "
+        "a larger codec.min_count trains <unk> in their place"
+    ]
+    assert told(Corpus.of(Words(min_count=50), [text], ["the dog saw saw saw"]), *few) == []
+    assert told(Corpus.of(Words(min_count=50), [text], ["the dog dog dog"]), *few) == [
+        "validation: 3 of 3 targets are the unknown word, <unk>"
+    ]
+    prose = " ".join(f"word{number} and" for number in range(300))
+    assert told(Corpus.of(Words(), [prose], ["word1 and"]), *few) == [
+        "301 different words among 599, so little can be learned about most of them; give codec.min_count=2 or more, or "
+        "codec=characters"
+    ]
+
+
 def test_symbols_of_which_most_occur_once() -> None:
     texts = [f"text {i}" for i in range(300)]
     corpus = Corpus.of(Symbols(), [texts], [texts[:50]])
@@ -86,3 +106,14 @@ def test_symbols_of_which_most_occur_once() -> None:
     assert line.startswith(
         "299 of 300 symbols occur once, so little can be learned about them; texts are read by characters"
     )
+
+
+def test_more_subwords_than_can_be_learned() -> None:
+    text = "the quick brown fox. " * 50
+    settings = ("trainer.max_epochs=9", "regime.streams=4", "regime.bptt=4")
+    few = Corpus.of(Bpe(vocab_size=270), [text], [text[:100]])
+    assert told(few, *settings)[:1] == [
+        f"271 subwords and only {few.train.num_targets:,} targets, so little can be learned about each; "
+        "give more text, or a smaller codec.vocab_size"
+    ]
+    assert told(Corpus.of(Bpe(vocab_size=256), [text * 9], [text[:100]]), *settings) == []

@@ -24,7 +24,7 @@ from throughline.evaluation.readings.reset import Reset
 from throughline.plumbing.errors import UserError
 from throughline.settings import defaults, kinds, target_class
 
-REQUIRED = {name: {"path": "x"} for name in ("text", "shakespeare", "lines", "table", "array")}
+REQUIRED = {name: {"path": "x"} for name in ("text", "shakespeare", "lines", "table", "array", "tokens")}
 """Values that a file leaves to the user."""
 
 

@@ -89,7 +89,10 @@ def test_its_checkpoint_is_used_by_the_same_choice_and_refused_by_name_without(f
     for file in ("out/run/checkpoints/last.ckpt", "exported/model.safetensors"):
         refused = call(folder, "generate.py", f"checkpoint={file}")
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-        assert "name='small': allowed are bytes, characters, symbols, or your own class" in refused.stderr
+        assert (
+            "name='small': allowed are bpe, bytes, characters, frames, ids, symbols, words, or your own class"
+            in refused.stderr
+        )
         refused = call(folder, "generate.py", *mine, "model.hidden_size=17", f"checkpoint={file}")
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
         assert "'hidden_size': 17" in refused.stderr

@@ -84,7 +84,9 @@ def main() -> None:
         from throughline.training.machine import precision
         from throughline.training.run import train
 
-        parameters = sum(p.numel() for p in Generator(config.model, corpus.codec.size, config.head).parameters())
+        suited = config.suited(corpus.codec)
+        assert suited.head is not None
+        parameters = sum(p.numel() for p in Generator(config.model, corpus.codec.size, suited.head).parameters())
         used = precision(config.trainer.precision, config.trainer.accelerator)
         PacedPlan.pace = Pace(arguments, peer="throughline", precision=used, parameters=parameters)
         PacedPlan.whole_epochs = arguments.epochs

@@ -22,8 +22,8 @@ Words, one per concept:
     core, head, reading     the recurrent part; the part that predicts and scores; one way to evaluate
     nll                     mean negative log-likelihood per scored step, in nats; perplexity and bits derive from it
 
-Shape letters, used in comments at line ends: B rows, T steps, V vocabulary, E features of an embedding, P of a prediction,
-L layers, H hidden size, N steps of a line, S sequences, K batches. Gates lie in PyTorch's order i, f, g, o.
+Shape letters, used in comments at line ends: B rows, T steps, V vocabulary, F features of a frame, E of an embedding,
+P of a prediction, L layers, H hidden size, N steps of a line, S sequences, K batches. Gates lie in the order i, f, g, o.
 """
 
 from importlib import import_module
@@ -37,9 +37,13 @@ if TYPE_CHECKING:
     from throughline.config import Sampling as Sampling
     from throughline.config import Schedule as Schedule
     from throughline.config import Trainer as Trainer
+    from throughline.data.codecs.bpe import Bpe as Bpe
     from throughline.data.codecs.bytes import Bytes as Bytes
     from throughline.data.codecs.characters import Characters as Characters
+    from throughline.data.codecs.frames import Frames as Frames
+    from throughline.data.codecs.ids import Ids as Ids
     from throughline.data.codecs.symbols import Symbols as Symbols
+    from throughline.data.codecs.words import Words as Words
     from throughline.data.corpus import Corpus as Corpus
     from throughline.data.sources.array import Array as Array
     from throughline.data.sources.lines import Lines as Lines
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from throughline.data.sources.stdlib import StandardLibrary as StandardLibrary
     from throughline.data.sources.table import Table as Table
     from throughline.data.sources.text import Text as Text
+    from throughline.data.sources.tokens import Tokens as Tokens
     from throughline.evaluation.protocol import Evaluation as Evaluation
     from throughline.evaluation.readings.carried import Carried as Carried
     from throughline.evaluation.readings.dynamic import Dynamic as Dynamic
@@ -58,6 +63,9 @@ if TYPE_CHECKING:
     from throughline.model.optimizers import RMSprop as RMSprop
     from throughline.model.settings import GRU as GRU
     from throughline.model.settings import LSTM as LSTM
+    from throughline.model.settings import Bernoulli as Bernoulli
+    from throughline.model.settings import Categorical as Categorical
+    from throughline.model.settings import Mixture as Mixture
     from throughline.plumbing.errors import UserError as UserError
     from throughline.regimes.onestep import Onestep as Onestep
     from throughline.regimes.padded import Padded as Padded
@@ -76,9 +84,13 @@ __version__ = "0.3.0"
 
 _HOMES = {
     "config": ("Budget", "Config", "Logger", "Numerics", "Sampling", "Schedule", "Trainer"),
+    "data.codecs.bpe": ("Bpe",),
     "data.codecs.bytes": ("Bytes",),
     "data.codecs.characters": ("Characters",),
+    "data.codecs.frames": ("Frames",),
+    "data.codecs.ids": ("Ids",),
     "data.codecs.symbols": ("Symbols",),
+    "data.codecs.words": ("Words",),
     "data.corpus": ("Corpus",),
     "data.sources.array": ("Array",),
     "data.sources.lines": ("Lines",),
@@ -87,12 +99,13 @@ _HOMES = {
     "data.sources.stdlib": ("StandardLibrary",),
     "data.sources.table": ("Table",),
     "data.sources.text": ("Text",),
+    "data.sources.tokens": ("Tokens",),
     "evaluation.protocol": ("Evaluation",),
     "evaluation.readings.carried": ("Carried",),
     "evaluation.readings.dynamic": ("Dynamic",),
     "evaluation.readings.reset": ("Reset",),
     "model.optimizers": ("SGD", "Adam", "AdamW", "RMSprop"),
-    "model.settings": ("GRU", "LSTM"),
+    "model.settings": ("GRU", "LSTM", "Bernoulli", "Categorical", "Mixture"),
     "plumbing.errors": ("UserError",),
     "regimes.onestep": ("Onestep",),
     "regimes.padded": ("Padded",),

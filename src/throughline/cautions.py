@@ -7,13 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from throughline.config import Config
+from throughline.data.codecs import UNKNOWN, Codec
+from throughline.data.codecs.bpe import Bpe
 from throughline.data.codecs.symbols import Symbols
-from throughline.data.corpus import Corpus, num_of_each, num_unknown
+from throughline.data.codecs.words import Words
+from throughline.data.corpus import Corpus, in_pieces, num_of_each, num_unknown
 from throughline.data.line import Line
 from throughline.data.sources.text import Text
 
 MANY_SYMBOLS = 50
 """The size of a vocabulary from which most symbols should come again."""
+FEW_TIMES = 5
+"""How often a word should occur, in the mean."""
+FEW_EACH = 20
+"""Targets per subword below which most subwords are hardly learned."""
 FEW_UPDATES = 100
 """Updates after which hardly any network has learned anything."""
 
@@ -26,7 +33,7 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
         and len(corpus.train.ends) <= corpus.fingerprint.get("files", 1)
     ):
         yield f"data.separator={config.data.separator!r} does not occur in the text, so nothing is cut there"
-    if np.array_equal(corpus.train.steps, corpus.val.steps):
+    if alike(corpus.train.steps, corpus.val.steps):
         yield "the network is trained on the validation split, so val nll shows only what it has learned by heart"
     if not corpus.train.joined and getattr(config.regime, "rotate", False):
         yield "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
@@ -45,17 +52,46 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
             f"{once:,} of {len(symbols):,} symbols occur once, so little can be learned about them; "
             "texts are read by characters with data.by=characters, and numbers need another column"
         )
-    yield from about_split("validation", corpus.val)
+    if isinstance(corpus.codec, Words) and corpus.train.num_targets < FEW_TIMES * corpus.codec.size:
+        yield (
+            f"{corpus.codec.size - 1:,} different words among {corpus.train.num_targets:,}, so little can be learned about "
+            "most of them; give codec.min_count=2 or more, or codec=characters"
+        )
+    if isinstance(corpus.codec, Bpe):
+        yield from _about_subwords(corpus.codec, corpus.train)
+    yield from about_split("validation", corpus.val, corpus.codec)
     updates = _updates(config, corpus)
     if updates < FEW_UPDATES:
         yield f"{math.ceil(updates)} updates in the whole run: give more epochs, or fewer streams"
 
 
-def about_split(name: str, line: Line) -> Iterator[str]:
+def alike(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two splits have the same steps; the first unlike piece decides."""
+    pairs = zip(in_pieces(first), in_pieces(second), strict=False)
+    return len(first) == len(second) and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def about_split(name: str, line: Line, codec: Codec) -> Iterator[str]:
     """Cautions about a split that is scored."""
-    unknown = num_unknown(line)
+    unknown = num_unknown(line, codec)
     if 2 * unknown > line.num_targets:
-        yield f"{name}: {unknown:,} of {line.num_targets:,} targets are symbols that do not occur in the training data"
+        what = "symbols that do not occur in the training data" if codec.unknown == UNKNOWN else "the unknown word, <unk>"
+        yield f"{name}: {unknown:,} of {line.num_targets:,} targets are {what}"
+    elif unknown and isinstance(codec, Words) and codec.unknown == UNKNOWN:
+        yield (
+            f"{name}: {unknown:,} of {line.num_targets:,} targets are words that do not occur in the training data, so none "
+            "of them can be predicted; a larger codec.min_count trains <unk> in their place"
+        )
+
+
+def _about_subwords(codec: Bpe, train: Line) -> Iterator[str]:
+    if train.num_targets < FEW_EACH * codec.size:
+        yield (
+            f"{codec.size:,} subwords and only {train.num_targets:,} targets, so little can be learned about each; "
+            "give more text, or a smaller codec.vocab_size"
+        )
+    if codec.normalizer is not None:
+        yield f"the tokenizer changes the text before it is encoded ({codec.normalizer}), so generated text may differ"
 
 
 def _updates(config: Config, corpus: Corpus) -> float:

@@ -17,7 +17,7 @@ from throughline.evaluation.readings import Reading
 from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.reset import Reset
 from throughline.model.optimizers import AdamW, Optimizer
-from throughline.model.settings import LSTM, Categorical, Head, Model
+from throughline.model.settings import LSTM, Bernoulli, Categorical, Head, Mixture, Model
 from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
 from throughline.regimes.stateful import Stateful
@@ -153,8 +153,9 @@ class Config:
     """Turns the data into steps. None: the codec that suits the source."""
     model: Model = LSTM()
     """The core and its sizes."""
-    head: Head = Categorical()
-    """The kind of prediction."""
+    head: Head | None = None
+    """The kind of prediction. None: the head that suits the data: categorical for symbols, bernoulli for multi-hot frames,
+    mixture for real ones."""
     regime: Regime = Stateful()
     """The way in which the data are cut into batches."""
     optimizer: Optimizer = AdamW()
@@ -187,7 +188,26 @@ class Config:
         Raises:
             UserError: they cannot be used.
         """
-        return replace(self.data.read(self.codec), source=self.data.located())
+        data = self.data.under(self.output_root)
+        return replace(data.read(self.codec), source=data.located())
+
+    def suited(self, codec: Codec) -> "Config":
+        """The settings with the head that suits the data.
+
+        Raises:
+            UserError: the chosen head predicts another kind of steps, or the model expects symbols.
+        """
+        head = {"ids": Categorical(), "multi_hot": Bernoulli(), "real": Mixture()}[codec.steps]
+        names = {"ids": "symbols", "multi_hot": "multi-hot frames", "real": "real frames"}
+        if self.head is not None and self.head.predicts != codec.steps:
+            raise UserError(
+                f"head={self.head.name}: predicts {names[self.head.predicts]}, and the data are {names[codec.steps]}; "
+                f"leave it out, or give head={head.name}"
+            )
+        for key, usual in (("tie_weights", False), ("input", "embedding")):
+            if codec.steps != "ids" and (value := getattr(self.model, key)) != usual:
+                raise UserError(f"model.{key}={value}: is for symbols, and the data are {names[codec.steps]}; leave it out")
+        return replace(self, head=self.head or head)
 
     def differences(self) -> dict[str, Any]:
         """The settings that differ from the defaults, by dotted names; a chosen class is given by its word."""
@@ -242,14 +262,16 @@ class Config:
     @property
     def usual(self) -> dict[str, Any]:
         """The defaults of the values in `identity`: a checkpoint of an earlier version does not have new settings."""
-        groups = {f"{name}.{key}": value for name in KEPT for key, value in defaults(type(getattr(self, name))).items()}
+        kept = {name: getattr(self, name) for name in KEPT if getattr(self, name) is not None}
+        groups = {f"{name}.{key}": value for name, kind in kept.items() for key, value in defaults(type(kind)).items()}
         return {**groups, "data.joined": True}
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""
-        chosen = {key: plain(getattr(self, key)) for key in ("data", "head", "regime", "optimizer")}
-        codec = {"name": "auto"} if self.codec is None else plain(self.codec)
-        return {**asdict(self), **chosen, "model": plain(self.model, "core"), "codec": codec}
+        chosen = {key: plain(getattr(self, key)) for key in ("data", "regime", "optimizer")}
+        by_data = {key: getattr(self, key) for key in ("codec", "head")}
+        chosen |= {key: {"name": "auto"} if value is None else plain(value) for key, value in by_data.items()}
+        return {**asdict(self), **chosen, "model": plain(self.model, "core")}
 
 
 def all_readings(chosen: Mapping[str, Reading]) -> list[Reading]:

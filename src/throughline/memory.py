@@ -31,11 +31,12 @@ def of_machine() -> float:
     return min(limits)
 
 
-def parameters(model: Model, vocab: int) -> int:
+def parameters(model: Model, vocab: int, frames: bool = False) -> int:
     """The fewest weights that a network of these sizes has: three gates per layer, as a GRU."""
-    width = model.embedding_size if model.input == "embedding" else vocab
+    embedded = model.input == "embedding" and not frames
+    width = model.embedding_size if embedded else vocab
     layers = 3 * model.hidden_size * (width + model.hidden_size + (model.num_layers - 1) * 2 * model.hidden_size)
-    return layers + vocab * model.hidden_size + (vocab * model.embedding_size if model.input == "embedding" else 0)
+    return layers + vocab * model.hidden_size + (vocab * model.embedding_size if embedded else 0)
 
 
 def of_training(config: Config, corpus: Corpus) -> int:
@@ -44,7 +45,7 @@ def of_training(config: Config, corpus: Corpus) -> int:
     vocab, model = corpus.codec.size, config.model
     per_step = 2 * (vocab + 4 * model.hidden_size * model.num_layers)  # in bfloat16
     batch = min(rows, corpus.train.num_targets) * min(steps, corpus.train.num_targets) * per_step
-    return 12 * parameters(model, vocab) + batch + 8 * rows * (1 + model.hidden_size * model.num_layers)
+    return 12 * parameters(model, vocab, corpus.train.frames) + batch + 8 * rows * (1 + model.hidden_size * model.num_layers)
 
 
 def of_generating(model: Model, vocab: int, num_sequences: int, length: int) -> int:
@@ -62,9 +63,13 @@ def refuse_too_much(settings: S, estimate: Callable[[S], int]) -> None:
     needed, there = estimate(settings), of_machine()
     if needed <= there:
         return
-    key, value, _ = min(
-        ((key, value, estimate(usual)) for key, value, usual in _with_defaults(settings)), key=lambda c: c[2]
-    )
+    costs = [(key, value, estimate(usual)) for key, value, usual in _with_defaults(settings)]
+    if not costs:  # all are at their defaults, so it must be the vocabulary
+        raise UserError(
+            f"data: at least {_shown(needed)} of memory are needed for so many different symbols, "
+            f"this machine has {_shown(there)}; give data with fewer"
+        )
+    key, value, _ = min(costs, key=lambda c: c[2])
     raise UserError(
         f"{key}={value}: at least {_shown(needed)} of memory are needed with it, this machine has {_shown(there)}; "
         "give a smaller number"

@@ -24,6 +24,7 @@ def prepare(folder: Path) -> None:
     (folder / "t-loop.txt").symlink_to(folder / "t-loop.txt")
     (folder / "t-lines.txt").write_text("anna\nbob\n" * 20, encoding="utf-8")
     (folder / "t-empty-lines.txt").write_text("\n \n\n", encoding="utf-8")
+    (folder / "t-spaces.txt").write_text(" \t" * 40, encoding="utf-8")
     (folder / "t-one.txt").write_text("anna\n", encoding="utf-8")
     (folder / "t-two.txt").write_text("anna\nbob\n", encoding="utf-8")
     (folder / "t-single.txt").write_text("a", encoding="utf-8")

@@ -10,9 +10,11 @@ from helpers import saved
 from throughline.commands.evaluate import Evaluate, evaluate
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
+from throughline.data.sources import text as text_source
 from throughline.data.sources.lines import Lines
 from throughline.data.sources.reber import Reber
 from throughline.data.sources.table import Table
+from throughline.data.sources.text import Text
 from throughline.model.settings import LSTM
 from throughline.plumbing.errors import UserError
 
@@ -98,3 +100,12 @@ def test_another_file_is_read_as_the_runs_own_data_were(tmp_path: Path, capsys: 
     saved(tmp_path / "generated.ckpt", LSTM(hidden_size=8), EVENTS, data={**data, "source": Reber().located()})
     with pytest.raises(UserError, match=r"^path=x: the data of the run, reber, are no file; give data=... instead$"):
         evaluate(Evaluate(str(tmp_path / "generated.ckpt"), path="x"))
+
+
+def test_a_large_text_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_source, "LARGE", 0)
+    (tmp_path / "x.txt").write_text("abab " * 90)
+    saved(tmp_path / "run.ckpt", LSTM(hidden_size=8), Characters(list(" ab")))
+    data = Text(path=str(tmp_path / "x.txt"), prepared_path=str(tmp_path / "p"))
+    evaluate(Evaluate(str(tmp_path / "run.ckpt"), split="all", data=data))
+    assert len([path for path in (tmp_path / "p").iterdir() if path.is_dir()]) == 1

@@ -10,17 +10,21 @@ from pathlib import Path
 import onnx
 import pytest
 import safetensors.torch
+from tokenizers import Tokenizer
 
 from helpers import KINDS, LETTERS, PROJECT, asked, saved
 from throughline import __version__
 from throughline.commands.evaluate import Evaluate, evaluate
 from throughline.commands.export import export
 from throughline.commands.generate import Generate, generate
+from throughline.data.codecs.bpe import Bpe
 from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.words import Words
 from throughline.data.sources.text import Text
 from throughline.model.settings import LSTM
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import load_parts
+from throughline.runs.trained import load
 
 
 def test_the_description_in_full(tmp_path: Path) -> None:
@@ -59,6 +63,27 @@ def test_the_description_in_full(tmp_path: Path) -> None:
         "model.onnx",
         "model.safetensors",
     ]
+
+
+def test_words_survive_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    codec = Words(min_count=2).fit(["the cat saw the é é cat\n\n"])
+    assert codec.symbols == ["<eos>", "cat", "the", "é", "<unk>"]
+    saved(tmp_path / "last.ckpt", LSTM(hidden_size=4), codec)
+    export(asked(tmp_path / "last.ckpt"))
+    assert load_parts(tmp_path / "model.safetensors")[1] == codec
+    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
+    assert json.loads(entry.value)["codec"] == codec.to_plain()
+    capsys.readouterr()
+    written = []
+    for name in ("last.ckpt", "model.safetensors"):
+        generate(Generate(checkpoint=str(tmp_path / name), prompt="the dog ate\nthe", length=9, seed=1))
+        out, err = capsys.readouterr()
+        assert err == "caution: prompt: 'dog', 'ate' not in the vocabulary, read as <unk>\n"
+        assert out.startswith("the dog ate\nthe")
+        assert set(out.removeprefix("the dog ate\nthe").split()) <= {"cat", "the", "é", "<unk>"}
+        assert not re.search(r"  |\n \S", out)
+        written.append(out)
+    assert written[0] == written[1]
 
 
 def test_without_onnx_weights_are_still_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +151,30 @@ def test_generating_and_evaluating_from_an_export_say_the_same(tmp_path: Path, c
         said.append(capsys.readouterr().out.replace(file, ""))
     assert said[0] == said[1]
     assert "val/nll_reset" in said[0]
+
+
+def test_subwords_survive_an_export(tmp_path: Path) -> None:
+    codec = Bpe(vocab_size=260).fit(["the quick brown fox. " * 9])
+    model = saved(tmp_path / "last.ckpt", LSTM(hidden_size=4), codec)
+    export(asked(tmp_path / "last.ckpt"))
+    generator, exported, _ = load_parts(tmp_path / "model.safetensors")
+    assert exported == codec
+    assert generator.vocab_size == model.vocab_size == codec.size
+    description = json.loads((tmp_path / "model.json").read_text())
+    (entry,) = onnx.load(tmp_path / "model.onnx").metadata_props
+    for about in (description, json.loads(entry.value)):
+        tokenizer = Tokenizer.from_str(about["codec"]["tokenizer"])  # without throughline
+        assert [id + 1 for id in tokenizer.encode("the fox é").ids] == codec.encode("the fox é").tolist()
+    texts = [load(tmp_path / name).generate("the", 20, seed=1) for name in ("last.ckpt", "model.safetensors")]
+    assert texts[0] == texts[1]
+
+
+def test_a_table_that_is_not_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    codec = Bpe(vocab_size=256).fit([""])
+    other = Bpe(vocab_size=257).fit(["aaaa"])
+    for end in (codec, codec.with_end()):
+        saved(tmp_path / "last.ckpt", LSTM(hidden_size=2), end)
+        for same in (None, codec, Bpe()):  # one without a table claims none
+            assert load_parts(tmp_path / "last.ckpt", codec=same)[1] == end
+        with pytest.raises(UserError, match=r"^codec=bpe: its table is not that of the checkpoint; leave codec= out$"):
+            load_parts(tmp_path / "last.ckpt", codec=other)

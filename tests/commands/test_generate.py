@@ -16,6 +16,7 @@ from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
+from throughline.data.codecs.words import Words
 from throughline.data.corpus import Corpus
 from throughline.model.settings import LSTM
 from throughline.plumbing.errors import UserError
@@ -53,6 +54,17 @@ def test_sequences_are_written_one_a_line(folder: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines() == expected[:7]
     generate(asked(folder, "names", prompt="an", num_sequences=3))
     assert [line[:2] for line in capsys.readouterr().out.splitlines()] == ["an"] * 3
+
+
+def test_an_unknown_word_of_a_prompt_is_said_in_a_program_as_a_warning(tmp_path: Path) -> None:
+    saved(tmp_path / "words.ckpt", LSTM(hidden_size=4), Words(symbols=["a", "<unk>"]))
+    trained = load(tmp_path / "words.ckpt")
+    said = r"^prompt: 'fox' not in the vocabulary, read as <unk>$"
+    for asked_with in (trained.generate, trained.score, trained.probabilities):
+        with pytest.warns(UserWarning, match=said) as warned:
+            asked_with("a fox")
+        assert warned[0].filename == __file__
+    assert trained.generate("a", 2, seed=1).split()[0] == "a"  # without a warning
 
 
 def test_sequences_that_did_not_end_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

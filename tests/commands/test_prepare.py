@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from helpers import PROJECT
-from throughline.commands.prepare import histogram, report
+from throughline.commands.prepare import Prepare, histogram, prepare, report
+from throughline.config import Config
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
+from throughline.data.sources.text import Text
 
 
 def test_names_written_out() -> None:
@@ -95,3 +97,26 @@ def test_the_command_names_the_next_one_and_never_imports_torch(tmp_path: Path) 
     train = shlex.quote(str(PROJECT / "src" / "train.py"))
     assert result.stdout.endswith(f"\ntrain:   python {train} data=lines data.path=names.txt\n")
     assert "train: 36 sequences, 128 targets" in result.stdout
+
+
+def test_a_text_larger_than_memory_is_prepared_and_its_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("throughline.data.sources.text.LARGE", 100)
+    (tmp_path / "x.txt").write_text("the quick brown fox. " * 9)
+    settings = Prepare(data=Text(str(tmp_path / "x.txt")), output_root=str(tmp_path / "outputs"))
+    prepare(settings)
+    first = capsys.readouterr().out
+    (folder,) = (path for path in (tmp_path / "outputs" / "prepared").iterdir() if path.is_dir() and not path.is_symlink())
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert f"\nprepared: {size:,} bytes in {folder}, made in " in first
+    assert "train: 169 targets" in first
+    prepare(settings)
+    assert capsys.readouterr().out == first  # also how long it took: nothing was prepared again
+    config = Config(data=settings.data, output_root=settings.output_root)
+    corpus = config.read()
+    assert corpus.prepared is not None
+    assert corpus.prepared.folder == str(folder)
+    assert corpus.source is not None
+    assert corpus.source["prepared_path"] == str(tmp_path / "outputs" / "prepared")  # evaluation finds it there
+    assert "data.prepared_path" not in config.differences()

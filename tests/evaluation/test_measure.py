@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from throughline.batches.batch import Batches
+from throughline.data.codecs.bpe import Bpe
 from throughline.data.codecs.bytes import Bytes
+from throughline.data.corpus import Corpus
 from throughline.data.line import Line
-from throughline.evaluation.measure import ByPosition, BySequence, measure
+from throughline.evaluation import measure as module
+from throughline.evaluation.measure import ByPosition, BySequence, by_text, measure
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.dynamic import Dynamic
@@ -19,6 +22,7 @@ from throughline.evaluation.readings.reset import Reset
 from throughline.model.generator import Generator
 from throughline.model.optimizers import SGD
 from throughline.model.settings import LSTM
+from throughline.runs.trained import Trained
 from throughline.training.learner import Learner
 
 BOTH = [Carried(), Reset()]
@@ -132,3 +136,25 @@ def test_the_probabilities_of_all_sequences_add_up_to_1() -> None:
             longer += float((-generator.score(steps[:, :-1], steps[:, 1:])[0].sum()).exp())
     assert longer > 1e-6
     assert np.exp(-by_sequence.nll).sum() + longer == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("piece", [2, 2**20])
+def test_the_nll_of_subwords_by_words_and_bytes(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE", piece)
+    codec = Bpe(vocab_size=260).fit(["the cat\n" * 9])
+    line = Line.of([codec.encode("\nthe cat\nsat é\n")])  # behind the first step: 4 words, 2 line breaks and 15 bytes
+    assert line.num_targets not in (6, 15)
+    nll = 0.5 * line.num_targets
+    assert by_text({"val/nll": 0.5}, line, codec) == pytest.approx(
+        {"val/bpb": nll / 15 / np.log(2), "val/word_nll": nll / 6, "val/word_ppl": np.exp(nll / 6)}, abs=1e-12
+    )
+    assert by_text({"test/nll": 1e6}, line, codec, "test")["test/word_ppl"] == np.inf
+    assert by_text({"val/nll": 0.5}, random_line(9), Bytes()) == {}
+
+
+def test_of_bytes_as_subwords_the_bits_per_byte_are_those_per_step() -> None:
+    codec = Bpe(vocab_size=256).fit([""])
+    model = Generator(LSTM(hidden_size=4), codec.size).double()
+    found = Trained(model, codec).evaluate(Corpus.of(codec, ["the cat sat"], ["the cat ran é"]))
+    assert found["val/bpb"] == pytest.approx(found["val/bpc"], abs=1e-12)
+    assert found["val/word_nll"] == pytest.approx(found["val/nll"] * 13 / 3, abs=1e-12)  # "the" is begun by the first step

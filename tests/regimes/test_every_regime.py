@@ -5,6 +5,7 @@ from dataclasses import replace
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 
 from throughline.batches.batch import Batches
@@ -60,6 +61,28 @@ def line_of_sequences(lengths: list[int]) -> Line:
     """A line whose tokens are their own positions + 1, end symbols as well."""
     ends = np.cumsum(np.array(lengths) + 1)
     return Line(np.arange(1, ends[-1] + 2, dtype=np.uint16), ends, joined=False, ended=True)
+
+
+@given(in_order, not_joined, st.booleans(), st.integers(0, 3))
+def test_frames_are_cut_as_ids_are_and_a_sequence_begins_with_zeros(
+    regime: Regime, ids: Line, joined: bool, epoch: int
+) -> None:
+    ids = replace(ids, joined=joined)
+    frames = replace(ids, steps=np.stack([ids.steps, -ids.steps.astype(np.float32)], axis=1))
+    assert frames.frames
+    begins = torch.from_numpy(np.concatenate([[0], ids.ends[:-1]]) + 1)  # the ids that stand where sequences begin
+    zeros = 0
+    for one, other in zip(*(Batches(regime.plan(line, 0, epoch), line) for line in (ids, frames)), strict=True):
+        begun = torch.isin(one.inputs, begins)
+        zeros += int(begun.sum())
+        for of_ids, of_frames in ((one.inputs.masked_fill(begun, 0), other.inputs), (one.targets, other.targets)):
+            assert torch.equal(torch.stack([of_ids, -of_ids], dim=-1).float(), of_frames)
+        for a, b in ((one.scored, other.scored), (one.reset, other.reset)):
+            assert torch.equal(a, b)
+        assert one.n_valid == other.n_valid
+        assert (one.restart is None) == (other.restart is None)
+        assert one.restart is None or torch.equal(one.restart, other.restart)
+    assert zeros >= len(ids.ends)
 
 
 def test_every_regime_is_tested_here() -> None:

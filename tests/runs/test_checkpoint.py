@@ -108,7 +108,7 @@ def test_a_write_that_fails_anywhere_leaves_the_old_files(
         ({"codec": {"name": "characters", 1: 2}}, r"\(throughline.codec.1.\[key\]: Input should be a valid string\)"),
         ({"model": {"core": "lstm", "hidden_size": 10**7}}, "not the weights that its description lists: "),
         ({"model": {"core": "lstm", "hidden_size": 10**12}}, "its description lists sizes that no tensor can have"),
-        ({"head": {"name": "x\n"}}, "head.name='x\\\\n': allowed are categorical"),
+        ({"head": {"name": "x\n"}}, "head.name='x\\\\n': allowed are bernoulli, categorical"),
     ],
 )
 def test_a_sealed_file_that_holds_something_else_is_one_line(tmp_path: Path, change: dict[str, Any], line: str) -> None:

@@ -114,7 +114,7 @@ def replaced(small: Path, weights: dict[str, torch.Tensor]) -> None:
         ({"model__core": "os.system"}, FOREIGN + "model.core='os.system': allowed are gru, lstm, or your own class"),
         ({"model__core": ["lstm"]}, FOREIGN + "model.core=['lstm']: allowed are gru, lstm"),
         ({"model__core": "gru"}, FOREIGN + "model.forget_bias is not a key of model"),
-        ({"head__name": "x"}, FOREIGN + "head.name='x': allowed are categorical"),
+        ({"head__name": "x"}, FOREIGN + "head.name='x': allowed are bernoulli, categorical"),
         ({"model__hidden_size": "6"}, FOREIGN + "model.hidden_size='6': input should be a valid integer"),
         ({"model__hidden_size": 0}, FOREIGN + "model.hidden_size=0: input should be greater than 0"),
         ({"model__hidden_size": 7}, NOT_THOSE + "'core.bias_hh_l0' has the shape (24,) instead of (28,)"),
@@ -129,7 +129,10 @@ def replaced(small: Path, weights: dict[str, torch.Tensor]) -> None:
         ({"codec__symbols": [*"abcdefg", "a"]}, FOREIGN + "codec: a symbol occurs twice"),
         ({"codec__symbols": [*"abcdefg", "hi"]}, FOREIGN + "codec: a symbol is longer than one character"),
         ({"codec__name": "symbols", "codec__symbols": [*"abcdefg", " "]}, FOREIGN + "codec: a symbol is empty, or holds"),
-        ({"codec__name": "words"}, FOREIGN + "codec.name='words': allowed are bytes, characters, symbols"),
+        (
+            {"codec__name": "letters"},
+            FOREIGN + "codec.name='letters': allowed are bpe, bytes, characters, frames, ids, symbols",
+        ),
         ({"sha256": "0" * 64}, "damaged: its checksum differs"),
     ],
 )

@@ -177,7 +177,10 @@ def test_another_run_is_refused_by_the_field_that_differs(override: str, line: s
         run(corpus, folder, *chosen, override, "resume=auto")
     assert str(error.value) == line + str(folder / "checkpoints" / "last.ckpt")
     other = corpus_of("the quick brown fizz. " * 50, "the quick brown fox. " * 5)
-    with pytest.raises(UserError, match=r"resume: data.tokens_sha256 is '\w+' here and '\w+' in .*\n.*data.vocab_sha256"):
+    with pytest.raises(
+        UserError,
+        match=r"resume: data.tokens_sha256 is '\w+' here .*\n.*data.vocab_sha256 .* or its table is another",
+    ):
         run(other, folder, *chosen, "resume=auto")
     assert len(before) > 5
     assert {file: file.read_bytes() for file in before} == before

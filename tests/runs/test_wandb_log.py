@@ -57,7 +57,7 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
 @pytest.fixture(autouse=True)
 def curve(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture takes time to draw, so here it is a single point."""
-    monkeypatch.setattr("throughline.training.run.draw_curve", lambda _, path, __: Image.new("RGB", (1, 1)).save(path))
+    monkeypatch.setattr("throughline.training.run.draw_curve", lambda _, path, *__: Image.new("RGB", (1, 1)).save(path))
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import PROJECT, SEQUENCES, corpus_of, masked, names, rows, run, run_with_kills
+from helpers import PROJECT, SEQUENCES, corpus_of, masked, names, roll, rows, run, run_with_kills
 from throughline.batches.batch import Batch, rows_of, rows_of_rank
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
@@ -111,9 +112,9 @@ def test_two_processes_train_as_one_without_a_state(regime: tuple[str, ...], cor
 
 
 @pytest.mark.usefixtures("forked")
-@pytest.mark.parametrize("way", ["beside", "behind"])
-def test_two_processes_train_on_sequences_as_one(way: str, tmp_path: Path) -> None:
-    assert_alone_and_together_are_the_same((*SEQUENCES[way], "model.num_layers=2"), names(), tmp_path)
+@pytest.mark.parametrize(("way", "corpus"), [("beside", names), ("behind", names), ("behind", roll)])
+def test_two_processes_train_on_sequences_as_one(way: str, corpus: Callable[[], Corpus], tmp_path: Path) -> None:
+    assert_alone_and_together_are_the_same((*SEQUENCES[way], "model.num_layers=2"), corpus(), tmp_path)
 
 
 def assert_alone_and_together_are_the_same(regime: tuple[str, ...], corpus: Corpus, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whole runs on a small corpus: their budgets, files and reports."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from helpers import REGIMES, SMALL, column, config, corpus_of, resident_bytes, rows, run, summary_of
+from throughline.data.codecs import Codec
+from throughline.data.codecs.bpe import Bpe
+from throughline.data.codecs.ids import Ids
+from throughline.data.codecs.words import Words
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import measure
 from throughline.evaluation.readings.carried import Carried
@@ -169,3 +174,15 @@ def test_precision_is_float32_where_the_system_does_not_tell_of_its_processor(
 ) -> None:
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "nothing")
     assert machine.precision("auto", "cpu") == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("codec", "raw"),
+    [(Words(), "the fox. " * 90), (Bpe(vocab_size=260), "the fox. " * 90), (Ids(), np.tile(np.arange(5), 90))],
+    ids=lambda value: value.name if isinstance(value, Codec) else "",
+)
+def test_steps_that_are_no_characters_have_no_bits_per_character(codec: Codec, raw: Any, tmp_path: Path) -> None:
+    corpus = Corpus.of(codec, [raw], [raw[:90]])
+    run(corpus, tmp_path, "budget.tokens=100", "regime.streams=4", "regime.bptt=8")
+    said = (tmp_path / "terminal.txt").read_text()
+    assert re.search(r"val nll \d\.\d+ \(perplexity \d+\.\d\), with resets", said)

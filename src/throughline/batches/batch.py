@@ -17,8 +17,8 @@ class Batch(NamedTuple):
     """The input of one training step; `reset` is made together with the data and travels with them.
 
     Attributes:
-        inputs: (B, T) token ids.
-        targets: (B, T) the token after each input.
+        inputs: (B, T) token ids, or (B, T, F) frames in float32.
+        targets: in the same shape, the step after each input.
         scored: (B, T) bool, whether a target is scored; False for padding and for targets without loss.
         reset: (B,) bool, rows that start from zeros instead of the carried state.
         n_valid: number of scored targets; a plain number, so that counting never waits for a device.
@@ -42,15 +42,15 @@ class Batch(NamedTuple):
 
 
 def read(cut: Cut | Played, line: Line) -> Batch:
-    """Read the steps at these positions; steps that are not part of a sequence are the unknown symbol."""
+    """Read the steps at these positions; steps that are not part of a sequence are the unknown symbol, or zeros."""
     return _played(cut, line) if isinstance(cut, Played) else _cut(cut, line)
 
 
 def _played(played: Played, line: Line) -> Batch:
-    inputs, targets = (np.where(played.scored, line.at(played.inputs + shift), UNKNOWN) for shift in (0, 1))
+    inputs, targets = line.as_inputs(line.at(played.inputs), played.inputs), line.at(played.inputs + 1)
     return Batch(
-        torch.from_numpy(inputs.astype(np.int64)),
-        torch.from_numpy(targets.astype(np.int64)),
+        _tensor(_where(played.scored, inputs)),
+        _tensor(_where(played.scored, targets)),
         torch.from_numpy(played.scored),
         torch.from_numpy(played.reset),
         int(played.scored.sum()),
@@ -64,23 +64,32 @@ def _cut(cut: Cut, line: Line) -> Batch:
     # Positions off the line are padding. The padding is replaced below.
     begin = cut.start + cut.length - steps if cut.pad_left else cut.start
     tokens = line.read(begin, steps + 1)  # B, T + 1
-    inputs, targets = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+    inputs, targets = line.as_inputs(tokens[:, :-1], begin[:, None] + np.arange(steps)), tokens[:, 1:]
     if (cut.scored < steps).any():
         column = np.arange(steps)
         first = (steps - cut.length if cut.pad_left else np.zeros_like(cut.length))[:, None]
         last = first + cut.length[:, None]
         there = (first <= column) & (column < last)
-        inputs, targets = np.where(there, inputs, UNKNOWN), np.where(there, targets, UNKNOWN)
+        inputs, targets = _where(there, inputs), _where(there, targets)
         scored = there & (last - cut.scored[:, None] <= column)
     else:
-        scored = np.ones(targets.shape, dtype=bool)
+        scored = np.ones(targets.shape[:2], dtype=bool)
     return Batch(
-        torch.from_numpy(inputs),
-        torch.from_numpy(targets),
+        _tensor(inputs),
+        _tensor(targets),
         torch.from_numpy(scored),
         torch.from_numpy(cut.reset),
         int(cut.scored.sum()),
     )
+
+
+def _where(there: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """The steps (B, T) or (B, T, F) where they are `there` (B, T), else padding."""
+    return np.where(there if steps.ndim == 2 else there[..., None], steps, steps.dtype.type(UNKNOWN))
+
+
+def _tensor(steps: np.ndarray) -> Tensor:
+    return torch.from_numpy(steps.astype(np.int64 if steps.ndim == 2 else np.float32))
 
 
 def rows_of_rank(rows: int, rank: int, world_size: int) -> slice:

@@ -71,22 +71,22 @@ def evaluate(settings: Evaluate) -> None:
     if split == "auto":
         split = "val" if settings.path is None else "all"
     with progress("reading data", console):
-        corpus = trained.corpus(data)
-        data = trained.source() if data is None and "source" in trained.data else data
-        if split == "all" and isinstance(data, SplitsOfSequences | Text) and data.split != "end":
-            corpus = trained.corpus(replace(data, split="end"))  # in the order of the file
+        whole = split == "all"
+        corpus = trained.corpus(in_order(data) if whole and data is not None else data)
+        if whole and data is None and in_order(trained.source()) != trained.source():
+            corpus = trained.corpus(in_order(trained.source()))  # only now: it is checked as the run has read it
         line = corpus.line(split)
     if settings.out is not None and line.joined:
         raise UserError(f"out={settings.out}: this line is joined, so it has no sequences to score one by one")
     sequences = "" if line.joined else f"{len(line.ends):,} sequences, "
     print(
-        f"{corpus.fingerprint['source']}: split {split}, {sequences}{line.num_targets:,} targets, "
-        f"{num_unknown(line):,} of them unknown symbols",
+        f"{corpus.fingerprint['source']}: split {split}, {sequences}{line.num_targets:,} targets"
+        + ("" if line.frames else f", {num_unknown(line, corpus.codec):,} of them unknown symbols"),
         flush=True,
     )
-    for caution in about_split(f"split {split}", line):
+    for caution in about_split(f"split {split}", line, corpus.codec):
         print(f"caution: {caution}", flush=True)
-    by_sequence = None if settings.out is None else BySequence(line)
+    by_sequence = None if settings.out is None else BySequence(line, corpus.codec.unknown)
     with contextlib.nullcontext() if settings.out is None else opened(settings.out, "csv") as out:
         with progress("evaluating", console) as work:
             metrics = trained.evaluate(
@@ -100,13 +100,19 @@ def evaluate(settings: Evaluate) -> None:
         print(f"{settings.out}: {len(line.ends):,} sequences")
 
 
+def in_order(data: Source) -> Source:
+    """The source with its sequences in the order of the file, where all splits are one."""
+    return replace(data, split="end") if isinstance(data, SplitsOfSequences | Text) else data
+
+
 def write_scores(out: Any, by_sequence: "BySequence", codec: Codec) -> None:
     """Write a row per sequence; names and texts are quoted, because they may hold line breaks of any kind."""
     rows = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     out.write("sequence,nll,targets,correct,unknown,text\n")
     edges, steps = by_sequence.line.edges.tolist(), by_sequence.line.steps
     for row, first, last in zip(by_sequence.rows(), edges[:-1], edges[1:], strict=True):
-        rows.writerow([*row, codec.decode(steps[first + 1 : last].tolist())])
+        text = "" if by_sequence.line.frames else codec.decode(steps[first + 1 : last].tolist())
+        rows.writerow([*row, text])
 
 
 def main(root: Path | None = None) -> None:

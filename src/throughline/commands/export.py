@@ -52,7 +52,7 @@ def export(settings: Export) -> None:
     contents = {"model.safetensors": weights, "model.json": description.encode()}
     said = {
         "model.safetensors": f"{size:,} weights in {dtype}",
-        "model.json": f"sizes, {codec.size - 1:,} symbols, checksum",
+        "model.json": f"sizes, {_named(codec)}, checksum",
     }
     if settings.onnx:
         contents["model.onnx"], said["model.onnx"] = _graph(generator, description, settings.tolerance)
@@ -63,6 +63,10 @@ def export(settings: Export) -> None:
         raise UserError(f"{folder}: {error.strerror}; nothing can be exported there, give out=FOLDER") from None
     for name, what in said.items():
         print(f"{folder / name}: {what}")
+
+
+def _named(codec: Codec) -> str:
+    return f"{codec.size - 1:,} symbols" if codec.steps == "ids" else f"{codec.size:,} features"
 
 
 def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[bytes, str]:

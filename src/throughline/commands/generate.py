@@ -1,6 +1,7 @@
-"""`src/generate.py`: generates from a checkpoint: a text symbol by symbol, or sequences that end by themselves."""
+"""`src/generate.py`: generates from a checkpoint: a text symbol by symbol, sequences that end by themselves, or frames."""
 
 import csv
+import io
 import json
 import secrets
 import sys
@@ -15,17 +16,22 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.commands.compose import launch
+from throughline.data.arrays import read_arrays
 from throughline.data.codecs import Codec
+from throughline.data.codecs.bpe import Bpe
+from throughline.data.codecs.bytes import Bytes
+from throughline.data.codecs.frames import Frames
+from throughline.data.files import read_bytes
 from throughline.memory import of_generating, refuse_too_much
 from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
-from throughline.plumbing.reading import escaped
+from throughline.plumbing.reading import escaped, printable
 from throughline.plumbing.startup import large_imports
 from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, PositiveInt
 
 if TYPE_CHECKING:
-    from throughline.runs.trained import Generated
+    from throughline.runs.trained import Generated, Trained
 
 ROW_OF_ARRAY = 40
 """The fewest bytes of a row that waits for the longest one."""
@@ -36,9 +42,10 @@ class Generate:
     checkpoint: PathStr
     """A `.ckpt` file of a run, or a `.safetensors` file of an export."""
     prompt: EscapedStr | None = None
-    """None: nothing for sequences with ends, else a line break, or the first symbol of a vocabulary without one."""
+    """None: nothing for sequences with ends, else a line break, or the first symbol of a vocabulary without one. For frames,
+    give a `.npy` file with an array (N, F), or none."""
     length: PositiveInt | None = None
-    """Symbols in addition to the prompt, of texts without ends. None: 500."""
+    """Symbols in addition to the prompt, of texts without ends. None: 500. Frames need it, because they have no end."""
     max_length: PositiveInt | None = None
     """The most symbols in addition to the prompt, of sequences with ends. None: 1,000."""
     stop: EscapedStr | None = None
@@ -56,7 +63,8 @@ class Generate:
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """None: another text each time. The drawn seed is printed on stderr. Give it to repeat the text."""
     out: PathStr | None = None
-    """A file to write to instead of the terminal."""
+    """A file to write to instead of the terminal. Frames need it: the array (T, F), or (S, T, F) of several sequences, and a
+    picture of it beside the file, with the ending `.png`."""
     format: Literal["auto", "text", "csv", "jsonl", "npy"] = "auto"
     """`csv`: the columns number and text. `jsonl`: a line of JSON each, with the symbols, or with ids if steps are bytes.
     `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `out`; `text` for any other ending."""
@@ -84,6 +92,9 @@ def generate(settings: Generate) -> None:
 
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
     codec, model = trained.codec, trained.generator.settings
+    if isinstance(codec, Frames):
+        generate_frames(settings, trained, codec)
+        return
 
     def needed(asked: Generate) -> int:
         rows = min(ROWS, asked.num_sequences) if codec.end is None else ROWS
@@ -91,6 +102,8 @@ def generate(settings: Generate) -> None:
         return kept + of_generating(model, codec.size, rows, trained.longest(asked.length, asked.max_length, asked.stop))
 
     refuse_too_much(settings, needed)
+    for caution in codec.cautions(settings.prompt or ""):
+        print(f"caution: {caution}", file=sys.stderr, flush=True)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     where = settings.prompt, settings.length
     draws: dict[str, Any] = {
@@ -125,6 +138,59 @@ def generate(settings: Generate) -> None:
         print(f"{cut} of {settings.num_sequences} sequences were cut at max_length={longest}", file=sys.stderr)
 
 
+def generate_frames(settings: Generate, trained: "Trained", codec: Frames) -> None:
+    """Write frames as an array, and a picture of the first sequence beside it.
+
+    Raises:
+        UserError: a setting is for symbols, the prompt is no array of such frames, or a file cannot be written.
+    """
+    from throughline.runs.frames_picture import drawn
+
+    out = Path(settings.out or "")
+    if settings.out is None or settings.format not in ("auto", "npy") or out.suffix.lower() != ".npy":
+        given = "out" if settings.out is None else f"out={settings.out}"
+        raise UserError(f"{given}: this checkpoint generates frames, which are written as an array; give out=FILE.npy")
+    if not out.parent.is_dir():
+        raise UserError(f"out={settings.out}: No such file or directory; give a file that can be written")
+    prompt = None if settings.prompt is None else frames_of(settings.prompt)
+    refuse_too_much(settings, lambda asked: 4 * codec.size * asked.num_sequences * (asked.length or 1))
+    seed = secrets.randbits(32) if settings.seed is None else settings.seed
+    frames = trained.frames(
+        settings.num_sequences,
+        prompt,
+        settings.length,
+        settings.max_length,
+        settings.stop,
+        settings.top_k,
+        settings.top_p,
+        temperature=settings.temperature,
+        seed=seed,
+    )
+    array, picture = io.BytesIO(), out.with_suffix(".png")
+    np.save(array, frames if settings.num_sequences > 1 else frames[0])
+    try:
+        atomic.write({out: array.getvalue(), picture: drawn(frames[0], codec, "generated")})
+    except OSError as error:
+        raise UserError(f"out={settings.out}: {error.strerror}; give a file that can be written") from None
+    if settings.seed is None and settings.temperature:
+        print(f"seed={seed}", file=sys.stderr, flush=True)
+    several = f"{settings.num_sequences:,} sequences of " if settings.num_sequences > 1 else ""
+    print(f"{out}: {several}{frames.shape[1]:,} frames of {codec.size:,} features; drawn in {picture}")
+
+
+def frames_of(path: str) -> np.ndarray:
+    """The array of a prompt.
+
+    Raises:
+        UserError: it is no file with a single array.
+    """
+    where = f"prompt={path}"
+    arrays = read_arrays(read_bytes(path, "prompt"), where)
+    if len(arrays) != 1:
+        raise UserError(f"{where}: holds the arrays {', '.join(map(printable, arrays))}; give a .npy file with one")
+    return next(iter(arrays.values()))
+
+
 def _format(settings: Generate) -> str:
     """The format of the output; never auto."""
     ending = Path(settings.out or "").suffix.lower().removeprefix(".")
@@ -154,9 +220,13 @@ def csv_lines(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
 
 
 def json_lines(sequences: Iterable["Generated"], codec: Codec) -> Iterator[str]:
-    """An object of JSON a line, in ASCII, so that no terminal has to escape it; a byte alone is no text, so it has an id."""
+    """An object of JSON a line, in ASCII, so that no terminal has to escape it; parts of characters are no text, but ids."""
     for number, sequence in enumerate(sequences, start=1):
-        steps = {"ids": sequence.ids} if codec.reads == "bytes" else {"symbols": [codec.decode([id]) for id in sequence.ids]}
+        steps = (
+            {"ids": sequence.ids}
+            if isinstance(codec, Bytes | Bpe)
+            else {"symbols": [codec.decode([id]) for id in sequence.ids]}
+        )
         yield json.dumps({"number": number, "text": sequence.text, **steps}) + "\n"
 
 

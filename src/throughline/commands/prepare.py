@@ -12,12 +12,13 @@ from rich.console import Console
 from throughline.commands.compose import launch, typed
 from throughline.commands.train import command
 from throughline.data.codecs import UNKNOWN, Codec
+from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus, num_of_each, num_unknown
 from throughline.data.sources import Source
 from throughline.data.sources.stdlib import StandardLibrary
 from throughline.plumbing.progress import progress
 from throughline.plumbing.reading import printable
-from throughline.settings import STRICT, PositiveInt
+from throughline.settings import STRICT, PathStr, PositiveInt
 
 WIDTH = 100
 """The signs of a line."""
@@ -33,13 +34,15 @@ class Prepare:
     """Turns the data into steps. None: the codec that suits the source."""
     examples: PositiveInt = 10
     """The number of sequences that are shown."""
+    output_root: PathStr = "outputs"
+    """The folder of all runs. Texts of 64 MB or more are encoded once, into its folder `prepared`, for all of them."""
 
 
 def prepare(settings: Prepare) -> None:
     """Read the data, and print what was read."""
     console = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
     with progress("reading data", console):
-        corpus = settings.data.read(settings.codec)
+        corpus = settings.data.under(settings.output_root).read(settings.codec)
     corpus.refuse_too_short()
     for line in report(corpus, settings.examples):
         print(line)
@@ -53,6 +56,10 @@ def report(corpus: Corpus, examples: int) -> Iterator[str]:
     yield f"{origin['source']}: {origin['bytes']:,} bytes" if "bytes" in origin else str(origin["source"])
     if "read" in origin:
         yield f"read as: {origin['read']}"
+    if corpus.prepared is not None:
+        folder, size, seconds = corpus.prepared
+        rate = origin["bytes"] / 1e6 / max(seconds, 1e-3)
+        yield f"prepared: {size:,} bytes in {folder}, made in {seconds:,.1f} s ({rate:,.0f} MB/s)"
     yield ""
     yield from splits(corpus)
     if len(corpus.train.ends) > 1:
@@ -62,7 +69,7 @@ def report(corpus: Corpus, examples: int) -> Iterator[str]:
         ends = train.ends if train.ended else np.append(train.ends[:-1], len(train.steps))  # a last step is no input
         yield from histogram(np.diff(ends, prepend=0))
     yield ""
-    yield from symbols(corpus)
+    yield from features(corpus) if corpus.train.frames else symbols(corpus)
     yield ""
     yield "as the network sees them:"
     yield from shown(corpus, examples)
@@ -72,7 +79,7 @@ def splits(corpus: Corpus) -> Iterator[str]:
     """A line per split: its sequences and targets, and how many of these are unknown."""
     how = "one after the other, the state carried" if corpus.train.joined else "each from zeros"
     for name, line in corpus.splits.items():
-        unknown = num_unknown(line)
+        unknown = num_unknown(line, corpus.codec)
         count = f"{len(line.ends):,} sequences, " if len(line.ends) > 1 or not line.joined else ""
         said = f", {unknown:,} of them unknown ({unknown / line.num_targets:.2%})" if unknown else ""
         yield f"{name + ':':6} {count}{line.num_targets:,} targets{said}"
@@ -110,6 +117,20 @@ def symbols(corpus: Corpus) -> Iterator[str]:
         yield f"  once: {', '.join(names)}" + (", ..." if once > len(names) else "")
 
 
+def features(corpus: Corpus) -> Iterator[str]:
+    """Lines about frames: their kind, and how many features are set or what values they have."""
+    codec, steps = corpus.codec, corpus.train.steps[1:]
+    assert isinstance(codec, Frames)
+    if codec.steps == "multi_hot":
+        often = np.flatnonzero(steps.any(axis=0))
+        yield f"frames: {codec.size:,} features, multi-hot, {steps.sum(axis=1).mean():.1f} set on average"
+        yield f"  {len(often):,} features are ever set: {_cut(', '.join(map(codec.named, often.tolist())))}"
+        return
+    yield f"frames: {codec.size:,} features, real, standardised on the training split"
+    for place, (mean, std) in enumerate(zip(codec.mean or [], codec.std or [], strict=True)):
+        yield f"  {codec.named(place)}: mean {mean:.6g}, std {std:.6g}"
+
+
 def symbol(codec: Codec, id: int) -> str:
     """A symbol as it is shown: an end as a sign, and a space visible."""
     if id in (codec.end, UNKNOWN):
@@ -127,8 +148,9 @@ def shown(corpus: Corpus, examples: int) -> Iterator[str]:
     begins = np.concatenate([[0], line.ends[:-1]])
     for number in np.unique(np.linspace(0, len(line.ends) - 1, examples).astype(int)).tolist():
         first = begins[number] + line.ended
-        steps = line.steps[first : min(line.ends[number] + (not line.ended), first + 4 * WIDTH)]
-        yield f"  {_cut(_text(codec, steps))}{END if line.ended else ''}"
+        last = line.ends[number] + (line.frames or not line.ended)  # the end symbol is not shown as a step
+        steps = line.steps[first : min(last, first + 4 * WIDTH)]
+        yield f"  {_cut(_text(codec, steps))}{END if line.ended and not line.frames else ''}"
 
 
 def _text(codec: Codec, steps: np.ndarray) -> str:

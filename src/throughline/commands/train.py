@@ -81,6 +81,9 @@ def train(cfg: DictConfig) -> None:
             config = replace(config, resume="must")
         with progress("reading data", console):
             corpus = config.read()
+        config.suited(corpus.codec)  # refused before torch is imported
+        if corpus.prepared is not None:
+            console.print(f"data: read from {folders.shown(Path(corpus.prepared.folder))}")
         with large_imports():  # takes seconds, so it waits until config and data are checked
             from throughline.training import run
 
@@ -134,7 +137,8 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
         return
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     checkpoint = shlex.quote(shown(best if best.exists() else last))
-    yield f"generate:   {command('generate')}{own_parts()} checkpoint={checkpoint}"
+    array = "" if run.codec.steps == "ids" else f" length={config.sampling.length} out=new.npy"
+    yield f"generate:   {command('generate')}{own_parts()} checkpoint={checkpoint}{array}"
     yield compare
     yield further(config, run.folder)
 

@@ -7,9 +7,10 @@ import hashlib
 import io
 import lzma
 import os
+import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from glob import has_magic
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,10 @@ from throughline.settings import STRICT
 
 LARGEST_FILE = 2**40
 """The most bytes of a file of data."""
+READ = 2**20
+"""The bytes that are read at once."""
+Newline = Literal["lf", "keep"]
+"""Whether the line breaks of Windows and of old Macs are read as line feeds."""
 MOST_FILES = 100_000
 """The most files that one setting names: `/` would name millions."""
 PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -39,6 +44,8 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM
 }
 """The encodings by the mark at the beginning of a file; UTF-32 before UTF-16, whose mark it begins with."""
 
+SAMPLE = 2**15
+"""The bytes before and after a wrong one by which an encoding is guessed."""
 ENOUGH_TO_TELL = 64
 """The bytes from which on an encoding is guessed."""
 COMMON = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp932", "euc_jp", "cp949"]
@@ -99,20 +106,100 @@ class AsText:
         Raises:
             UserError: it has another encoding, or is no text.
         """
-        marked = next((name for mark, name in MARKS.items() if content.startswith(mark)), None)
-        auto = self.encoding == "auto"
-        name = self.encoding if not auto else marked or "utf-8"
-        guess, or_bytes = auto and marked is None, ", or codec=bytes" if self.or_bytes else ""
-        try:
-            text = content.decode(name).removeprefix("\N{BYTE ORDER MARK}")
-        except UnicodeDecodeError as error:
-            refuse_no_text(content, where)
-            raise UserError(f"{where}: {_wrong_bytes(content, name, error, guess)}{or_bytes}") from None
-        if "\0" in text:
-            refuse_no_text(content, where)
-            advice = _to_give(_utf_16(content)) if guess else "give another data.encoding"
-            raise UserError(f"{where}: holds zero bytes, so it is no {name.upper()} text; {advice}{or_bytes}")
+        decoding = Decoding(self, where, lambda start, stop: content[start:stop])
+        text = decoding.piece(content, final=True)
+        decoding.refuse_zeros()
         return text
+
+
+class Decoding:
+    """Decodes a text that comes in pieces, without a mark at its beginning, and refuses what is no text."""
+
+    def __init__(
+        self,
+        as_text: AsText,
+        where: str,
+        content: Callable[[int, int], bytes],
+        newline: Newline = "keep",
+    ) -> None:
+        """Begin.
+
+        Args:
+            as_text: the encoding.
+            where: the file, for messages.
+            content: reads the bytes between two places of the file.
+            newline: whether other line breaks are read as line feeds.
+        """
+        self._as_text, self._where, self._content = as_text, where, content
+        first = content(0, 4)
+        marked = next((name for mark, name in MARKS.items() if first.startswith(mark)), None)
+        auto = as_text.encoding == "auto"
+        self._name = as_text.encoding if not auto else marked or "utf-8"
+        self._guess = auto and marked is None
+        decoder = codecs.lookup(self._name).name
+        if decoder in ("utf-16", "utf-32") and marked != decoder:  # decoders of pieces ask for a mark
+            decoder += f"-{sys.byteorder[0]}e"
+        self._decoder: Any = codecs.getincrementaldecoder(decoder)()
+        if newline == "lf":
+            self._decoder = io.IncrementalNewlineDecoder(self._decoder, translate=True)
+        self._read, self._begun, self._zeros = 0, False, False
+
+    @property
+    def state(self) -> Any:
+        """Where it stands between two pieces, for `begin_at`."""
+        return self._read, self._begun, self._decoder.getstate()
+
+    def begin_at(self, state: Any) -> None:
+        """Begin behind the pieces that were decoded up to a state; they are not checked again."""
+        self._read, self._begun, decoder = state
+        self._decoder.setstate(decoder)
+
+    @property
+    def with_returns(self) -> bool:
+        """Whether other line breaks were read as line feeds."""
+        found = getattr(self._decoder, "newlines", None) or ()
+        return any("\r" in newline for newline in ([found] if isinstance(found, str) else found))
+
+    def piece(self, raw: bytes, final: bool = False) -> str:
+        """The text of the next bytes; what its last bytes begin comes with the next piece, if there is one.
+
+        Raises:
+            UserError: they have another encoding.
+        """
+        try:
+            text: str = self._decoder.decode(raw, final)
+        except UnicodeDecodeError as error:
+            # What it could not decode ends where the bytes end; it may begin in the bytes before them.
+            raise self._refused(self._wrong_bytes(self._read + len(raw) - len(error.object) + error.start)) from None
+        self._read += len(raw)
+        if text and not self._begun:
+            text, self._begun = text.removeprefix("\N{BYTE ORDER MARK}"), True
+        self._zeros = self._zeros or "\0" in text
+        return text
+
+    def refuse_zeros(self) -> None:
+        """Refuse a text with zero bytes, after its last piece: a wrong encoding is the better advice.
+
+        Raises:
+            UserError: it has some.
+        """
+        if self._zeros:
+            advice = _to_give(_utf_16(self._content(0, SAMPLE))) if self._guess else "give another data.encoding"
+            raise self._refused(f"holds zero bytes, so it is no {self._name.upper()} text; {advice}")
+
+    def _refused(self, why: str) -> UserError:
+        refuse_no_text(self._content(0, 16), self._where)
+        return UserError(f"{self._where}: {why}{', or codec=bytes' if self._as_text.or_bytes else ''}")
+
+    def _wrong_bytes(self, at: int) -> str:
+        byte = self._content(at, at + 1)
+        place = f"byte {at} (0x{byte[0]:02x})" if byte else "its end"
+        if not self._guess:
+            return f"{place} is not {self._name}; give another data.encoding"
+        before = self._content(max(0, at - SAMPLE), at)
+        sample = before[before.rfind(b"\n") + 1 :] + self._content(at, at + SAMPLE)
+        likely = _utf_16(self._content(0, SAMPLE)) if b"\0" in sample else _likely(sample)
+        return f"{place} is not UTF-8; {_to_give(likely, sample)}"
 
 
 def refuse_no_text(content: bytes, where: str) -> None:
@@ -129,15 +216,6 @@ def refuse_no_text(content: bytes, where: str) -> None:
 def line_feeds(text: str) -> str:
     """The text with the line breaks of Windows and of old Macs as line feeds."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _wrong_bytes(content: bytes, name: str, error: UnicodeDecodeError, guess: bool) -> str:
-    place = f"byte {error.start} (0x{content[error.start]:02x})" if error.start < len(content) else "its end"
-    if not guess:
-        return f"{place} is not {name}; give another data.encoding"
-    sample = content[max(0, content.rfind(b"\n", 0, error.start) + 1, error.start - 2**15) : error.start + 2**15]
-    likely = _utf_16(content) if b"\0" in sample else _likely(sample)
-    return f"{place} is not UTF-8; {_to_give(likely, sample)}"
 
 
 def _to_give(likely: list[str], sample: bytes = b"") -> str:
@@ -265,30 +343,42 @@ def read_bytes(path: str, key: str) -> bytes:
     Raises:
         UserError: it cannot be read, or it is empty.
     """
+    content = io.BytesIO()  # gives its bytes without another copy
+    for piece in pieces_of(path, key):
+        content.write(piece)
+    if not content.tell():
+        raise UserError(f"{key}={printable(path)}: the file is empty; give a file with text")
+    return content.getvalue()
+
+
+def pieces_of(path: str, key: str, offset: int = 0) -> Iterator[bytes]:
+    """The bytes of a file from a place on, `READ` at a time, unpacked if its name ends with .gz, .bz2 or .xz.
+
+    Raises:
+        UserError: it cannot be read, or grows too much when it is unpacked.
+    """
     try:
-        content = reading.content(Path(path), LARGEST_FILE)
+        opened = reading.opened(Path(path), LARGEST_FILE)
     except UserError as error:
         raise UserError(f"{key}={error}; give a readable file") from None
-    if Path(path).suffix.lower() in PACKED:
-        content = _unpacked(content, path, f"{key}={printable(path)}")
-    if not content:
-        raise UserError(f"{key}={printable(path)}: the file is empty; give a file with text")
-    return content
-
-
-def _unpacked(packed: bytes, path: str, where: str) -> bytes:
-    most = max(MOST_UNPACKED, MOST_TIMES * len(packed))
-    unpacked = io.BytesIO()  # gives its bytes without another copy
-    try:
-        file: IO[bytes]
-        with PACKED[Path(path).suffix.lower()](io.BytesIO(packed)) as file:
-            while piece := file.read(2**20):
-                if unpacked.tell() + len(piece) > most:
-                    raise UserError(f"{where}: grows to more than {most:,} bytes when it is unpacked; give it unpacked")
-                unpacked.write(piece)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:  # a header may ask for any memory
-        raise UserError(f"{where}: cannot be unpacked: {printable(error, most=100)}; give a whole file") from None
-    return unpacked.getvalue()
+    where, pack = f"{key}={printable(path)}", PACKED.get(Path(path).suffix.lower())
+    with opened:
+        most = LARGEST_FILE if pack is None else max(MOST_UNPACKED, MOST_TIMES * os.fstat(opened.fileno()).st_size)
+        try:
+            file: IO[bytes] = opened if pack is None else pack(opened)
+            total = file.seek(offset)
+            while piece := file.read(READ):
+                total += len(piece)
+                if total > most:
+                    much = "has" if pack is None else "grows to"
+                    advice = "give a part of it" if pack is None else "give it unpacked"
+                    unpacked = "" if pack is None else " when it is unpacked"
+                    raise UserError(f"{where}: {much} more than {most:,} bytes{unpacked}; {advice}")
+                yield piece
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, MemoryError) as error:  # a header may ask for any memory
+            if pack is None:
+                raise UserError(f"{where}: {getattr(error, 'strerror', error)}; give a readable file") from None
+            raise UserError(f"{where}: cannot be unpacked: {printable(error, most=100)}; give a whole file") from None
 
 
 class Documents(NamedTuple):
@@ -307,40 +397,56 @@ class Documents(NamedTuple):
     said: list[str]
 
 
+def in_memory(path: str, key: str, as_text: AsText | None, newline: Newline, digest: Any) -> tuple[Any, int, bool]:
+    """Read a file; returns its text, its size in bytes, and whether other line breaks were read as line feeds.
+
+    Args:
+        path, key: the file, and the setting that names it.
+        as_text: how it is decoded; None leaves it bytes.
+        newline: whether other line breaks are read as line feeds.
+        digest: takes the bytes of the file.
+
+    Raises:
+        UserError: it cannot be read, is no text, or is empty.
+    """
+    content = read_bytes(path, key)
+    digest.update(content)
+    if as_text is None:
+        return content, len(content), False
+    text = as_text.text(content, path)
+    with_returns = newline == "lf" and "\r" in text
+    if not text:
+        raise UserError(f"{key}={printable(path)}: the file is empty; give a file with text")  # but a mark
+    return line_feeds(text) if with_returns else text, len(content), with_returns
+
+
 def read_documents(
     path: str | Sequence[str],
     key: str,
     as_text: AsText | None,
-    newline: Literal["lf", "keep"] = "lf",
+    newline: Newline = "lf",
     without: Mapping[str, str] = {},
+    read: Callable[..., tuple[Any, int, bool]] = in_memory,
 ) -> Documents:
     """Read the files that a setting names.
 
     Args:
         path, key, without: see `files_of_split`.
-        as_text: how they are decoded; None leaves them bytes.
-        newline: whether other line breaks are read as line feeds.
+        as_text, newline: see `in_memory`.
+        read: `in_memory`, or what leaves texts in their files, with the same arguments.
 
     Raises:
         UserError: a file cannot be read, or is no text.
     """
     names, said = files_of_split(path, key, without)
-    digest, size, with_returns = hashlib.sha256(), 0, False
+    digest, sizes, with_returns = hashlib.sha256(), 0, False
     contents: list[Any] = []
     for name in names:
-        content = read_bytes(name, key)
-        digest.update(content)
-        size += len(content)
-        if as_text is None:
-            contents.append(content)
-            continue
-        text = as_text.text(content, name)
-        if newline == "lf" and "\r" in text:
-            text, with_returns = line_feeds(text), True
-        if not text:
-            raise UserError(f"{key}={printable(name)}: the file is empty; give a file with text")  # but a mark
+        text, size, returns = read(name, key, as_text, newline, digest)
         contents.append(text)
-    origin: dict[str, Any] = {"source": shown(path), "bytes": size, "sha256": digest.hexdigest()}
+        sizes += size
+        with_returns = with_returns or returns
+    origin: dict[str, Any] = {"source": shown(path), "bytes": sizes, "sha256": digest.hexdigest()}
     if len(names) > 1:
         origin["files"] = len(names)
     if with_returns:

@@ -2,16 +2,20 @@
 
 joined         the quick. the slow.             steps  t h e . t h e      the next sequence is predicted from this one
 with ends      ana, bo                          steps  | a n a | b o |    an end symbol | before the first and after each
+of frames      u v w, x y                       steps  0 u v w x y        of each, the first input is a frame of zeros
 
 A line with ends is joined as well, or it is not. If not, each sequence is a whole: the network reads it from zeros, first
-the end symbol, and predicts the end symbol last.
+the end symbol, and predicts the end symbol last. Frames have no end symbol. The last frame of a sequence stands where the
+next one begins, so a line of frames has the form of every other line; as an input, it is zeros there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from throughline.data.mapped import EndToEnd
 from throughline.plumbing.errors import UserError
 
 
@@ -20,11 +24,12 @@ class Line:
     """Sequences laid end to end: N steps; every step but the first is one of the N - 1 targets.
 
     Attributes:
-        steps: (N,) ids.
+        steps: (N,) ids, or (N, F) frames.
         ends: (S,) where each sequence ends, counted in targets; the last is N - 1. The last target of a sequence is the
             first input of the next one, so every way of cutting the line has the same N - 1 targets.
         joined: whether state is carried from a sequence to the next; otherwise each one starts from zeros.
-        ended: whether the end symbol stands before the first sequence and after each.
+        ended: whether sequences have beginnings of their own: the end symbol stands before the first and after each, or the
+            first input of each is a frame of zeros.
         names: what each sequence is called in the data, such as the case of an event log; None if they have no names.
     """
 
@@ -38,8 +43,13 @@ class Line:
     def of(cls, sequences: Sequence[np.ndarray]) -> "Line":
         """Sequences without end symbols."""
         steps = np.concatenate(sequences) if len(sequences) else np.zeros(0, np.uint8)
-        ends = np.unique(np.minimum(np.cumsum([len(s) for s in sequences], dtype=np.int64), len(steps) - 1))
-        return cls(steps, ends[ends > 0])  # a sequence without targets has no end
+        return cls(steps, cls.ends_of([len(sequence) for sequence in sequences]))
+
+    @staticmethod
+    def ends_of(lengths: Sequence[int]) -> np.ndarray:
+        """(S,) the ends of sequences without end symbols; a sequence without targets has none."""
+        ends = np.unique(np.minimum(np.cumsum(lengths, dtype=np.int64), sum(lengths) - 1))
+        return ends[ends > 0]
 
     @classmethod
     def with_ends(
@@ -56,6 +66,27 @@ class Line:
             inner[0], inner[ends] = False, False
             steps[inner] = np.concatenate(sequences)
         return cls(steps, ends, joined, ended=True, names=names)
+
+    @classmethod
+    def with_openings(
+        cls, sequences: Sequence[np.ndarray], size: int, joined: bool = False, names: Sequence[str] | None = None
+    ) -> "Line":
+        """Sequences of frames (n, F), each with a frame of zeros as its first input and n targets; empty ones are left out.
+
+        Args:
+            size: F.
+        """
+        there = [place for place, sequence in enumerate(sequences) if len(sequence)]
+        kept = [sequences[place] for place in there]
+        dtype = kept[0].dtype if kept else np.dtype(np.uint8)
+        steps = np.concatenate([np.zeros((1, size), dtype), *kept])
+        names = None if names is None else [names[place] for place in there]
+        return cls(steps, np.cumsum([len(s) for s in kept], dtype=np.int64), joined, ended=True, names=names)
+
+    @property
+    def frames(self) -> bool:
+        """Whether the steps are frames, not ids."""
+        return len(self.steps.shape) > 1
 
     @property
     def num_targets(self) -> int:
@@ -86,7 +117,15 @@ class Line:
 
     def at(self, positions: np.ndarray) -> np.ndarray:
         """The steps at these positions, in their shape. No other code gathers steps."""
-        return self.steps.take(positions, mode="clip")
+        return self.steps.take(positions, axis=0, mode="clip")
+
+    def as_inputs(self, steps: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The steps at these positions as inputs: of frames, zeros where a sequence begins."""
+        if not (self.frames and self.ended):
+            return steps
+        following = np.searchsorted(self.ends, positions)
+        begins = (positions == 0) | (self.ends.take(following, mode="clip") == positions)
+        return np.where(begins[..., None], steps.dtype.type(0), steps)
 
     @classmethod
     def end_to_end(cls, lines: "Sequence[Line]") -> "Line":
@@ -97,4 +136,10 @@ class Line:
             ends = [start + line.ends for line, start in zip(lines, first, strict=False)]
             names = None if lines[0].names is None else [name for line in lines for name in line.names or ()]
             return cls(steps, np.concatenate(ends), lines[0].joined, ended=True, names=names)
-        return cls.of([sequence for line in lines for sequence in np.split(line.steps, line.ends[:-1])])
+        arrays = [line.steps for line in lines]
+        bounds = [0]  # of sequences, in steps: the last one of a line ends with it
+        for line in lines:
+            bounds += [*(np.asarray(line.ends[:-1]) + bounds[-1]).tolist(), bounds[-1] + len(line.steps)]
+        in_memory = all(isinstance(array, np.ndarray) for array in arrays)
+        whole: Any = np.concatenate(arrays) if in_memory else EndToEnd(arrays)
+        return cls(whole, cls.ends_of(np.diff(bounds).tolist()))

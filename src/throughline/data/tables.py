@@ -148,6 +148,9 @@ def _delimiter(text: str, dialect: dict[str, Any]) -> str:
         widths = {len(row) for row in (rows[:-1] if len(text) > 2**20 else rows)}
         if len(widths) == 1 and max(widths) > most:
             best, most = delimiter, max(widths)
+    lines = [line.strip() for line in itertools.islice(io.StringIO(text[: 2**20]), 20)]
+    if most == 1 and lines[0].count(" ") and all(map(_is_number, " ".join(lines).split())):
+        return " "  # as numpy.savetxt writes
     if most == 1 and any(sign in text.partition("\n")[0] for sign in DELIMITERS):
         # The rows are of unlike lengths: the delimiter of the first one, so that the message can name the row.
         best = max(DELIMITERS, key=text.partition("\n")[0].count)

@@ -26,6 +26,7 @@ from throughline.data.line import Line
 from throughline.evaluation.protocol import TOKENS_PER_BATCH, Evaluation
 from throughline.evaluation.readings import Scores
 from throughline.regimes import Cut
+from throughline.regimes.stateful import Every
 
 PASSES = 3
 """The largest number of times that strips are read again side by side."""
@@ -79,12 +80,15 @@ def carried_totals(
 
 
 class Strips:
-    """The strips of a line, with their nll per block and their states.
+    """The strips of a line, with their nll per span and their states.
+
+    A strip is read in blocks, and read again up to a mark. So sums are kept for the spans between marks: block 0, block 1,
+    blocks 2 and 3, blocks 4 to 7, ... A line of any length has few of them.
 
     Attributes:
         edges: (R + 1,) the beginnings of the strips, and the end of the last one; the targets after it are the tail.
         bounds: (K + 1,) columns at which the blocks of every strip begin and end.
-        nll, correct: (K + 1, R) sums per block; the last row holds the tail.
+        nll, correct: (spans + 1, R) sums per span; the last row holds the tail.
         marks: the states (L, R, ...) after some of the blocks: the 1st, 2nd, 4th, 8th, ... and the last.
     """
 
@@ -95,10 +99,11 @@ class Strips:
         self.warmup = evaluation.warmup
         rows = max(1, min(evaluation.streams, line.num_targets // (4 * max(1, self.warmup))))
         self.edges = np.arange(rows + 1) * (line.num_targets // rows)
-        self.bounds = np.unique([*range(0, self.edges[1], max(1, TOKENS_PER_BATCH // rows)), self.edges[1]])
-        self.nll = torch.zeros(len(self.bounds), rows, dtype=torch.float64)
-        self.correct: Tensor | None = torch.zeros(len(self.bounds), rows, dtype=torch.int64)
+        steps = max(1, TOKENS_PER_BATCH // rows)
+        self.bounds = Every(steps, steps, int(self.edges[1]))
         last = len(self.bounds) - 2
+        self.nll = torch.zeros(last.bit_length() + 2, rows, dtype=torch.float64)
+        self.correct: Tensor | None = torch.zeros(last.bit_length() + 2, rows, dtype=torch.int64)
         self.marks: dict[int, State] = dict.fromkeys([*(2**power - 1 for power in range(last.bit_length())), last], ())
 
     @property
@@ -119,7 +124,7 @@ class Strips:
             state = self._read(k, slice(None), state)
             if k in self.marks:
                 self.marks[k] = state
-            self.advance(len(self.edges[:-1]) * int(self.bounds[k + 1] - self.bounds[k]), 0)
+            self.advance(len(self.edges[:-1]) * (self.bounds[k + 1] - self.bounds[k]), 0)
 
     def handed_over_wrongly(self) -> np.ndarray:
         """The strips that did not begin in the state in which the previous strip ended."""
@@ -137,7 +142,7 @@ class Strips:
         state, targets = rows_of(self.ends, rows - 1), 0
         for k in range(len(self.bounds) - 1):
             state = self._read(k, rows, state)
-            targets += len(rows) * int(self.bounds[k + 1] - self.bounds[k])
+            targets += len(rows) * (self.bounds[k + 1] - self.bounds[k])
             if k in self.marks:
                 same = alike(state, rows_of(self.marks[k], rows))
                 rows, state = rows[~same], rows_of(state, np.flatnonzero(~same))
@@ -181,11 +186,13 @@ class Strips:
             self.advance(steps, 0)
 
     def _read(self, k: int, rows: "np.ndarray | slice", state: State | None) -> State:
-        """Read block k of some strips, and replace its earlier sums."""
-        first, last = int(self.bounds[k]), int(self.bounds[k + 1])
+        """Read block k of some strips; its scores take the place of earlier ones, from the beginning of its span on."""
+        first, last = self.bounds[k], self.bounds[k + 1]
         scores, state = self._block(self.edges[:-1][rows] + first, last - first, state)
-        self._forget(k, rows)
-        self._add(k, rows, scores)
+        span = k.bit_length()
+        if k in (0, 2 ** (span - 1)):
+            self._forget(span, rows)
+        self._add(span, rows, scores)
         return state
 
     def _block(self, start: np.ndarray, steps: int, state: State | None) -> tuple[Scores, State]:
@@ -193,17 +200,17 @@ class Strips:
         cut = Cut(start, full, full, np.zeros(len(start), bool))
         return self.score(read(cut, self.line).to(self.device), state)
 
-    def _forget(self, k: "int | slice", rows: "np.ndarray | slice | int") -> None:
-        self.nll[k, rows] = 0.0
+    def _forget(self, span: "int | slice", rows: "np.ndarray | slice | int") -> None:
+        self.nll[span, rows] = 0.0
         if self.correct is not None:
-            self.correct[k, rows] = 0
+            self.correct[span, rows] = 0
 
-    def _add(self, k: int, rows: "np.ndarray | slice | int", scores: Scores) -> None:
-        self.nll[k, rows] += _by_row(scores.nll.double() if scores.nll.device.type != "mps" else scores.nll, rows)
+    def _add(self, span: int, rows: "np.ndarray | slice | int", scores: Scores) -> None:
+        self.nll[span, rows] += _by_row(scores.nll.double() if scores.nll.device.type != "mps" else scores.nll, rows)
         if scores.correct is None:
             self.correct = None
         elif self.correct is not None:
-            self.correct[k, rows] += _by_row(scores.correct, rows)
+            self.correct[span, rows] += _by_row(scores.correct, rows)
 
 
 def _by_row(values: Tensor, rows: "np.ndarray | slice | int") -> Tensor:

@@ -1,6 +1,7 @@
 """Measures a generator on a line: readings score it, and the scores are summed over all targets."""
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from torchmetrics import Metric
 from throughline.batches.batch import Batch
 from throughline.batches.batch import read as read_batch
 from throughline.batches.carry import Carry
-from throughline.data.codecs import UNKNOWN
+from throughline.data.codecs import UNKNOWN, Codec
+from throughline.data.corpus import PIECE
 from throughline.data.line import Line
 from throughline.evaluation.handover import carried_totals
 from throughline.evaluation.protocol import Evaluation
@@ -105,11 +107,13 @@ class BySequence:
     """The scores of each sequence of a line that is not joined.
 
     Attributes:
+        unknown: the id of symbols that the codec does not know.
         nll, correct: (S,) sums over the targets of each sequence; `correct` is None if the head has no likeliest step.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, unknown: int = UNKNOWN) -> None:
         self.line = line
+        self.unknown = unknown
         self.nll = np.zeros(len(line.ends))
         self.correct: np.ndarray | None = np.zeros(len(line.ends), np.int64)
 
@@ -128,7 +132,10 @@ class BySequence:
         targets = np.diff(self.line.edges).tolist()
         names = range(1, len(targets) + 1) if self.line.names is None else self.line.names
         correct = [""] * len(targets) if self.correct is None else self.correct.tolist()
-        unknown = np.add.reduceat(self.line.steps[1:] == UNKNOWN, self.line.edges[:-1], dtype=np.int64).tolist()
+        if self.line.frames:
+            unknown = [0] * len(targets)
+        else:
+            unknown = np.add.reduceat(self.line.steps[1:] == self.unknown, self.line.edges[:-1], dtype=np.int64).tolist()
         yield from map(list, zip(names, self.nll.tolist(), targets, correct, unknown, strict=True))
 
 
@@ -171,6 +178,7 @@ def measure(
         for reading in readings:
             meter = Meter(generator.head, reading.suffix, split)
             meter.begin(device)
+            of_first = 0.0  # the sum of the nll of the first targets of sequences
             with torch.inference_mode(not reading.learns):
                 read = reading.begin(generator)
                 one_row = "one_row" in vars(type(reading)) and reading.one_row and not reading.learns
@@ -181,6 +189,7 @@ def measure(
                     for scores, batch, cut, first in _in_order(reading, read, line, evaluation, device):
                         meter.update(*scores.sums(batch))
                         advance(batch.n_valid, 0)
+                        of_first += scores.nll[batch.reset, 0].sum().item() if line.frames else 0.0
                         if by_position is not None and reading.name == by_position.reading:
                             by_position.add(scores.nll, batch.scored, first)
                         if by_sequence is not None and reading.name == "carried":
@@ -189,6 +198,9 @@ def measure(
             metrics |= meter.compute()
             if one_row and not line.joined:
                 metrics[f"{split}/sequence_nll"] = metrics[f"{split}/nll"] * line.num_targets / len(line.ends)
+                others = line.num_targets - len(line.ends)
+                if line.frames and others:  # much published work on frames does not predict the first one
+                    metrics[f"{split}/nll_after_first"] = (float(meter.nll) - of_first) / others
     finally:
         generator.train(was_training)
         if device.type == "cuda":
@@ -216,6 +228,22 @@ def _in_order(
         carry.offer(reading.name, state)
         carry.commit(reading.name)
         yield scores, batch, cut, first
+
+
+def by_text(metrics: dict[str, float], line: Line, codec: Codec, split: str = "val") -> dict[str, float]:
+    """The carried nll by the words and the bytes of the text, so that codecs whose steps are parts of words can be compared.
+
+    Words are what stands between white space, and each line break, as word-level benchmarks count. Empty if a step of the
+    codec is a whole word or character, because the nll per step then says it.
+    """
+    pieces = (line.steps[start : start + PIECE + 1] for start in range(0, line.num_targets, PIECE))
+    counted = [extent for steps in pieces if (extent := codec.extent(steps)) is not None]
+    words, size = (sum(amounts) for amounts in zip(*counted, strict=True)) if counted else (0, 0)
+    nll = metrics[f"{split}/nll"] * line.num_targets
+    found = {"bpb": nll / size / math.log(2)} if size else {}
+    if words:
+        found |= {"word_nll": nll / words, "word_ppl": math.exp(nll / words) if nll / words < 700 else math.inf}
+    return {f"{split}/{name}": value for name, value in found.items()}
 
 
 def best_device() -> torch.device:

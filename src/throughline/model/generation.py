@@ -50,11 +50,38 @@ def _primed(
 ) -> tuple[np.ndarray, Stepper, Callable[[np.ndarray], np.ndarray]]:
     """The predictions (B, P) after the prompt, the stepper that continues from there, and the draw of a token per row."""
     with torch.inference_mode():
-        primed, state = generator(torch.from_numpy(prompt.astype(np.int64))[None])
+        primed, state = generator(torch.from_numpy(prompt.astype(np.int64 if prompt.ndim == 1 else np.float32))[None])
     with np.errstate(over="ignore", invalid="ignore"):  # a wild learning rate may have made weights huge
         stepper = generator.stepper(state, rows)
     draw = generator.head.sampler(np.random.default_rng(seed), rows, *draws)
     return primed[0, -1].numpy()[None].repeat(rows, axis=0), stepper, draw
+
+
+def frames(
+    generator: Generator,
+    prompt: np.ndarray,
+    length: int,
+    num_sequences: int = 1,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> np.ndarray:
+    """Frames (S, T, F) of `num_sequences` sequences without the prompt (N, F), as the head draws them.
+
+    Args:
+        prompt: N >= 1, all sequences share it; where a sequence begins, it is a frame of zeros.
+        length: T.
+        temperature, seed: as in `generate`.
+    """
+    drawn = np.empty((num_sequences, length, prompt.shape[1]), np.float32)
+    for batch, first in enumerate(range(0, num_sequences, ROWS)):
+        rows = slice(first, min(first + ROWS, num_sequences))
+        settings = (seed, batch), temperature, None, None
+        predicted, stepper, draw = _primed(generator, prompt, rows.stop - rows.start, *settings)
+        for step in range(length):
+            drawn[rows, step] = draw(predicted)
+            predicted = stepper.step(drawn[rows, step])
+    return drawn
 
 
 def sequences(

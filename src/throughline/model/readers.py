@@ -1,4 +1,4 @@
-"""Readers that turn token ids into the input of a core without an embedding."""
+"""Readers that turn steps into the input of a core without an embedding."""
 
 import torch
 import torch.nn.functional as F
@@ -17,3 +17,16 @@ class OneHot(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return F.one_hot(ids, self.vocab_size).to(self.like.dtype)
+
+
+class AsTheyAre(nn.Module):
+    """Frames (T, B, F), in the precision of the weights."""
+
+    like: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("like", torch.zeros(()), persistent=False)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return frames.to(self.like.dtype)

@@ -4,11 +4,11 @@ A new core needs one class here and one file in `cores/`. A user's core needs a 
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from throughline.settings import STRICT, PositiveInt, Probability, word
+from throughline.settings import STRICT, Positive, PositiveInt, Probability, word
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,8 @@ class Model(ABC):
     num_layers: PositiveInt = 1
     """Recurrent layers, one on top of the other. A wider single layer learns faster in short runs."""
     input: Literal["embedding", "onehot"] = "embedding"
-    """How a symbol enters the core. `onehot` has one feature per symbol. Use it for a small vocabulary."""
+    """How a symbol enters the core. `onehot` has one feature per symbol. Use it for a small vocabulary. Frames enter as they
+    are, so `input` and `embedding_size` have no effect on them."""
     embedding_size: PositiveInt = 64
     """Features of the embedding. Raise it for large vocabularies."""
     dropout: Probability = 0.0
@@ -90,11 +91,21 @@ class GRU(Model):
 
 @dataclass(frozen=True, config=STRICT)
 class Head(ABC):
-    """The settings of a head, the part that predicts the next step and scores the prediction."""
+    """The settings of a head, the part that predicts the next step and scores the prediction.
+
+    Attributes:
+        predicts: the kind of steps that it predicts, by `Codec.steps`; all but `ids` are frames.
+    """
+
+    predicts: ClassVar[Literal["ids", "multi_hot", "real"]] = "ids"
+
+    @property
+    def name(self) -> str:
+        return word(type(self))
 
     @abstractmethod
     def build(self, input_size: int, vocab_size: int) -> "HeadModule":
-        """The head, for a core's outputs of `input_size` features."""
+        """The head, for a core's outputs of `input_size` features, and V symbols or frames of F features."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -105,3 +116,33 @@ class Categorical(Head):
         from throughline.model.heads.categorical import CategoricalHead
 
         return CategoricalHead(input_size, vocab_size)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Bernoulli(Head):
+    """Predicts multi-hot frames: the probability of each feature, independent of the other features of the same frame."""
+
+    predicts: ClassVar = "multi_hot"
+
+    def build(self, input_size: int, vocab_size: int) -> "HeadModule":
+        from throughline.model.heads.bernoulli import BernoulliHead
+
+        return BernoulliHead(input_size, vocab_size)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Mixture(Head):
+    """Predicts real frames: a mixture of Gaussians over all features together (Graves 2013, arXiv 1308.0850)."""
+
+    predicts: ClassVar = "real"
+
+    num_components: PositiveInt = 8
+    """Gaussians of the mixture. Raise it if the next frame may lie in many places."""
+    min_std: Positive = 1e-3
+    """The smallest std of a Gaussian, as a share of the std of its feature in the training split. Without it, values that
+    come again exactly would have an infinite density."""
+
+    def build(self, input_size: int, vocab_size: int) -> "HeadModule":
+        from throughline.model.heads.mixture import MixtureHead
+
+        return MixtureHead(input_size, vocab_size, self.num_components, self.min_std)

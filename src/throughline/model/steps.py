@@ -14,7 +14,7 @@ class Stepper(ABC):
 
     @abstractmethod
     def step(self, tokens: np.ndarray) -> np.ndarray:
-        """Feed tokens (B,) and return the predictions (B, P) for the next ones; the caller may change them."""
+        """Feed steps, (B,) or (B, F), and return the predictions (B, P) for the next ones; the caller may change them."""
 
     @abstractmethod
     def restart(self, rows: list[int]) -> None:

@@ -54,7 +54,7 @@ def _write(contents: Mapping[Path, bytes | memoryview], keep: Mapping[Path, Path
         for path, temporary in temporaries.items():
             temporary.replace(path)
         for parent in {path.parent for path in contents}:
-            _fsync_folder(parent)
+            fsync_folder(parent)
     finally:  # a link may be left after a success as well: `rename` does nothing if both are one file already
         for temporary in (*temporaries.values(), *links.values()):
             with contextlib.suppress(OSError):
@@ -81,9 +81,9 @@ def opened(path: Path, mode: Literal["x", "xb"], **text: str) -> Iterator[IO[Any
         with temporary.open(mode, **text) as file:  # type: ignore[call-overload]  # both modes are allowed
             yield file
             file.flush()
-            _fsync(file.fileno())
+            fsync(file.fileno())
         temporary.replace(path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -97,18 +97,20 @@ def _write_new(path: Path, content: bytes | memoryview) -> None:
     with path.open("xb") as file:
         file.write(content)
         file.flush()
-        _fsync(file.fileno())
+        fsync(file.fileno())
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
-        _fsync(number)
+        fsync(number)
     finally:
         os.close(number)
 
 
-def _fsync(number: int) -> None:
+def fsync(number: int) -> None:
+    """Wait until an open file is on disk."""
     try:
         os.fsync(number)
     except OSError as error:

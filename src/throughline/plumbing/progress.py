@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -24,6 +25,16 @@ class Work:
         self._bar.update(self._task, advance=done, total=self._total or None)
 
 
+_shown: ContextVar[Work | None] = ContextVar("shown", default=None)
+
+
+def advance(done: int, more: int = 0) -> None:
+    """Count work in the bar that is shown; so what reads files need not know whether, and by whom, a bar is shown."""
+    work = _shown.get()
+    if work is not None:
+        work.advance(done, more)
+
+
 @contextmanager
 def progress(what: str, console: Console) -> Iterator[Work]:
     """Show a bar while the body runs: only on a terminal, and only after `QUIET_SECONDS`."""
@@ -33,9 +44,12 @@ def progress(what: str, console: Console) -> Iterator[Work]:
     timer.daemon = True
     if not bar.disable:
         timer.start()
+    work = Work(bar, what)
+    before = _shown.set(work)
     try:
-        yield Work(bar, what)
+        yield work
     finally:
+        _shown.reset(before)
         timer.cancel()
         if not bar.disable:
             timer.join()  # otherwise it might start the bar after the stop below

@@ -7,7 +7,7 @@ import stat
 import unicodedata
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml  # type: ignore[import-untyped]
 
@@ -42,8 +42,8 @@ PIECE = 2**16
 """The bytes read at once beyond the size that a file claims; memory for `most` would be taken at once."""
 
 
-def content(path: Path, most: int) -> bytes:
-    """The bytes of a regular file; nothing else is waited for or read from.
+def opened(path: Path, most: int) -> IO[bytes]:
+    """A regular file, open to be read; nothing else is waited for or read from.
 
     Args:
         most: how many bytes it may have.
@@ -53,19 +53,29 @@ def content(path: Path, most: int) -> bytes:
     """
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                raise _refused(path, "not a regular file")
-            with open(number, "rb", closefd=False) as file:
-                size = os.fstat(number).st_size  # of a file in /proc it is 0
-                found = file.read(size + 1) if size <= most else None
-                while found is not None and len(found) <= most and (more := file.read(PIECE)):
-                    found += more
-        finally:
-            os.close(number)
     except (OSError, ValueError) as error:
         raise _refused(path, getattr(error, "strerror", None) or str(error)) from None
-    if found is None or len(found) > most:
+    found = os.fstat(number)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= most:
+        return os.fdopen(number, "rb")
+    os.close(number)
+    raise _refused(path, f"larger than {most:,} bytes" if stat.S_ISREG(found.st_mode) else "not a regular file")
+
+
+def content(path: Path, most: int) -> bytes:
+    """The bytes of a regular file of at most `most` bytes.
+
+    Raises:
+        UserError: as in `opened`.
+    """
+    with opened(path, most) as file:
+        try:
+            found = file.read(os.fstat(file.fileno()).st_size + 1)  # of a file in /proc it is 0
+            while len(found) <= most and (more := file.read(PIECE)):
+                found += more
+        except OSError as error:
+            raise _refused(path, error.strerror or str(error)) from None
+    if len(found) > most:
         raise _refused(path, f"larger than {most:,} bytes")
     return found
 

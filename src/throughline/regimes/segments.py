@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Regime
+from throughline.regimes.permutation import Permutation, permutation
 from throughline.settings import STRICT, PositiveInt
 
 
@@ -30,11 +31,9 @@ class Segments(Regime):
         return self.batch_size, self.steps
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        edges = cut_every(self.steps, line.edges)
-        start, length = edges[:-1], np.diff(edges)
-        order = np.random.default_rng((seed, epoch)).permutation(len(start))
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        return Pieces(start, length, batches)
+        pieces = Pieces.cut(line.edges, self.steps)
+        order = permutation(len(pieces), np.random.default_rng((seed, epoch)))
+        return ShuffledPieces(pieces, order, self.batch_size)
 
 
 def cut_every(steps: int, edges: np.ndarray) -> np.ndarray:
@@ -46,24 +45,46 @@ def cut_every(steps: int, edges: np.ndarray) -> np.ndarray:
 
 
 @plain_dataclass(frozen=True)
-class Pieces(Plan):
-    """Pieces of the line, each in one batch and read from zeros; `batches[k]` lists the pieces of batch k by number.
+class Pieces:
+    """The pieces of a line whose parts are cut every `steps` targets; they are computed by number, never stored.
 
     Attributes:
-        start, length: (P,) of the pieces.
-        batches: K arrays of piece numbers.
-        pad_left: whether padding stands before a short piece rather than after it.
+        edges: (P + 1,) of the parts, over which no piece reaches.
+        first: (P + 1,) the number of the first piece of each part, and the number of pieces.
+        steps: targets per piece; the last of a part may be shorter.
     """
 
-    start: np.ndarray
-    length: np.ndarray
-    batches: list[np.ndarray]
-    pad_left: bool = False
+    edges: np.ndarray
+    first: np.ndarray
+    steps: int
+
+    @classmethod
+    def cut(cls, edges: np.ndarray, steps: int) -> "Pieces":
+        """The pieces of parts with these edges."""
+        return cls(edges, np.concatenate([[0], np.cumsum(-(-np.diff(edges) // steps))]), steps)
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return int(self.first[-1])
+
+    def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where these pieces begin and end, and where their parts begin."""
+        part = np.searchsorted(self.first, numbers, side="right") - 1
+        begin = self.edges[part] + (numbers - self.first[part]) * self.steps
+        return begin, np.minimum(begin + self.steps, self.edges[part + 1]), self.edges[part]
+
+
+@plain_dataclass(frozen=True)
+class ShuffledPieces(Plan):
+    """Pieces in `order`, `batch_size` per batch, each read from zeros."""
+
+    pieces: Pieces
+    order: Permutation
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, k: int) -> Cut:
-        pieces = self.batches[k]
-        length = self.length[pieces]
-        return Cut(self.start[pieces], length, length, np.ones(len(pieces), bool), self.pad_left)
+        numbers = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
+        begin, end, _ = self.pieces.at(numbers)
+        return Cut(begin, end - begin, end - begin, np.ones(len(numbers), bool))

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan
+from throughline.regimes.permutation import Permutation, permutation
 from throughline.regimes.stateful import Chunks, Stateful, with_resets
 from throughline.settings import STRICT
 
@@ -23,7 +24,7 @@ class ShuffledCarry(Stateful):
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         ordered = self.chunks(line, seed, epoch)
-        shuffled = Shuffled(ordered, np.random.default_rng((seed, epoch)).permutation(len(ordered)))
+        shuffled = Shuffled(ordered, permutation(len(ordered), np.random.default_rng((seed, epoch))))
         return with_resets(shuffled, self.reset_probability, seed, epoch)
 
 
@@ -32,11 +33,11 @@ class Shuffled(Plan):
     """The batches of another plan in `order`, with the state carried from each to the next."""
 
     ordered: Chunks
-    order: np.ndarray
+    order: Permutation
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, k: int) -> Cut:
-        cut = self.ordered[int(self.order[k])]
+        cut = self.ordered[int(self.order[k : k + 1][0])]
         return cut._replace(reset=np.full_like(cut.reset, k == 0))

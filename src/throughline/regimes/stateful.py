@@ -11,6 +11,7 @@ stream 2 i j k l               e f       g h
 Sequences that are not joined are played whole (see `throughline.regimes.sequences`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import ClassVar, Literal
 
@@ -78,9 +79,23 @@ class Stateful(Regime):
         # The column at which one of the streams passes the end of the line. A batch has to begin there.
         passes = (start < line.num_targets) & (line.num_targets < start + length)
         seam = int((line.num_targets - start)[passes][0]) if passes.any() else 0
-        columns = np.arange(seam % self.bptt, length.max(), self.bptt)
-        bounds = np.unique([0, *columns, length.max()])
+        bounds = Every(seam % self.bptt or self.bptt, self.bptt, int(length.max()))
         return Chunks(line.num_targets, start, length, np.zeros_like(length), bounds)
+
+
+@plain_dataclass(frozen=True)
+class Every:
+    """The bounds 0, first, first + step, first + 2 * step, ... and last; they are computed, because they may be many."""
+
+    first: int
+    step: int
+    last: int
+
+    def __len__(self) -> int:
+        return 2 + max(0, -(-(self.last - self.first) // self.step))
+
+    def __getitem__(self, k: int) -> int:
+        return min(self.first + (k - 1) * self.step, self.last) if k else 0
 
 
 @plain_dataclass(frozen=True)
@@ -98,7 +113,7 @@ class Chunks(Plan):
     start: np.ndarray
     length: np.ndarray
     warmup: np.ndarray
-    bounds: np.ndarray
+    bounds: "Sequence[int] | np.ndarray | Every"
 
     def __len__(self) -> int:
         return len(self.bounds) - 1

@@ -17,6 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan, Regime
+from throughline.regimes.permutation import Permutation, permutation
+from throughline.regimes.segments import Pieces
 from throughline.settings import STRICT, PositiveInt
 
 
@@ -48,11 +50,9 @@ class Windowed(Regime):
         return self.batch_size, self.steps
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        edges = line.edges
-        first = np.concatenate([[0], np.cumsum(-(-np.diff(edges) // self.stride))])
-        windows = int(first[-1])
-        order = np.random.default_rng((seed, epoch)).permutation(np.arange(windows, dtype=np.min_scalar_type(windows)))
-        return Windows(edges, first, self.steps, self.stride, self.batch_size, self.loss == "all", order)
+        ahead = Pieces.cut(line.edges, self.stride)
+        order = permutation(len(ahead), np.random.default_rng((seed, epoch)))
+        return Windows(ahead, self.steps, self.batch_size, self.loss == "all", order)
 
 
 @plain_dataclass(frozen=True)
@@ -60,27 +60,22 @@ class Windows(Plan):
     """Windows that end every `stride` targets of a part, plus one at the part's end; `batch_size` per batch in `order`.
 
     Attributes:
-        edges: (P + 1,) of the parts of the line over whose edges no window reaches.
-        first: (P + 1,) the number of the first window of each part, and the number of windows.
+        ahead: the last `stride` targets of each window, which no earlier window predicts.
         order: the windows by number.
     """
 
-    edges: np.ndarray
-    first: np.ndarray
+    ahead: Pieces
     steps: int
-    stride: int
     batch_size: int
     score_all: bool
-    order: np.ndarray
+    order: Permutation
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, k: int) -> Cut:
-        window = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
-        part = np.searchsorted(self.first, window, side="right") - 1
-        before = self.edges[part] + (window - self.first[part]) * self.stride
-        end = np.minimum(before + self.stride, self.edges[part + 1])
-        start = np.maximum(end - self.steps, self.edges[part])
+        windows = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
+        before, end, part = self.ahead.at(windows)
+        start = np.maximum(end - self.steps, part)
         scored = end - start if self.score_all else end - before
-        return Cut(start, end - start, scored, np.ones(len(window), bool))
+        return Cut(start, end - start, scored, np.ones(len(windows), bool))

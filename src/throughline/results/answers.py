@@ -207,7 +207,7 @@ def _verdict(
     x, y = (at[a.label], at[b.label]) if at else (a.nll, b.nll)
     if x.low <= y.high and y.low <= x.high:
         return UNSUPPORTED, "has a range of losses that overlaps with that of"
-    how = f"was {abs(x.mean - y.mean):.3f} nats per token {'better' if x.mean < y.mean else 'worse'}"
+    how = f"was {abs(x.mean - y.mean):.3f} nats per {comparison.step} {'better' if x.mean < y.mean else 'worse'}"
     if not (comparison.budget or at):
         return UNSUPPORTED, f"{how}, but with a different budget, than"
     updates = min(run.metrics["updates"] for member in (a, b) for run in member.finished)

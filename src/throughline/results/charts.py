@@ -64,7 +64,7 @@ def charts(comparison: Comparison) -> list[Chart]:
             "targets. Lines are means over seeds, on both axes, after equal numbers of batches, as far as all seeds "
             "have validations. Bands reach from the lowest to the highest seed.",
             "val/nll",
-            "carried nll (nats per token)",
+            f"carried nll (nats per {comparison.step})",
             lambda run: run.validations,
         ),
         Chart(
@@ -214,7 +214,7 @@ def _by_position(comparison: Comparison) -> View:
             names = [str(b) if a == b else f"{a}–{b}" for a, b in bins]  # noqa: RUF001
             carried = [run.metrics["val/nll"] for run in member.finished]
             series.append(_over_seeds(member.label, rank, [*names, "carried"], [*values, carried]))
-    return View("", "tokens read since the reset", "nll (nats per token)", series)
+    return View("", f"{comparison.step}s read since the reset", f"nll (nats per {comparison.step})", series)
 
 
 def _mean_between(run: Run, first: int, last: int) -> float:

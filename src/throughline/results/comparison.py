@@ -112,6 +112,11 @@ class Comparison:
         return [member for member in self.members if member.finished]
 
     @property
+    def step(self) -> str:
+        """What a step of the data is called."""
+        return self.finished[0].finished[0].finished.step
+
+    @property
     def runs(self) -> list[Run]:
         return [run for member in self.members for run in member.runs]
 
@@ -155,7 +160,9 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     if len({run.finished.data["tokens_sha256"] for run in finished}) > 1:
         sources = Counter(f"{run.finished.data['source']} {run.finished.data['tokens_sha256'][:12]}" for run in finished)
         different = "; ".join(f"{source} ({n} runs)" for source, n in sources.items())
-        raise UserError(f"runs: trained on different data, so their nll cannot be compared: {different}")
+        codecs = len({run.finished.data["vocab_sha256"] for run in finished}) > 1
+        unlike = "on different data or with different codecs" if codecs else "on different data"
+        raise UserError(f"runs: trained {unlike}, so their nll per step cannot be compared: {different}")
     worst = max(run.validations[-1]["val/nll"] for run in finished)
     for run in finished:
         run.metrics["seconds_to_worst"] = _seconds_to(run, worst)

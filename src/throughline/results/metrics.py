@@ -21,8 +21,8 @@ METRICS = (
         "nll, carried",
         "{:.4f}".format,
         min,
-        "Nats per token of the validation split. The split is read once from beginning to end, with the state carried. The "
-        "weights are those at the end of the run, in their own precision.",
+        "Nats per token or frame of the validation split. The split is read once from beginning to end, with the state "
+        "carried. The weights are those at the end of the run, in their own precision.",
     ),
     Metric(
         "val/nll_reset",
@@ -32,11 +32,18 @@ METRICS = (
         "The same, but with the state set to zeros every evaluation.reset_every tokens (256 by default).",
     ),
     Metric(
+        "val/nll_after_first",
+        "nll after the first",
+        "{:.4f}".format,
+        min,
+        "The carried nll without the first frame of each sequence, which much published work does not predict.",
+    ),
+    Metric(
         "val/bpc",
         "bpc",
         "{:.4f}".format,
         min,
-        "Bits per character or event: the carried nll divided by the natural logarithm of 2.",
+        "Bits per symbol, such as a character, a word or an event: the carried nll divided by the natural logarithm of 2.",
     ),
     Metric(
         "tokens_per_second",

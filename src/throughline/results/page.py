@@ -1,5 +1,6 @@
 """Writes the report of a comparison: a page in one file, the same in Markdown, pictures, and a tidy table."""
 
+import base64
 import csv
 import html
 import io
@@ -17,7 +18,7 @@ from throughline.results.answers import SEEDS_NEEDED, answers
 from throughline.results.charts import Chart, charts
 from throughline.results.comparison import ABLATION, Comparison, Member
 from throughline.results.drawing import COLOURS, for_plotly, pictures
-from throughline.results.metrics import METRICS
+from throughline.results.metrics import METRICS, Metric
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -46,7 +47,7 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
     return {
         "comparison": comparison,
         "headline": headline(comparison),
-        "columns": METRICS,
+        "columns": columns(comparison),
         "table": [_row(comparison, member) for member in comparison.members],
         "answers": answers(comparison),
         "seeds_needed": SEEDS_NEEDED,
@@ -92,20 +93,25 @@ def headline(comparison: Comparison) -> str:
     tied = [member.label for member in others if member.nll.low <= best.nll.high]
     if tied:
         return (
-            f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per token, {budget}. But its range over the "
-            f"seeds overlaps with that of {', '.join(tied)}."
+            f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per {comparison.step}, {budget}. But its "
+            f"range over the seeds overlaps with that of {', '.join(tied)}."
         )
     gap = others[0].nll.mean - best.nll.mean
     return (
-        f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per token, {budget}. "
+        f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per {comparison.step}, {budget}. "
         f"This is {gap:.3f} less than {others[0].label}."
     )
+
+
+def columns(comparison: Comparison) -> list[Metric]:
+    """The metrics that a member has: frames have no bits per symbol, and symbols no nll without the first frame."""
+    return [metric for metric in METRICS if any(member.metric(metric.key) for member in comparison.finished)]
 
 
 def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
     """A member in the table: a cell per metric, each with the mean, the range over the seeds, and whether it is the best."""
     cells = []
-    for metric in METRICS:
+    for metric in columns(comparison):
         spread = member.metric(metric.key)
         if spread is None:
             cells.append({"mean": "unknown", "seeds": "", "best": False})
@@ -123,7 +129,7 @@ def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
 
 def tidy(comparison: Comparison) -> list[list[Any]]:
     """A header and one row per run: its name, its state, its metrics if it is finished, and the settings that differ."""
-    keys, differing = [metric.key for metric in METRICS], list(comparison.differences())
+    keys, differing = [metric.key for metric in columns(comparison)], list(comparison.differences())
     rows: list[list[Any]] = [["folder", "member", "regime", "seed", "state", "tokens", "seconds", *keys, *differing]]
     for member in comparison.members:
         for run in member.runs:
@@ -167,6 +173,7 @@ def _rendered(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = _cell
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode()
     return environment.get_template(template).render(**values)
 
 

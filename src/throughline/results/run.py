@@ -35,6 +35,7 @@ class Run:
         metrics: those of its record, and others that are computed from its files or from a comparison with other runs.
         curve: the rows of `metrics.csv`, without numbers that are not finite.
         by_position: (position, nll, targets), ascending.
+        passage, picture: what it generated at its end: a text, or frames as a picture (PNG).
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Run:
     curve: list[dict[str, float]] = field(default_factory=list)
     by_position: list[tuple[int, float, int]] = field(default_factory=list)
     passage: str = ""
+    picture: bytes = b""
 
     @property
     def regime(self) -> str:
@@ -132,7 +134,8 @@ def _finished(run: Run) -> Run:
         metrics=metrics,
         curve=curve,
         by_position=_by_position(folder / "by_position.csv") if (folder / "by_position.csv").exists() else [],
-        passage=_passage(folder / "samples.txt"),
+        passage="" if record.step == "frame" else _passage(folder / "samples.txt"),
+        picture=_picture(folder / "samples.png") if record.step == "frame" else b"",
     )
 
 
@@ -181,6 +184,18 @@ def _passage(file: Path) -> str:
     """The text in `samples.txt`, with its lines and tabs, but nothing else that a page would not show."""
     lines = content(file, LARGE_FILE).decode("utf-8", "replace").split("\n")
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
+
+
+def _picture(file: Path) -> bytes:
+    """The picture of generated frames.
+
+    Raises:
+        UserError: it is none.
+    """
+    picture = content(file, SMALL_FILE)
+    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise UserError("samples.png: not a picture")
+    return picture
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -294,6 +294,10 @@ def load_parts(
             )
     if codec is not None and type(codec) is not type(own):
         raise UserError(f"codec={codec.name}: the checkpoint holds {own.name}; leave codec= out, or give the same")
+    if codec is not None and codec.fitted:
+        given = codec.fit([])
+        if (given if own.end is None or given.end is not None else given.with_end()) != own:
+            raise UserError(f"codec={codec.name}: its table is not that of the checkpoint; leave codec= out")
     return generator, own, data
 
 

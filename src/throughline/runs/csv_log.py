@@ -3,7 +3,7 @@
 import csv
 import io
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.reset import Reset
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
-from throughline.runs.record import COLUMNS, VALIDATION
+from throughline.runs.record import COLUMNS, UNITS, VALIDATION
 
 MOST_BYTES = 2**30
 """The most bytes of a `metrics.csv`: some six million rows."""
@@ -33,11 +33,23 @@ class CSVLogger(Logger):
         restored: whether the file lacked rows of the checkpoint, or had others in their place.
     """
 
-    def __init__(self, path: Path, readings: Iterable[Reading] = (Carried(), Reset()), rows: bytes = b"") -> None:
-        """Continue after `rows`, those of the checkpoint; the run will repeat the batches of later rows of the file."""
+    def __init__(
+        self,
+        path: Path,
+        readings: Iterable[Reading] = (Carried(), Reset()),
+        rows: bytes = b"",
+        units: Collection[str] = UNITS,
+    ) -> None:
+        """Continue after `rows`, those of the checkpoint; the run will repeat the batches of later rows of the file.
+
+        Args:
+            units: what the head gives beside the nll; there are no columns for others.
+        """
         super().__init__()
         self.path = path
-        self.columns = [*COLUMNS, *(f"{name}{reading.suffix}" for reading in readings for name in VALIDATION)]
+        every = [*COLUMNS, *(f"{name}{reading.suffix}" for reading in readings for name in VALIDATION)]
+        absent = tuple(f"/{unit}" for unit in UNITS if unit not in units)
+        self.columns = [column for column in every if not any(unit in column for unit in absent)]
         rows = rows or self._line(dict(zip(self.columns, self.columns, strict=True)))
         if rows.split(b"\n", 1)[0].decode().split(",") != self.columns:
             rows = self._with_columns(rows)

@@ -5,13 +5,13 @@ from pathlib import Path
 from throughline.runs.record import metric_rows
 
 
-def draw_curve(metrics: Path, picture: Path, title: str) -> None:
-    """Draw the training and validation loss of `metrics.csv` against tokens and against seconds."""
+def draw_curve(metrics: Path, picture: Path, title: str, step: str = "token") -> None:
+    """Draw the training and validation loss of `metrics.csv` against tokens and against seconds; `step` names one."""
     from matplotlib.figure import Figure
 
     rows = list(metric_rows(metrics))
     figure = Figure(figsize=(10, 4), layout="constrained")
-    halves = zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), ("tokens", "training time (s)"), strict=True)
+    halves = zip(figure.subplots(1, 2, sharey=True), ("tokens", "seconds"), (f"{step}s", "training time (s)"), strict=True)
     for axes, axis, unit in halves:
         for column, label, style in (
             ("train/nll", "train", "-"),
@@ -22,7 +22,7 @@ def draw_curve(metrics: Path, picture: Path, title: str) -> None:
             axes.plot([x for x, _ in points], [y for _, y in points], style, label=label, markersize=4)
         axes.set_xlabel(unit)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("nll (nats per token)")
+    figure.axes[0].set_ylabel(f"nll (nats per {step})")
     figure.axes[0].legend()
     figure.suptitle(title)
     figure.savefig(picture, dpi=120)

@@ -1,15 +1,15 @@
 """The folder of a run or a sweep: a new one, or that of an earlier one that it resumes; and its lock."""
 
 import contextlib
-import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import Timeout
 
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.locking import locked
 from throughline.plumbing.reading import yaml_values
 from throughline.runs.record import Record
 
@@ -21,8 +21,6 @@ OF_A_RUN = (".hydra", "checkpoints", "metrics.csv", "summary.json")
 """What lies in the folder of a run; a new run does not begin where one of these is."""
 LARGEST_FILE = 2**22
 """How many bytes a file with the overrides of a command may have."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-"""The errors of file systems that cannot lock files."""
 
 
 def run_folder(new: str, root: str, resume: str, overrides: Sequence[str], limits: Limits) -> str:
@@ -147,7 +145,7 @@ def held(folder: Path, what: str = "trains") -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _lock(folder):
+        with locked(folder / ".lock", 0):
             try:
                 yield
             finally:
@@ -157,19 +155,6 @@ def held(folder: Path, what: str = "trains") -> Iterator[None]:
         raise UserError(f"{folder}: another process {what} here; resume=none starts a new run") from None
     finally:
         remove_empty(folder)
-
-
-def _lock(folder: Path) -> BaseFileLock:
-    """A lock on the folder that this process has; a file system that cannot lock gets a file that names its holder."""
-    lock: BaseFileLock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        lock = SoftFileLock(folder / ".lock", timeout=0)  # it also notices a holder that is dead
-        lock.acquire()
-    return lock
 
 
 def remove_empty(folder: Path) -> None:

@@ -16,7 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 from throughline.model.generator import Generator
 from throughline.model.heads.categorical import CategoricalHead
 from throughline.plumbing.errors import UserError
-from throughline.settings import word
 
 OPSET, IR = 18, 8
 """The versions of ONNX 1.13 (2022), so that older runtimes can also read the file."""
@@ -35,6 +34,8 @@ def build(generator: Generator, description: str) -> bytes:
     Raises:
         UserError: there is no graph for this core or head, or it is too large for a file.
     """
+    if type(generator.head) is not CategoricalHead:
+        raise UserError(f"onnx: there is no graph for the head {generator.head_settings.name}; give onnx=false")
     V, settings, core = generator.vocab_size, generator.settings, generator.core  # noqa: N806
     weights = {name: parameter.detach().float().numpy() for name, parameter in generator.named_parameters()}
     constants: dict[str, Any]
@@ -48,8 +49,6 @@ def build(generator: Generator, description: str) -> bytes:
     step = core.onnx_step(of_core, "x", core.state_names)
     if step is None:
         raise UserError(f"onnx: there is no graph for the core {core.name}; give onnx=false")
-    if type(generator.head) is not CategoricalHead:
-        raise UserError(f"onnx: there is no graph for the head {word(type(generator.head_settings))}; give onnx=false")
     head = "reader.weight" if settings.tie_weights else "head.weight"
     constants |= {**step.constants, head: weights[head], "head.bias": weights["head.bias"], "first": np.array([0])}
     nodes = [

@@ -27,8 +27,9 @@ from throughline.settings import STRICT, from_plain, plain
 
 FORMAT: Literal[3] = 3
 """The format of the description."""
-DESCRIPTION_LIMIT = 64 * 2**20
-"""The most bytes of a description: some forty per symbol of the largest vocabulary of characters."""
+DESCRIPTION_LIMIT = 128 * 2**20
+"""The most bytes of a description: some forty per symbol of the largest vocabulary of characters, or the largest tokenizer,
+whose text grows to four to eight times its size in the header."""
 LARGEST_FILE = 2**36
 """The most bytes of a model file."""
 KEY = "throughline"

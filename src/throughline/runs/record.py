@@ -30,10 +30,21 @@ COLUMNS = (
 VALIDATION = ("val/nll", "val/bpc", "val/ppl", "val/accuracy")
 """The columns of a reading; each reading adds its suffix."""
 
+UNITS = ("bpc", "ppl", "accuracy")
+"""What a head may give beside the nll; frames have no bits per symbol and no perplexity."""
+
 SMALL_FILE, LARGE_FILE = 2**22, 2**30
 """How many bytes a report reads of a file: settings, a summary and texts are small, tables can be large."""
 
-Kept = Literal["metrics.csv", "by_position.csv", "samples.txt", ".hydra/config.yaml", ".hydra/overrides.yaml"]
+Kept = Literal[
+    "metrics.csv",
+    "by_position.csv",
+    "samples.txt",
+    "samples.npy",
+    "samples.png",
+    ".hydra/config.yaml",
+    ".hydra/overrides.yaml",
+]
 """The files of a result, apart from `summary.json`."""
 
 Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -108,6 +119,11 @@ class Record:
             if hashlib.sha256(content(folder / name, LARGE_FILE)).hexdigest() != digest:
                 return f"{name} is not as the run left it"
         return ""
+
+    @property
+    def step(self) -> str:
+        """What one step is called."""
+        return "token" if self.data.get("steps", "ids") == "ids" else "frame"
 
     @classmethod
     def read(cls, folder: Path) -> "Record":

@@ -75,6 +75,7 @@ def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, orig
             "\n".join(
                 f"resume: {key} is {mine.get(key)!r} here and {saved.get(key)!r} in {path}"
                 + (f", which was trained on {origin}" if origin and key == "data.tokens_sha256" else "")
+                + (", because the codec or its table is another" if key == "data.vocab_sha256" else "")
                 for key in differing
             )
         )
@@ -112,7 +113,7 @@ def _continues(carried: State | None, generator: Generator, following: Cut | Pla
     """Whether the network takes this state, and the rows of the next batch continue from it or start from zeros."""
     if carried is None:
         return bool(following.reset.all())
-    _, state = generator(torch.zeros(1, 1, dtype=torch.int64, device=next(generator.parameters()).device))
+    _, state = generator(generator.empty_inputs(1, 1))
     rows = carried[0].shape[1] if carried[0].dim() > 1 else 0
     # A state that is computed in lower precision is saved in that of the weights.
     types = [torch.promote_types(s.dtype, torch.float32) if s.is_floating_point() else s.dtype for s in state]

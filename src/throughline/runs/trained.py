@@ -1,6 +1,7 @@
 """A trained generator in use: from a checkpoint, from an exported file, or from a run that has just ended."""
 
 import secrets
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain, islice, tee
@@ -12,9 +13,10 @@ import torch
 
 from throughline.config import all_readings
 from throughline.data.codecs import Codec
+from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
-from throughline.evaluation.measure import BySequence, best_device, measure
+from throughline.evaluation.measure import BySequence, best_device, by_text, measure
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.evaluation.threads import fastest_threads, in_threads
@@ -42,7 +44,7 @@ class Trained:
 
     def generate(
         self,
-        prompt: str | None = None,
+        prompt: str | np.ndarray | None = None,
         length: int | None = None,
         *,
         max_length: int | None = None,
@@ -51,12 +53,13 @@ class Trained:
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
-    ) -> str:
-        """A text that begins with the prompt; with a codec of sequences with ends, one sequence.
+    ) -> Any:
+        """A text that begins with the prompt; with a codec of sequences with ends, one sequence; or frames (T, F).
 
         Args:
             prompt: None is nothing for sequences with ends, else a line break, or the first symbol if there is none.
-            length: the symbols after the prompt, by default 500; only for texts without ends.
+                Of frames, an array (N, F) in the units of the data, or None.
+            length: the symbols after the prompt, by default 500; only for texts without ends. Of frames it must be given.
             max_length: the most symbols after the prompt, by default 1,000; only for sequences with ends.
             stop: the text ends before the first symbol after the prompt in which this begins; only for texts without ends.
             temperature, top_k, top_p: see `throughline.model.generation.generate`.
@@ -67,12 +70,15 @@ class Trained:
         """
         draws: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         draws["seed"] = secrets.randbits(32) if seed is None else seed
+        if self.codec.steps != "ids":
+            return self.frames(1, prompt, length, max_length, stop, **draws)[0]
+        self._caution(prompt if isinstance(prompt, str) else "")
         return next(self.sequences(1, prompt, length, max_length, stop, **draws)).text
 
     def sequences(
         self,
         num_sequences: int,
-        prompt: str | None = None,
+        prompt: Any = None,
         length: int | None = None,
         max_length: int | None = None,
         stop: str | None = None,
@@ -89,13 +95,12 @@ class Trained:
         def generated(ids: list[int]) -> Generated:
             whole = codec.end is None or ids[-1] == codec.end
             ids = ids[:-1] if ids[-1] == codec.end else ids
-            text = opening + "".join(codec.stream(ids)) if opening else codec.decode(ids)
-            return Generated([*given, *ids], text, whole)
+            return Generated([*given, *ids], opening + "".join(continued(codec, begin, ids)), whole)
 
         def stopped(stop: str, number: int) -> Generated:
             steps = generation.generate(self.generator, begin, longest, seed=(seed, number), **draws)
             shown, drawn = tee(token for (token,) in steps)
-            pieces = [*before(stop, codec.stream(shown))]
+            pieces = [*before(stop, continued(codec, begin, shown))]
             return Generated([*given, *islice(drawn, len(pieces))], opening + "".join(pieces), True)
 
         if stop is not None:
@@ -103,13 +108,51 @@ class Trained:
         drawn = generation.sequences(self.generator, begin, longest, num_sequences, end=codec.end, seed=seed, **draws)
         return map(generated, drawn)
 
+    def frames(
+        self,
+        num_sequences: int,
+        prompt: Any = None,
+        length: int | None = None,
+        max_length: int | None = None,
+        stop: str | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        *,
+        temperature: float = 0.8,
+        seed: int,
+    ) -> np.ndarray:
+        """Frames (S, T, F) in the units of the data, with the prompt; the arguments are those of `generate`.
+
+        Raises:
+            UserError: these are no frames, `length` is missing, or an argument is for symbols.
+        """
+        if not isinstance(self.codec, Frames):
+            raise UserError("frames: this checkpoint generates symbols")
+        for name, value in {"max_length": max_length, "stop": stop, "top_k": top_k, "top_p": top_p}.items():
+            if value is not None:
+                raise UserError(f"{name}={value}: is for symbols, and this checkpoint generates frames; leave it out")
+        if length is None:
+            raise UserError("length: frames have no end; give length=..., the number of frames after the prompt")
+        if isinstance(prompt, str):
+            raise UserError(f"prompt={prompt!r}: this checkpoint continues frames; give an array (N, F)")
+        given = np.zeros((0, self.codec.size)) if prompt is None else np.asarray(prompt)
+        try:
+            begin = self.codec.prompt(given)
+        except UserError as error:
+            raise UserError(f"prompt: {str(error).removeprefix('data: ')}") from None
+        steps = generation.frames(self.generator, begin, length, num_sequences, temperature=temperature, seed=seed)
+        known = begin[len(begin) - len(given) :]
+        whole = [self.codec.raw(np.concatenate([known, sequence])) for sequence in steps]
+        return np.stack(whole)
+
     def stream(
         self, prompt: str | None = None, length: int | None = None, stop: str | None = None, **draws: Any
     ) -> Iterator[str]:
         """The first of these texts, piece by piece while it is generated; only for texts without ends."""
         prompt = self.codec.opening if prompt is None else prompt
-        steps = generation.generate(self.generator, self.codec.prompt(prompt), self.longest(length, None, stop), **draws)
-        pieces = self.codec.stream(token for (token,) in steps)
+        begin = self.codec.prompt(prompt)
+        steps = generation.generate(self.generator, begin, self.longest(length, None, stop), **draws)
+        pieces = continued(self.codec, begin, (token for (token,) in steps))
         return chain([prompt], pieces if stop is None else before(stop, pieces))
 
     def longest(self, length: int | None, max_length: int | None, stop: str | None) -> int:
@@ -138,20 +181,33 @@ class Trained:
         Raises:
             UserError: the prompt contains a symbol that the codec does not know.
         """
+        if self.codec.steps != "ids":
+            raise UserError("probabilities: frames have no list of them; use score")
+        self._caution(prompt)
         with torch.inference_mode():
             predicted, _ = self.generator(torch.from_numpy(self.codec.prompt(prompt).astype(np.int64))[None])
         shares = predicted[0, -1, 1:].double().softmax(dim=0).tolist()  # the unknown symbol is never generated
         ids = [1 + place for place in np.argsort(shares)[::-1].tolist()]
         return {"" if id == self.codec.end else self.codec.decode([id]): shares[id - 1] for id in ids}
 
-    def score(self, text: str) -> list[float]:
+    def score(self, text: Any) -> list[float]:
         """The negative log-likelihood of each symbol but the first, in nats, given all those before it.
 
-        With ends, that of each symbol and of the end: together that of the whole sequence.
+        With ends, that of each symbol and of the end: together that of the whole sequence. Of frames (N, F), that of each
+        frame; the first one has none if the generator was trained on one long sequence.
 
         Raises:
             UserError: the text contains a symbol that the codec does not know.
         """
+        if self.codec.steps != "ids":
+            if isinstance(text, str):
+                raise UserError(f"text={text!r}: this checkpoint scores frames; give an array (N, F)")
+            frames = torch.from_numpy(self.codec.prompt(text).astype(np.float32))[None]
+            if frames.shape[1] == 1:
+                return []
+            with torch.inference_mode():
+                return [float(value) for value in self.generator.nll(frames[:, :-1], frames[:, 1:])[0][0]]
+        self._caution(text)
         ids = self.codec.prompt(text).astype(np.int64).tolist()
         steps = torch.tensor([ids if self.codec.end is None else [*ids, self.codec.end]])
         if steps.shape[1] == 1:
@@ -159,6 +215,11 @@ class Trained:
         with torch.inference_mode():
             nll, _ = self.generator.nll(steps[:, :-1], steps[:, 1:])
         return [float(value) for value in nll[0]]
+
+    def _caution(self, prompt: str | None) -> None:
+        """Warn whoever called the method about symbols of a prompt that are not read as they are written."""
+        for caution in self.codec.cautions(prompt or ""):
+            warnings.warn(caution, stacklevel=3)
 
     def evaluate(
         self,
@@ -179,23 +240,35 @@ class Trained:
             advance, by_sequence: see `throughline.evaluation.measure.measure`.
 
         Raises:
-            UserError: the data cannot be read, or they have no such split.
+            UserError: the data cannot be read, they have another codec, or no such split.
         """
         corpus = data if isinstance(data, Corpus) else self.corpus(data)
+        if not self._reads(corpus.codec):
+            raise UserError(
+                f"data: {corpus.fingerprint['source']} was encoded with another codec than that of the generator; "
+                "give Corpus.of(trained.codec, ...)"
+            )
         chosen = all_readings({reading.name: reading for reading in readings})
         line, device = corpus.line(split), best_device()
         threads = torch.get_num_threads()
         if device.type == "cpu":
             rows = min(evaluation.streams, line.num_targets)
-            tokens = torch.ones(rows, min(64, line.num_targets), dtype=torch.int64)
+            steps = self.generator.empty_inputs(rows, min(64, line.num_targets))
             with torch.inference_mode():
-                threads = fastest_threads(lambda: self.generator.score(tokens, tokens))
+                threads = fastest_threads(lambda: self.generator.score(steps, steps))
         try:
             with in_threads(threads):
                 scores = {"by_sequence": by_sequence, "split": split, "advance": advance}
-                return measure(self.generator, line, chosen, evaluation, device, **scores)  # type: ignore[arg-type]
+                metrics = measure(self.generator, line, chosen, evaluation, device, **scores)  # type: ignore[arg-type]
+                return metrics | by_text(metrics, line, self.codec, split)
         finally:
             self.generator.cpu()
+
+    def _reads(self, codec: Codec) -> bool:
+        """Whether frames are of the same kind, mean and std, with or without a frame of zeros before each sequence."""
+        if isinstance(codec, Frames) and isinstance(self.codec, Frames):
+            return codec.with_end() == self.codec.with_end()
+        return codec.steps == self.codec.steps == "ids"
 
     def source(self, path: str | None = None) -> Source:
         """The settings by which the data of the run were read, or another file is read in the same way.
@@ -264,6 +337,11 @@ class Generated:
     ids: list[int]
     text: str
     whole: bool
+
+
+def continued(codec: Codec, begin: np.ndarray, ids: Iterable[int]) -> Iterator[str]:
+    """The text of the ids after a prompt whose ids are `begin`, piece by piece as they arrive."""
+    return islice(codec.stream(chain(begin.tolist(), ids)), len(begin), None)
 
 
 def before(stop: str, pieces: Iterable[str]) -> Iterator[str]:

@@ -194,15 +194,15 @@ def wandb_logger(
         yield WandbRows(wandb, Path(config.output_root))
 
 
-def log_ending(logger: WandbRows, record: Record, passage: str, curve: Path) -> None:
-    """Log the results of a finished run."""
+def log_ending(logger: WandbRows, record: Record, passage: str, pictures: list[Path]) -> None:
+    """Log the results of a finished run, with its pictures by their names."""
     run = logger.wandb.run
 
     def log() -> None:
         import wandb
 
         samples = wandb.Table(["tokens", "passage"], [[record.tokens, passage]])
-        run.log({"samples": samples, "curve": wandb.Image(str(curve))})
+        run.log({"samples": samples, **{picture.stem: wandb.Image(str(picture)) for picture in pictures}})
         run.summary.update({key: value for key, value in record.to_plain().items() if not isinstance(value, dict | list)})
 
     logger.wandb.attempt(log)

@@ -12,6 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from throughline.cautions import about_training
 from throughline.config import Config
+from throughline.data.codecs.bpe import Bpe
+from throughline.data.codecs.ids import Ids
+from throughline.data.codecs.words import Words
+from throughline.data.corpus import Corpus
 from throughline.data.line import Line
 from throughline.model.generator import Generator
 from throughline.plumbing.progress import QUIET_SECONDS
@@ -39,8 +43,7 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, prec
         f"settings: {different or 'all'} {'and all others ' if different else ''}by default (`--cfg job` prints all); "
         f"ends after {limits}\n"
         f"data: {fingerprint['source']}{size}{read}; "
-        f"{amount(corpus.train)} to train on, {amount(corpus.val)} to validate on "
-        f"({corpus.unknown:,} unknown), {corpus.codec.name}, vocabulary {corpus.codec.size}\n"
+        f"{amount(corpus.train)} to train on, {amount(corpus.val)} to validate on{_steps(corpus)}\n"
         f"model: {config.model.name}, {parameters:,} parameters; regime: {config.regime.label}; "
         f"precision {precision}, {threads} thread{'s' * (threads > 1)}",
         highlight=False,
@@ -49,6 +52,15 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, prec
     )
     for caution in about_training(config, corpus):
         console.print(f"caution: {caution}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _steps(corpus: Corpus) -> str:
+    """What a step is, after the amounts."""
+    codec = corpus.codec
+    if codec.steps == "ids":
+        return f" ({corpus.unknown:,} unknown), {codec.name}, vocabulary {codec.size}"
+    kind = "multi-hot" if codec.steps == "multi_hot" else "real, standardised on the training split"
+    return f", frames of {codec.size:,} features, {kind}"
 
 
 def amount(line: Line) -> str:
@@ -132,8 +144,11 @@ class Display(Callback):
         assert isinstance(pl_module, Learner)
         self.bar.update(self._validation, visible=False)
         metrics = pl_module.metrics
+        corpus = datamodule_of(trainer).corpus
         bits = f" ({metrics['val/bpc']:.3f} bpc)" if "val/bpc" in metrics else ""
-        joined = datamodule_of(trainer).corpus.val.joined
+        if isinstance(corpus.codec, Words | Bpe | Ids):  # their steps are no characters
+            bits = f" (perplexity {metrics['val/ppl']:.1f})"
+        joined = corpus.val.joined
         resets = f", with resets {metrics['val/nll_reset']:.4f}" if joined else ""
         accuracy = f", accuracy {metrics['val/accuracy']:.1%}" if "val/accuracy" in metrics else ""
         line = (
@@ -163,7 +178,13 @@ class Display(Callback):
 def show(record: Record, passage: str, lowest: float, folder: Path, console: Console) -> None:
     """Print the results of a run; `lowest` is the nll of `best.ckpt`."""
     metrics = record.metrics
-    units = {"bpc": "{:.4f} bits per symbol", "ppl": "perplexity {:.3f}", "accuracy": "accuracy {:.1%}"}
+    units = {
+        "bpc": "{:.4f} bits per symbol",
+        "ppl": "perplexity {:.3f}",
+        "accuracy": "accuracy {:.1%}",
+        "bpb": "{:.4f} bits per byte",
+        "word_ppl": "perplexity {:.3f} per word",
+    }
     carried, tested = (
         ", ".join(text.format(metrics[f"{split}/{key}"]) for key, text in units.items() if f"{split}/{key}" in metrics)
         for split in ("val", "test")
@@ -175,14 +196,20 @@ def show(record: Record, passage: str, lowest: float, folder: Path, console: Con
     resets = f", with carried state; with resets every {record.reset_every}: {metrics['val/nll_reset']:.4f}"
     how = resets if joined else ", each sequence from zeros"
     limit = f"; no model can be below {record.data['entropy']:.4f}" if "entropy" in record.data else ""
-    others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key != "val/nll_reset"}
+    named = ("val/nll_reset", "val/nll_after_first")
+    others = {key: value for key, value in metrics.items() if key.startswith("val/nll_") and key not in named}
+    per_frame, tested_on = (
+        "" if record.step == "token" else " per frame" + _after_first(metrics.get(f"{split}/nll_after_first"))
+        for split in ("val", "test")
+    )
+    tested = f" ({tested})" if tested else ""
     console.print(
-        f"\nval nll {metrics['val/nll']:.4f} nats{each}"
+        f"\nval nll {metrics['val/nll']:.4f} nats{per_frame}{each}"
         + (f" ({carried})" if carried else "")
         + how
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
         + limit
-        + (f"\ntest nll {metrics['test/nll']:.4f} nats ({tested}), by best.ckpt" if "test/nll" in metrics else "")
+        + (f"\ntest nll {metrics['test/nll']:.4f} nats{tested_on}{tested}, by best.ckpt" if "test/nll" in metrics else "")
         + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
         f"({record.tokens_per_second:,.0f} tokens/s{beside}); this process took {record.wall_seconds:.1f} s, "
         f"{record.peak_memory_bytes / 2**20:,.0f} MiB of memory at most",
@@ -200,3 +227,7 @@ def show(record: Record, passage: str, lowest: float, folder: Path, console: Con
     console.print(escaped(passage), highlight=False, markup=False, soft_wrap=True)
     console.rule()
     console.print(f"all files are in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _after_first(nll: float | None) -> str:
+    return "" if nll is None else f", {nll:.4f} without the first frame of each sequence"

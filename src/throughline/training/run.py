@@ -1,6 +1,7 @@
 """A training run, from settings and a corpus to a trained generator and its record."""
 
 import contextlib
+import io
 import platform
 import secrets
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -19,8 +21,9 @@ from rich.console import Console
 
 from throughline.batches.batch import Batches
 from throughline.config import Config, Precision
+from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
-from throughline.evaluation.measure import ByPosition, best_device, measure
+from throughline.evaluation.measure import ByPosition, best_device, by_text, measure
 from throughline.evaluation.threads import fastest_threads
 from throughline.memory import of_training, refuse_too_much
 from throughline.model.generator import Generator
@@ -33,6 +36,7 @@ from throughline.runs.checkpoint import load_parts, parts_of
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
 from throughline.runs.folders import held, refuse_other_run, shown
+from throughline.runs.frames_picture import drawn
 from throughline.runs.record import Record
 from throughline.runs.resume import check_identity, checkpoint_to_resume, finished_run
 from throughline.runs.trained import Trained, about_data
@@ -106,12 +110,13 @@ def train(
         if corpus is None:
             with progress("reading data", console):
                 corpus = config.read()
+        asked, config = config, config.suited(corpus.codec)
         refuse_too_much(config, lambda config: of_training(config, corpus))
         with held(folder), process_as_before(), contextlib.ExitStack() as ending:
             data = StreamDataModule(
                 corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
             )
-            asked, (config, start) = config, find_start(config, data, folder, console)
+            config, start = find_start(config, data, folder, console)
             if start.finished is not None:
                 return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
             begin = begin or (lambda new: refuse_other_run(folder, None, config.resume == "auto") if new else None)
@@ -149,7 +154,7 @@ def _train(
     with spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks):
         learner = build_learner(config, data, start.run_id)
         introduce(asked, data, learner.generator, config.trainer.precision, console)
-        loggers = open_loggers(config, data, folder, start, console, ending)
+        loggers = open_loggers(config, learner, data, folder, start, console, ending)
         fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
     return conclude(fitted, config, folder, loggers, clock, console)
 
@@ -285,6 +290,7 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learne
     """A new generator, in the learner that trains it."""
     seed_everything(config.seed, verbose=False)
     try:
+        assert config.head is not None, "the settings are not suited to the data"
         generator = Generator(config.model, data.corpus.codec.size, config.head)
     except TypeError as error:
         if "abstract" not in str(error):
@@ -296,6 +302,7 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learne
         )
     if config.trainer.precision == "64-true":
         generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
+    generator.head.in_units_of(data.corpus.codec)
     return (SingleTokenLearner if config.regime.update_every_token else Learner)(
         generator,
         data.corpus.codec,
@@ -311,10 +318,18 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learne
 
 
 def open_loggers(
-    config: Config, data: StreamDataModule, folder: Path, start: Start, console: Console, ending: contextlib.ExitStack
+    config: Config,
+    learner: Learner,
+    data: StreamDataModule,
+    folder: Path,
+    start: Start,
+    console: Console,
+    ending: contextlib.ExitStack,
 ) -> list[Logger]:
     """The loggers of a run; `ending` closes them."""
-    table = CSVLogger(folder / "metrics.csv", data.readings, start.rows)
+    head = learner.generator.head
+    units = [*head.metrics(1.0), *(["accuracy"] if head.has_likeliest else [])]
+    table = CSVLogger(folder / "metrics.csv", data.readings, start.rows, units)
     if table.restored:
         console.print(f"{table.path}: not as the run left it; its rows were restored from the checkpoint", highlight=False)
     loggers: list[Logger] = [table]
@@ -423,14 +438,23 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
             metrics |= measure(
                 best, corpus.line("test"), config.all_readings, config.evaluation, device, split="test", advance=work.advance
             )
+    for split in ("val", "test"):
+        if f"{split}/nll" in metrics:
+            metrics |= by_text(metrics, corpus.line(split), corpus.codec, split)
     by_position.write(folder / "by_position.csv")
-    record = _record(fitted, config, {**metrics, "val/unknown": corpus.unknown}, clock)
-    passage = _passage(generator.cpu().eval(), corpus, config)
-    (folder / "samples.txt").write_text(passage + "\n", encoding="utf-8")
-    draw_curve(folder / "metrics.csv", folder / "curve.png", config.name)
+    unknown = {} if corpus.val.frames else {"val/unknown": corpus.unknown}
+    record = _record(fitted, config, {**metrics, **unknown}, clock)
+    pictures = [folder / "curve.png"]
+    if isinstance(corpus.codec, Frames):
+        passage = _frames(generator.cpu().eval(), corpus.codec, config, folder)
+        pictures.append(folder / "samples.png")
+    else:
+        passage = _passage(generator.cpu().eval(), corpus, config)
+        (folder / "samples.txt").write_text(passage + "\n", encoding="utf-8")
+    draw_curve(folder / "metrics.csv", folder / "curve.png", config.name, record.step)
     for logger in loggers:
         if isinstance(logger, WandbRows):
-            log_ending(logger, record, passage, folder / "curve.png")
+            log_ending(logger, record, passage, pictures)
     record = record.write(folder)
     lowest = next(part.best for part in fitted.trainer.checkpoint_callbacks if isinstance(part, Checkpoints))
     show(record, passage, lowest, folder, console)
@@ -471,6 +495,20 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
     )
 
 
+def _frames(generator: Generator, codec: Frames, config: Config, folder: Path) -> str:
+    """Write what the generator plays by itself, `samples.npy` and `samples.png`, and return a line about them."""
+    settings = config.sampling
+    (frames,) = Trained(generator, codec).frames(
+        1, None, settings.length, temperature=settings.temperature, seed=config.seed
+    )
+    array = io.BytesIO()
+    np.save(array, frames)
+    atomic.write(
+        {folder / "samples.npy": array.getvalue(), folder / "samples.png": drawn(frames, codec, f"{config.name}, generated")}
+    )
+    return f"{len(frames):,} frames of {codec.size:,} features: samples.npy, drawn in samples.png"
+
+
 SHOWN = 20
 """The most sequences of a passage."""
 
@@ -479,7 +517,8 @@ def _passage(generator: Generator, corpus: Corpus, config: Config) -> str:
     """What the generator writes by itself, as `generate.py` does without a prompt: a few sequences with ends, one a line."""
     trained, settings = Trained(generator, corpus.codec), config.sampling
     if corpus.codec.end is None:
-        return trained.generate(length=settings.length, temperature=settings.temperature, seed=config.seed)
+        passage: str = trained.generate(length=settings.length, temperature=settings.temperature, seed=config.seed)
+        return passage
     lines: list[str] = []
     symbols = 0
     for sequence in trained.sequences(

@@ -21,7 +21,7 @@ class SingleTokenLearner(Learner):
         self.single_token = self.generator.single_token()
 
     def rows_with_gradient(self, batch: Batch) -> int:
-        return batch.inputs.numel()
+        return batch.scored.numel()
 
     def on_validation_model_zero_grad(self) -> None:
         """Do nothing: Lightning would remove the gradients, and `single_token` writes into them."""
@@ -31,7 +31,7 @@ class SingleTokenLearner(Learner):
         here, single, optimizer = datamodule_of(self.trainer), self.single_token, self.trainer.optimizers[0]
         rng = np.random.default_rng([self.seed, here.epoch, here.batch])
         single.begin(self.carry.begin("train", batch.reset), rng)
-        restart = [False] * batch.inputs.numel() if batch.restart is None else batch.restart[0].tolist()
+        restart = [False] * batch.scored.numel() if batch.restart is None else batch.restart[0].tolist()
         nlls, norm_sum, made, self.bad_batch, update = [], 0.0, 0, False, updates(optimizer)
         # Every value that is not finite shows in the nll or in the norm.
         with one_thread(), torch.no_grad(), np.errstate(all="ignore"):

@@ -122,7 +122,7 @@ class Utilisation(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Learner)
-        positions = batch.inputs.numel()
+        positions = batch.scored.numel()
         self.positions += positions
         self.flops += (
             positions * self.operations.per_position - pl_module.rows_with_gradient(batch) * self.operations.less_per_row

@@ -24,7 +24,7 @@ def test_symbols() -> None:
     assert codec.symbols == ["buy", "login", "view"]
     assert codec.encode(["view", "quit", "buy"]).tolist() == [3, UNKNOWN, 1]
     assert codec.decode([2, 3]) == "login view"
-    assert list(codec.stream([2, 3])) == [" login", " view"]
+    assert list(codec.stream([2, 3])) == ["login", " view"]
     assert codec.prompt("login  view").tolist() == [2, 3]
 
 

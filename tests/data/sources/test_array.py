@@ -122,7 +122,7 @@ def test_lengths_cut_sequences(tmp_path: Path) -> None:
     path = saved(tmp_path, None, x=steps, lengths=np.array([3, 2]))
     corpus = Array(path, val_path=path).read()
     assert sequences(corpus) == ["3 1 1", "2 2"]
-    assert corpus.fingerprint["read"] == "2 sequences of 2 to 3 categories 0 to 3, by their lengths"
+    assert corpus.fingerprint["read"] == "2 sequences of 2 to 3 categories 1 to 3, by their lengths"
     np.save(tmp_path / "lengths.npy", np.array([1, 0]))
     plain = saved(tmp_path, steps)
     beside = Array(plain, lengths_path=str(tmp_path / "lengths.npy"), val_path=path).read()
@@ -195,15 +195,9 @@ NAN[1, 2] = np.nan
     ("array", "message"),
     [
         (
-            np.array([[1, 1, 0], [0, 1, 0]]),
-            r"frames of 3 features, 1.5 set on average: multi-hot. A step has to be",
-        ),
-        (
             0.9 * EYE + 0.05 * (1 - EYE),
             r"softened one-hot rows, whose largest value is 0.9 rather than 1; give",
         ),
-        (np.array([[0.5, 3.2], [1.0, 2.0]]), r"real numbers; a step has to be one symbol"),
-        (np.array([0.5, 3.2]), r"real numbers; a step has to be one symbol"),
         (NAN, r"row 1, column 2 is nan; give finite numbers"),
         (np.array([1.0, np.inf]), r"row 1 is inf; give finite numbers"),
         (np.zeros((2, 2, 2, 2)), r"an array of float64 with shape \(2, 2, 2, 2\); allowed are numbers in the shapes"),
@@ -212,12 +206,12 @@ NAN[1, 2] = np.nan
         (np.array([1j]), r"an array of complex128"),
         (np.zeros(2, [("a", int)]), r"an array of \[\('a', '<i8'\)\] with shape"),
         (np.array([[["a"]]]), r"an array of <U1 with shape \(1, 1, 1\)"),
-        (np.arange(8).reshape(2, 2, 2), r"\(sequences, steps, features\) of whole numbers; the features have to be one-hot"),
+        (np.arange(8).reshape(2, 2, 2), r"rows of 2 whole numbers from 0 to 7, which are not one-hot; data.kind=real"),
         (np.array(["a", "b", ""]), r"value 3 is '', which is no symbol; characters are read from a text file$"),
         (np.array([["a", " "], ["b", ""]]), r"value 2 is ' ', which is no symbol"),
         (
             np.vstack([EYE[[0, 1] * 10], [[1, 0, 1]], EYE]),
-            r"row 20 has 2 ones, where others have one; mend it$",
+            r"row 20 has 2 ones, where others have one; mend it, or give data.kind=multi_hot$",
         ),
         (np.array([["a", ""], ["", "b"]]), r"an empty text stands inside a sequence"),
     ],
@@ -258,8 +252,8 @@ def test_wrong_lengths_are_refused(lengths: np.ndarray, tmp_path: Path) -> None:
     path = saved(tmp_path, None, x=np.array([[3, 1, 1], [2, 2, 0]]), lengths=lengths)
     with pytest.raises(UserError, match=r"its lengths must be 2 whole numbers from 0 to 3, one for each sequence"):
         Array(path).read()
-    with pytest.raises(UserError, match=r"is one sequence, so it has no lengths"):
-        Array(saved(tmp_path, None, x=np.array([1, 2]), lengths=lengths)).read()
+    with pytest.raises(UserError, match=r"its lengths must be whole numbers that add up to its 5 steps$"):
+        Array(saved(tmp_path, None, x=np.arange(5), lengths=lengths)).read()
 
 
 categories = arrays.arrays(np.int16, st.integers(2, 60), elements=st.integers(-5, 5))

@@ -8,6 +8,7 @@ import pytest
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.ids import Ids
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.sources import Source
 from throughline.data.sources.array import Array
@@ -17,13 +18,14 @@ from throughline.data.sources.reber import Reber
 from throughline.data.sources.stdlib import StandardLibrary
 from throughline.data.sources.table import Table
 from throughline.data.sources.text import Text
+from throughline.data.sources.tokens import Tokens
 from throughline.plumbing.errors import UserError
 from throughline.settings import targets
 
-CODECS: list[Codec] = [Characters(), Symbols(), Bytes()]
+CODECS: list[Codec] = [Characters(), Symbols(), Bytes(), Ids()]
 
 
-SOURCES: list[type[Source]] = [Text, Lines, Table, Array, StandardLibrary, Reber, Markov]
+SOURCES: list[type[Source]] = [Text, Lines, Table, Array, StandardLibrary, Reber, Markov, Tokens]
 
 
 def sources(folder: Path) -> dict[type[Source], Source]:
@@ -31,11 +33,13 @@ def sources(folder: Path) -> dict[type[Source], Source]:
     (folder / "log.csv").write_text("event\n" + "".join(f"e{i * i % 7}\n" for i in range(100)))
     (folder / "names.txt").write_text("".join(f"name{i * i % 7}\n" for i in range(100)))
     np.save(folder / "rows.npy", np.eye(7)[[i * i % 7 for i in range(100)]])
+    np.array([i * i % 7 for i in range(100)], "<u2").tofile(folder / "ids.bin")
     return {
         Text: Text(str(folder / "text.txt")),
         Table: Table(str(folder / "log.csv")),
         Lines: Lines(str(folder / "names.txt")),
         Array: Array(str(folder / "rows.npy")),
+        Tokens: Tokens(str(folder / "ids.bin")),
         Reber: Reber(num_symbols=1000),
         Markov: Markov(num_symbols=1000),
         StandardLibrary: StandardLibrary(max_bytes=200_000),
@@ -56,7 +60,7 @@ def test_it_reads_two_splits_and_says_where_they_come_from(cls: type[Source], tm
     for split in corpus.splits.values():
         assert split.num_targets > 0
         assert split.steps.dtype == corpus.codec.dtype
-    assert corpus.train.steps.min() > 0  # the codec was fitted to this split
+    assert np.asarray(corpus.train.steps).min() > 0  # the codec was fitted to this split
     assert type(corpus.codec) is type(next(iter(source.codecs.values())))
 
 
@@ -66,6 +70,8 @@ def test_it_is_read_by_every_codec_that_it_has_sequences_for_and_no_other(
     cls: type[Source], codec: Codec, tmp_path: Path
 ) -> None:
     source = sources(tmp_path)[cls]
+    if cls is Tokens and codec.reads == "text":
+        codec = codec.fit(["abcdefg"])  # what the ids mean, because there is no text to find it in
     if codec.reads in source.codecs:
         corpus = source.read(codec)
         assert type(corpus.codec) is type(codec)

@@ -1,7 +1,7 @@
 """A step is a byte. Any file can be data, and no symbol is ever unknown."""
 
 import codecs
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -25,7 +25,7 @@ class Bytes(Codec):
     ended: bool = False
     """Whether there is an end symbol, with the last id. A source of sequences with ends sets it."""
 
-    def fit(self, sequences: Sequence[Any]) -> Self:
+    def fit(self, sequences: Iterable[Any]) -> Self:
         return self
 
     @property
@@ -54,9 +54,6 @@ class Bytes(Codec):
     @property
     def opening(self) -> str:
         return "" if self.ended else "\n"
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return "".join(self.stream(ids))
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Yield each character when its last byte arrives; bytes that are not UTF-8 are shown as U+FFFD."""

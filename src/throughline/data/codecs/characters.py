@@ -1,8 +1,9 @@
 """A step is a character."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -23,6 +24,16 @@ class Characters(Tabled):
         if any(len(symbol) > 1 for symbol in self.symbols or []):
             raise ValueError("a symbol is longer than one character")
 
+    def fit(self, sequences: Iterable[Any]) -> Self:
+        """As for every table, by numbers: ten times as fast as a set of characters."""
+        if self.fitted:
+            return self
+        there = np.zeros(0x110000, dtype=bool)
+        for sequence in sequences:
+            for piece in _pieces(sequence):
+                there[_codepoints(piece)] = True
+        return replace(self, symbols=[chr(codepoint) for codepoint in np.flatnonzero(there).tolist()])
+
     @cached_property
     def _id_of_codepoint(self) -> np.ndarray:
         codepoints = [ord(symbol) for symbol in self.symbols or []]
@@ -31,12 +42,9 @@ class Characters(Tabled):
         return ids
 
     def encode(self, raw: str) -> np.ndarray:
-        pieces = [raw[i : i + 2**20] for i in range(0, len(raw), 2**20)]  # keeps the 4-byte copy small
-        return np.concatenate([np.zeros(0, self.dtype), *map(self._encode, pieces)])
-
-    def _encode(self, text: str) -> np.ndarray:
-        codepoints = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        return self._id_of_codepoint[np.minimum(codepoints, len(self._id_of_codepoint) - 1)]
+        table = self._id_of_codepoint
+        pieces = [table.take(_codepoints(piece), mode="clip") for piece in _pieces(raw)]  # beyond the table: unknown
+        return np.concatenate([np.zeros(0, self.dtype), *pieces])
 
     def prompt(self, text: str) -> np.ndarray:
         self.known(text)
@@ -44,3 +52,12 @@ class Characters(Tabled):
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         return (self.shown[id] for id in ids)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text, so little at once that the copy of 4 bytes per character stays small."""
+    return (text[start : start + 2**18] for start in range(0, len(text), 2**18))
+
+
+def _codepoints(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)

@@ -33,7 +33,7 @@ class Symbols(Tabled):
         if any(not symbol.strip() or (sign is not None and sign in symbol) for symbol in self.symbols or []):
             raise ValueError("a symbol is empty, or holds what stands between symbols")
 
-    def fit(self, sequences: Sequence[Any]) -> Self:
+    def fit(self, sequences: Iterable[Any]) -> Self:
         fitted = super().fit(sequences)
         text = "".join(fitted.symbols or [])
         if fitted.between is not None or not any(map(str.isspace, text)):
@@ -49,13 +49,8 @@ class Symbols(Tabled):
         pieces = text.split() if between == " " else [piece.strip() for piece in text.split(between.strip() or between)]
         return self.after_end(self.encode(self.known([piece for piece in pieces if piece])))
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return "".join(self._pieces(ids, ""))
-
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
-        return self._pieces(ids, self.between or " ")
-
-    def _pieces(self, ids: Iterable[int], before: str) -> Iterator[str]:
+        before = ""
         for id in ids:
             if id == self.end:
                 yield self.shown[id]

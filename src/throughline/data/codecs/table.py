@@ -33,8 +33,13 @@ class Tabled(Codec):
     def fitted(self) -> bool:
         return self.symbols is not None
 
-    def fit(self, sequences: Sequence[Any]) -> Self:
-        return self if self.fitted else replace(self, symbols=sorted(set().union(*sequences)))
+    def fit(self, sequences: Iterable[Any]) -> Self:
+        if self.fitted:
+            return self
+        found: set[str] = set()
+        for sequence in sequences:
+            found.update(sequence)
+        return replace(self, symbols=sorted(found))
 
     @property
     def size(self) -> int:
@@ -79,6 +84,3 @@ class Tabled(Codec):
         if self.ended:
             return ""
         return "\n" if "\n" in self.ids else self.shown[1]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        return "".join(self.stream(ids))

@@ -7,12 +7,14 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
 
 from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.plumbing.errors import UserError
-from throughline.settings import plain, word
+from throughline.settings import plain, targets, word
 
 
 class Source(ABC):
@@ -49,9 +51,14 @@ class Source(ABC):
         if codec is None:
             return next(iter(self.codecs.values()))
         if codec.reads not in self.codecs:
-            allowed = ", ".join(default.name for default in self.codecs.values())
+            known = targets(Codec).values()  # type: ignore[type-abstract]
+            allowed = ", ".join(sorted(word(cls) for cls in known if cls.reads in self.codecs))
             raise UserError(f"codec={codec.name}: {self.name} has no {codec.reads}; allowed are auto, {allowed}")
         return codec
+
+    def under(self, root: str) -> Self:
+        """The source as a command uses it whose outputs lie in the folder `root`."""
+        return self
 
     def located(self) -> dict[str, Any]:
         """The settings as plain values, with absolute paths."""
@@ -68,6 +75,25 @@ def spread_of(sequences: Sequence[Any]) -> str:
     """The shortest and the longest length of sequences, in words."""
     shortest, longest = min(map(len, sequences)), max(map(len, sequences))
     return f"{longest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+
+
+HEADS = {"multi_hot": "bernoulli", "real": "mixture"}
+"""The head that predicts frames of each kind."""
+
+
+def said_of(frames: Sequence[np.ndarray], kind: Literal["multi_hot", "real"], several: bool) -> str:
+    """What frames (n, F) hold, of one sequence or of several, in words."""
+    count = f"{len(frames):,} sequences of {spread_of(frames)}" if several else f"{len(frames[0]):,}"
+    features = frames[0].shape[1]
+    if kind == "real":
+        return f"{count} frames of {features} real number{'s' * (features != 1)}, head={HEADS[kind]}"
+    on = sum(int(f.sum(dtype=np.int64)) for f in frames) / sum(map(len, frames))
+    return f"{count} frames of {features} features, {on:.1f} set on average: multi-hot, head={HEADS[kind]}"
+
+
+def may_be_numbers(distinct: int, count: int) -> bool:
+    """Whether symbols that are all numbers are rather meant as numbers, by how many different ones there are."""
+    return distinct > 100 or (distinct > 20 and 4 * distinct > count)
 
 
 def generated(codec: Codec, name: str, num_symbols: int, draw: Callable[[int, int], list[str]], entropy: float) -> Corpus:

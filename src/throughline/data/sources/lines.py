@@ -12,6 +12,7 @@ from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.symbols import Symbols
+from throughline.data.codecs.words import Words
 from throughline.data.corpus import Corpus
 from throughline.data.files import PACKED, AsText, Documents, read_documents
 from throughline.data.sources import Source, spread_of
@@ -42,7 +43,7 @@ class Lines(AsText, SplitsOfSequences, Source):
         chosen = by != "auto" or codec is not None
         if codec is not None:
             by = "tokens" if self.codec_or_default(codec).reads == "symbols" else "characters"
-            if self.by not in ("auto", by):
+            if self.by not in ("auto", by) and not (self.by == "tokens" and isinstance(codec, Words)):
                 raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
         as_text = None if codec is not None and codec.reads == "bytes" else self
         documents = read_documents(self.path, "data.path", as_text, without=self.other_files)
@@ -61,7 +62,10 @@ class Lines(AsText, SplitsOfSequences, Source):
 
         sequences = steps(lines)
         parts = self.parted(sequences, lambda path, key: steps(_lines(read_documents(path, key, as_text), by)[0]))
-        what = f"{len(lines):,} sequences of {spread_of(sequences)} {'bytes' if as_text is None else by}"
+        counted, unit = sequences, "bytes" if as_text is None else by
+        if isinstance(codec, Words):
+            counted, unit = [line.split() for line in lines], "words"
+        what = f"{len(lines):,} sequences of {spread_of(counted)} {unit}"
         said = "; ".join([what, *documents.said, *left_out, *_hints(lines, by, chosen)])
         return Corpus.of(codec, origin={**documents.origin, "read": said}, ended=True, joined=self.joined, **parts)
 

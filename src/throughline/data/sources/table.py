@@ -1,23 +1,26 @@
-"""Symbols in a table: an event log with a sequence per case, a column of symbols, or a column of texts."""
+"""Symbols or numbers in a table: an event log with a sequence per case, a column of symbols or of texts, or series."""
 
 import hashlib
 import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.data.files import AsText, files_of_split, read_bytes, shown
-from throughline.data.sources import Source, spread_of
+from throughline.data.sources import Source, may_be_numbers, said_of, spread_of
 from throughline.data.splits import SplitsOfSequences
 from throughline.data.tables import Table as Records
 from throughline.data.tables import read_table
@@ -27,6 +30,8 @@ from throughline.settings import STRICT, EscapedStr, Paths
 
 MISSING = "?"
 """The symbol of a missing value, with `missing=symbol`."""
+NO_NUMBERS = frozenset({"", "nan", "na", "n/a", "null", "none", "?"})
+"""How a missing number is written."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,10 +39,10 @@ class Table(AsText, SplitsOfSequences, Source):
     """A CSV file with any delimiter, JSON lines, or Parquet.
 
     With `sequence`, each case is a sequence. Without it, the rows are one joined sequence. A list of symbols in each record
-    of JSON or Parquet is a sequence per record.
+    of JSON or Parquet is a sequence per record. With `values`, a row is a frame of numbers.
     """
 
-    codecs: ClassVar = {"symbols": Symbols(), "text": Characters(), "bytes": Bytes()}
+    codecs: ClassVar = {"symbols": Symbols(), "frames": Frames(), "text": Characters(), "bytes": Bytes()}
     or_bytes: ClassVar[bool] = False
 
     path: Paths
@@ -45,6 +50,9 @@ class Table(AsText, SplitsOfSequences, Source):
     symbol: str | list[str] | None = None
     """The column of the symbols; several as [a,b] make one symbol, a+b. None: the only column that is left. In a table
     without a header, columns are called 1, 2, ..."""
+    values: str | list[str] | None = None
+    """The columns of numbers; several as [a,b]. `all`: every column that is left. Each row is then a frame: multi-hot if all
+    values are 0 or 1, else of real numbers."""
     sequence: str | None = None
     """The column that names the sequence of a row, such as the case of an event. None: all rows are one joined sequence."""
     order: str | None = None
@@ -56,7 +64,7 @@ class Table(AsText, SplitsOfSequences, Source):
     one_hot: bool = False
     """Whether the columns `symbol` are one-hot: a 1 in one of them and 0 in the others. Its name is the symbol."""
     missing: Literal["refuse", "skip", "symbol"] = "refuse"
-    """What an empty symbol means: the table is refused, the row is skipped, or it is the symbol `?`."""
+    """What an empty symbol or value means: the table is refused, the row is skipped, or it is the symbol `?`."""
     header: bool | Literal["auto"] = "auto"
     """Whether the first line of a CSV names the columns. `auto`: it does if no value of it comes again below."""
     delimiter: EscapedStr | None = None
@@ -72,17 +80,43 @@ class Table(AsText, SplitsOfSequences, Source):
             raise ValueError("by=characters reads each row as a sequence: give symbol=COLUMN, and no sequence or order")
         if self.one_hot and not isinstance(self.symbol, list):
             raise ValueError("one_hot=true: give the columns as symbol=[a,b,c]")
+        if self.values is not None and (self.symbol is not None or self.by == "characters"):
+            raise ValueError("values are read as numbers: give no symbol and no by=characters with them")
+        if self.values is not None and self.missing == "symbol":
+            raise ValueError("missing=symbol: a number cannot be a symbol; allowed with values are refuse and skip")
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError(f"delimiter={self.delimiter!r}: allowed is a single character")
 
     def read(self, codec: Codec | None = None) -> Corpus:
-        codec = self.codec_or_default(self.codecs["text"] if codec is None and self.by == "characters" else codec)
-        by: Literal["symbols", "characters"] = "symbols" if codec.reads == "symbols" else "characters"
+        if codec is None and (self.values is not None or self.by == "characters"):
+            return self.read(self.codecs["text" if self.values is None else "frames"])
+        chosen, codec = codec is not None, self.codec_or_default(codec)
+        if isinstance(codec, Frames) and self.values is None:
+            if self.symbol is not None:
+                raise UserError(
+                    f"codec=frames: reads numbers; give data.values={_given(self.symbol)} instead of data.symbol"
+                )
+            return replace(self, values="all").read(codec)
+        if self.values is not None and not isinstance(codec, Frames):
+            raise UserError(
+                f"codec={codec.name}: does not read numbers; give data.symbol instead of data.values, or codec=auto"
+            )
+        by: Literal["symbols", "characters"] = "symbols" if codec.reads in ("symbols", "frames") else "characters"
         if self.by not in ("auto", by):
             raise UserError(f"codec={codec.name}: does not read {self.by}; give data.by={by}, or codec=auto")
         if self.by == "auto":
-            return replace(self, by=by).read(codec)
+            return replace(self, by=by).read(codec if chosen else None)
         log = self._log(self.path, "data.path", codec)
+        if not chosen and log.real_numbers:
+            if self.symbol is None:
+                return replace(self, values="all").read(codec=None)
+            raise UserError(
+                f"data.symbol={_given(self.symbol)}: {shown(self.path)} has real numbers there, {log.distinct:,} different "
+                f"ones in {log.rows:,} rows; give data.values={_given(self.symbol)}, or codec=symbols for symbols"
+            )
+        if isinstance(codec, Frames) and not codec.fitted:
+            kind = log.frames if codec.kind == "auto" else codec.kind
+            codec = replace(codec, kind=kind, names=codec.names or log.features)
         origin = {"source": shown(self.path), "bytes": log.size, "sha256": log.sha256, "read": "; ".join(log.said)}
         if log.one:
             parts = self.divided(log.sequences[0], lambda path, key: self._log(path, key, codec, log.headed).sequences[0])
@@ -110,8 +144,9 @@ class Table(AsText, SplitsOfSequences, Source):
         """The records of the files; `headed` is what another split has decided about headers."""
         files, said = files_of_split(path, key, self.other_files if key == "data.path" else {})
         log = Log(one=self.sequence is None and self.by == "symbols", headed=headed)
+        log.numbers = isinstance(codec, Frames)
         digest = hashlib.sha256()
-        wanted = [name for name in (self.sequence, self.order, *self._symbols_named) if name is not None]
+        wanted = [name for name in (self.sequence, self.order, *self._named) if name is not None]
         for file in files:
             content = read_bytes(file, key)
             digest.update(content)
@@ -135,25 +170,33 @@ class Table(AsText, SplitsOfSequences, Source):
         return log
 
     @property
-    def _symbols_named(self) -> list[str]:
-        return self.symbol if isinstance(self.symbol, list) else [] if self.symbol is None else [self.symbol]
+    def _named(self) -> list[str]:
+        """The columns of the symbols or values that the settings name."""
+        named = self.symbol if self.values is None else self.values
+        return named if isinstance(named, list) else [] if named is None else [named]
 
     def _add(self, log: "Log", table: Records, where: str, codec: Codec) -> None:
         """Add the records of a file."""
         columns = table.columns
         sequence = self._place(self.sequence, columns, where, "sequence")
         order = self._place(self.order, columns, where, "order")
-        named = self._symbols_named
+        named = [] if self.values == "all" and "all" not in columns else self._named
+        key = "symbol" if self.values is None else "values"
         records = iter(table.records)
         first = next(records, None)
         if not named:
             rest = [name for place, name in enumerate(columns) if place not in (sequence, order)]
             lists = [name for name in rest if first is not None and isinstance(first[1][columns.index(name)], list)]
             rest = lists if len(lists) == 1 else rest
-            if len(rest) != 1:
-                raise UserError(f"data.symbol: {where} has the columns {_listed(columns)}; name the one with the symbols")
+            if len(rest) != 1 and self.values is None:
+                hint = _or_values(first, columns, rest)
+                raise UserError(
+                    f"data.symbol: {where} has the columns {_listed(columns)}; name the one with the symbols{hint}"
+                )
             named = rest
-        places = [self._place(name, columns, where, "symbol") for name in named]
+            if not rest:
+                raise UserError(f"data.values: {where} has the columns {_listed(columns)}; no one is left for values")
+        places = [self._place(name, columns, where, key) for name in named]
         log.said_of(table, named, self)
         known: dict[Any, Any] = {}  # equal symbols share one text
         for number, row in itertools.chain([] if first is None else [first], records):
@@ -167,6 +210,12 @@ class Table(AsText, SplitsOfSequences, Source):
                 case = len(log.cases)  # a sequence per record
             if values[0] == []:
                 log.cases.setdefault(case, [])
+            if log.numbers:
+                frames = self._frames(values, named, at)
+                log.cases.setdefault(case, []).extend((moment, log.of_one_size(frame, named, at)) for frame in frames)
+                log.rows += len(frames)
+                log.skipped += not frames and values[0] != []
+                continue
             for symbol in self._found(values, named, at):
                 if self.by == "characters":
                     log.cases[len(log.cases)] = [(moment, symbol.encode() if codec.reads == "bytes" else symbol)]
@@ -195,6 +244,45 @@ class Table(AsText, SplitsOfSequences, Source):
                 yield _joined([text or MISSING for text in texts])
             elif self.missing == "refuse":
                 raise UserError(f"{at}: {empty} is empty; give data.missing=skip or data.missing=symbol")
+
+    def _frames(self, values: list[Any], named: list[str], at: str) -> list[tuple[float, ...]]:
+        """The frames of a record: one of its values, or several in a list; none if a value is missing and may be."""
+        parts = [values]
+        if isinstance(values[0], list):
+            if len(values) > 1:
+                raise UserError(f"{at}: {named[0]} holds a list, which cannot be joined with other columns")
+            parts = [value if isinstance(value, list) else [value] for value in values[0]]
+            named = [named[0]] * max(map(len, parts), default=0)
+        frames = []
+        for part in parts:
+            frame = [self._number(value, f"{at}: {name}") for name, value in zip(named, part, strict=False)]
+            if None not in frame:
+                frames.append(tuple(frame))
+        return frames  # type: ignore[return-value]
+
+    def _number(self, value: Any, at: str) -> float | None:
+        """A number; None if it is missing, and the row is to be skipped.
+
+        Raises:
+            UserError: it is none.
+        """
+        text = _text(value, at).strip()
+        if text.lower() in NO_NUMBERS:
+            if self.missing == "skip":
+                return None
+            raise UserError(f"{at} is {text or 'empty'}; give data.missing=skip to leave such rows out")
+        try:
+            number = float({"true": "1", "false": "0"}.get(text.lower(), text))
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number) and "_" not in text:
+            return number
+        hint = ""
+        if re.fullmatch(r"-?[\d.]*,\d+", text):
+            hint = "; write decimals with a point"
+        elif len(text.split()) > 1:
+            hint = "; data.delimiter=' ' separates at blanks"
+        raise UserError(f"{at}={printable(text, most=40)!r} is no finite number{hint}")
 
     def _of_one_hot(self, texts: list[str], named: list[str], at: str) -> str:
         ones = [name for name, text in zip(named, texts, strict=True) if text.strip() in ("1", "1.0", "true", "True")]
@@ -230,6 +318,20 @@ def _joined(texts: list[str]) -> str:
     return "+".join(text.replace("\\", r"\\").replace("+", r"\+") for text in texts)
 
 
+def _given(names: str | list[str] | None) -> str:
+    """Columns as the command line writes them."""
+    return f"[{','.join(names)}]" if isinstance(names, list) else str(names)
+
+
+def _or_values(first: tuple[int, Sequence[Any]] | None, columns: list[str], rest: list[str]) -> str:
+    """A hint at the columns that hold numbers with decimals, as the first record shows."""
+    if first is None:
+        return ""
+    row = dict(zip(columns, first[1], strict=True))
+    real = [name for name in rest if isinstance(row[name], str) and re.fullmatch(r"\s*-?\d*\.\d+(e[+-]?\d+)?\s*", row[name])]
+    return f", or the numbers, data.values={_given(real if len(real) > 1 else real[0])}" if real else ""
+
+
 def _listed(columns: list[str]) -> str:
     return printable(", ".join(columns), most=300)
 
@@ -240,6 +342,7 @@ class Log:
 
     Attributes:
         one: whether all rows are one joined sequence.
+        numbers: whether rows are frames of numbers.
         kind: of the values by which rows are ordered.
         others: whether there are columns that are not read as symbols.
         headed: whether tables have a header; None before the first, or where the format always has names.
@@ -260,6 +363,51 @@ class Log:
     names: list[Any] = field(default_factory=list)
     sequences: list[Any] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    numbers: bool = False
+    features: list[str] | None = None
+    size_of_frames: int = 0
+    skipped: int = 0
+
+    def of_one_size(self, frame: tuple[float, ...], named: list[str], at: str) -> tuple[float, ...]:
+        """The frame.
+
+        Raises:
+            UserError: others have another number of features.
+        """
+        self.features = named if len(named) == len(frame) else None
+        self.size_of_frames = self.size_of_frames or len(frame)
+        if len(frame) != self.size_of_frames:
+            raise UserError(
+                f"{at}: {len(frame)} values, and the first row has {self.size_of_frames}; give every row the same number"
+            )
+        return frame
+
+    @property
+    def distinct(self) -> int:
+        """How many different symbols there are."""
+        return len(set().union(*self.sequences))
+
+    @property
+    def real_numbers(self) -> bool:
+        """Whether the symbols are real numbers, most of them different, so that they are meant as numbers."""
+        if self.numbers or not may_be_numbers(self.distinct, self.rows):
+            return False
+        try:
+            found = [float(symbol) for symbol in set().union(*self.sequences)]
+        except ValueError:
+            return False
+        return all(map(math.isfinite, found)) and not all(number.is_integer() for number in found)
+
+    @property
+    def whole_numbers(self) -> bool:
+        """Whether the symbols are whole numbers, and so many different ones that they may be meant as numbers."""
+        symbols = set().union(*self.sequences)
+        return may_be_numbers(len(symbols), self.rows) and all(re.fullmatch(r"-?\d+", symbol) for symbol in symbols)
+
+    @property
+    def frames(self) -> Literal["multi_hot", "real"]:
+        """The kind of the frames."""
+        return "multi_hot" if all(np.isin(frames, (0, 1)).all() for frames in self.sequences) else "real"
 
     @property
     def named(self) -> list[tuple[Any, Any]]:
@@ -315,7 +463,8 @@ class Log:
     def finish(self, file: str, settings: Table) -> None:
         """Order the rows and the sequences."""
         if not self.rows:
-            raise UserError(f"{printable(file)}: holds no symbols; give a table with rows that are not empty")
+            what = "numbers" if self.numbers else "symbols"
+            raise UserError(f"{printable(file)}: holds no {what}; give a table with rows that are not empty")
         repeated = sum(len(rows) - len(set(rows)) for rows in self.cases.values()) if settings.order is not None else 0
         for rows in self.cases.values():
             if settings.order is not None:
@@ -323,19 +472,32 @@ class Log:
         self.names = list(self.cases)
         if settings.order is not None:
             self.names.sort(key=lambda name: self.cases[name][0][0])
-        if settings.by == "characters":
+        if self.numbers:
+            frames = [np.array([frame for _, frame in self.cases[name]], np.float64) for name in self.names]
+            self.sequences = [f.reshape(-1, self.size_of_frames) for f in frames]
+        elif settings.by == "characters":
             self.sequences = [self.cases[name][0][1] for name in self.names]
         else:
             self.sequences = [[symbol for _, symbol in self.cases[name]] for name in self.names]
-        if self.one:
-            self.said.insert(0, f"{self.rows:,} symbols")
+        if self.numbers:
+            self.said.insert(0, said_of(self.sequences, self.frames, several=not self.one))
+            if self.others and self.features:
+                self.said.append(f"values {_listed(self.features)}")
+            if self.skipped:
+                self.said.append(f"{self.skipped:,} rows with a missing value were left out")
+            if self.frames == "multi_hot" and all((f.sum(axis=1) == 1).all() for f in self.sequences):
+                self.said.append("each row has a single 1: data.symbol with data.one_hot=true reads them as symbols")
+        elif self.one:
+            hint = "; data.values reads them as numbers" if self.whole_numbers else ""
+            self.said.insert(0, f"{self.rows:,} symbols{hint}")
             if self.others:
                 self.said.append("one joined sequence: data.sequence=COLUMN makes one per case")
         else:
             of = "characters" if settings.by == "characters" else "symbols"
             self.said.insert(0, f"{len(self.sequences):,} sequences of {spread_of(self.sequences)} {of}")
         if repeated:
-            self.said.append(f"{repeated:,} rows are there twice, with the same symbol at the same {settings.order}")
+            same = "values" if self.numbers else "symbol"
+            self.said.append(f"{repeated:,} rows are there twice, with the same {same} at the same {settings.order}")
 
 
 def _moment(text: str, time_format: str | None) -> tuple[str, Any]:

@@ -1,7 +1,10 @@
 """Any text: a file, or several as documents; joined, or cut into sequences."""
 
+from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -10,11 +13,14 @@ from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
-from throughline.data.files import AsText, Documents, read_documents
+from throughline.data.files import AsText, Documents, files_of, in_memory, read_documents
+from throughline.data.long_text import LARGE, LongText, cut_of, size_on_disk
 from throughline.data.sources import Source, spread_of
 from throughline.data.splits import Splits
+from throughline.data.store import Store, prepared
+from throughline.plumbing import progress
 from throughline.plumbing.errors import UserError
-from throughline.settings import STRICT, EscapedStr, Paths
+from throughline.settings import STRICT, EscapedStr, Paths, PathStr
 
 MANY_FILES = 10
 """From so many files on, whole ones are held out."""
@@ -42,20 +48,47 @@ class Text(AsText, Splits, Source):
     newline: Literal["lf", "keep"] = "lf"
     """`lf` reads the line breaks of Windows as line feeds; `keep` leaves them as they are. `codec=bytes` always does."""
 
+    prepared_path: PathStr | None = None
+    """The folder in which joined texts of 64 MB or more are encoded once, and from which they are then read part by part.
+    None: `prepared` in `output_root`."""
+
+    def under(self, root: str) -> Self:
+        return self if self.prepared_path else replace(self, prepared_path=str(Path(root, "prepared")))
+
     def read(self, codec: Codec | None = None) -> Corpus:
         codec = self.codec_or_default(codec)
+        files = {key: files_of(path, key) for key, path in {"data.path": self.path, **self.other_files}.items()}
+        size = size_on_disk(name for names in files.values() for name in names)
+        if size < LARGE or not self.joined or self.separator is not None or codec.end is not None:
+            return self._read(codec)
+        if codec.fitted:
+            codec = codec.fit([])  # what is prepared depends on the content of a file that it names
+
+        def make(store: Store) -> Corpus:
+            progress.advance(0, more=size * (2 if codec.fitted else 3))  # it is checked, fitted to, and encoded
+            return self._read(codec, store)
+
+        settings = {key: value for key, value in self.located().items() if key != "prepared_path"}
+        return prepared(Path(self.prepared_path or "outputs/prepared"), settings, codec, files, make)
+
+    def _read(self, codec: Codec, store: Store | None = None) -> Corpus:
+        """Read the corpus into memory, or into the store."""
         as_text = None if codec.reads == "bytes" else self
-        documents = read_documents(self.path, "data.path", as_text, self.newline, self.other_files)
+        read = in_memory if store is None else LongText.scanned
+        documents = read_documents(self.path, "data.path", as_text, self.newline, self.other_files, read)
 
         def another(path: str, key: str) -> list[Any]:
-            return read_documents(path, key, as_text, self.newline).contents
+            return read_documents(path, key, as_text, self.newline, read=read).contents
 
-        parts, how = (self._joined if self.joined else self._apart)(documents, another)
+        parts, how = self._joined(documents, another, codec) if self.joined else self._apart(documents, another)
         said = "; ".join([*documents.said, *how])
         origin = {**documents.origin, "read": said} if said else documents.origin
-        return Corpus.of(codec, origin=origin, ended=not self.joined, joined=self.joined, **parts)
+        write = None if store is None else store.line
+        return Corpus.of(codec, origin=origin, ended=not self.joined, joined=self.joined, write=write, **parts)
 
-    def _joined(self, documents: Documents, another: Callable[[str, str], Any]) -> tuple[dict[str, Any], list[str]]:
+    def _joined(
+        self, documents: Documents, another: Callable[[str, str], Any], codec: Codec
+    ) -> tuple[dict[str, Any], list[str]]:
         """The sequences by split, each with the separator that ends it, and what a person should know about the splits."""
         texts = documents.contents
         if self.split == "spread" and len(texts) == 1:
@@ -66,17 +99,25 @@ class Text(AsText, Splits, Source):
         smallest = min((share for share in self._shares[1:] if share), default=0.0)
         enough = len(texts) >= MANY_FILES and len(texts) * smallest > 1 - 1e-9  # so that each split gets one
         whole = self.split == "spread" or (self.split == "auto" and enough)
-        parts = self.dealt(texts, another) if whole else self._cut(texts, another)
+        parts = self.dealt(texts, another) if whole else self._cut(texts, another, codec)
         how = ["whole files are held out, at equal distances"] if whole else []
         return {split: [s for text in part for s in self._with_separator(text)] for split, part in parts.items()}, how
 
-    def _cut(self, documents: list[Any], read: Callable[[str, str], Any]) -> dict[str, Any]:
+    def _cut(self, documents: list[Any], read: Callable[[str, str], Any], codec: Codec) -> dict[str, Any]:
         """The documents by split, cut where they are laid end to end; one across a cut is in both splits."""
         begins = np.cumsum([0, *map(len, documents)]).tolist()
-        parts = self.divided(range(begins.pop()), read)
+        size = begins.pop()
+        parts = self.divided(range(size), read)
+
+        def between_steps(place: int) -> int:
+            number = bisect_right(begins, place) - 1
+            before = documents[number][: place - begins[number]]
+            return place if place == size else begins[number] + (cut_of(before, codec.cut) or len(before))
+
         for split, span in parts.items():
             if isinstance(span, range):
-                places = [(max(span.start - b, 0), max(span.stop - b, 0)) for b in begins]
+                start, stop = between_steps(span.start), between_steps(span.stop)
+                places = [(max(start - b, 0), max(stop - b, 0)) for b in begins]
                 pieces = [text[first:last] for text, (first, last) in zip(documents, places, strict=True)]
                 parts[split] = [piece for piece in pieces if piece] or pieces[:1]
         return parts

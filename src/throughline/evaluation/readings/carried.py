@@ -15,7 +15,7 @@ from throughline.evaluation.readings import First, Reading
 from throughline.regimes import Cut, Plan
 from throughline.regimes.segments import cut_every
 from throughline.regimes.sequences import beside
-from throughline.regimes.stateful import Chunks
+from throughline.regimes.stateful import Chunks, Every
 from throughline.settings import STRICT
 
 
@@ -50,7 +50,8 @@ def carried_plan(
     unscored = np.minimum(edges[:-1], warmup)
     scored = np.diff(edges) if tokens is None else np.minimum(np.diff(edges), -(-tokens // streams))
     start, length = edges[:-1] - unscored, scored + unscored
-    bounds = np.unique([*range(0, length.max(), max(1, tokens_per_batch // streams)), length.max()])
+    steps = max(1, tokens_per_batch // streams)
+    bounds = Every(steps, steps, int(length.max()))
     return Chunks(line.num_targets, start, length, unscored, bounds)
 
 

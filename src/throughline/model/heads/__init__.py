@@ -6,13 +6,27 @@ A new head needs one file here, its settings in `throughline.model.settings`, on
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
+from throughline.data.codecs import Codec
+
 
 class Head(nn.Module, ABC):
-    """Turns a core's output into the prediction of the next step."""
+    """Turns a core's output into the prediction of the next step.
+
+    Targets and steps below are ids, or frames with one more dimension F.
+
+    Attributes:
+        has_likeliest: whether the likeliest step is a figure of interest; otherwise `correct` returns None.
+    """
+
+    has_likeliest: ClassVar[bool] = True
+
+    def in_units_of(self, codec: Codec) -> None:
+        """Let the nll be in the units of these data; a head of symbols has none."""
 
     @abstractmethod
     def forward(self, output: Tensor) -> Tensor:
@@ -33,11 +47,11 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def correct(self, predicted: Tensor, targets: Tensor) -> Tensor | None:
-        """Whether the likeliest step is the target, (...) bool; None if no step is likelier than any other."""
+        """Whether the likeliest step is the target, (...) bool; None if there is no such figure."""
 
     @abstractmethod
     def metrics(self, nll: float) -> dict[str, float]:
-        """The mean nll in other units, by name."""
+        """The mean nll in other units, by name; empty for frames, whose features have no common unit."""
 
     @abstractmethod
     def sampler(
