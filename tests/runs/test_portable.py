@@ -131,7 +131,7 @@ def replaced(small: Path, weights: dict[str, torch.Tensor]) -> None:
         ({"codec__name": "symbols", "codec__symbols": [*"abcdefg", " "]}, FOREIGN + "codec: a symbol is empty, or holds"),
         (
             {"codec__name": "letters"},
-            FOREIGN + "codec.name='letters': allowed are bpe, bytes, characters, frames, ids, symbols",
+            FOREIGN + "codec.name='letters': allowed are bpe, bytes, characters, frames, ids",
         ),
         ({"sha256": "0" * 64}, "damaged: its checksum differs"),
     ],

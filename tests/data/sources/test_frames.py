@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as arrays
 
+from helpers import shared_data
 from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
@@ -468,12 +469,8 @@ def test_lists_of_numbers_and_settings_that_do_not_suit(tmp_path: Path) -> None:
             Table(path, values="b", **settings)  # type: ignore[arg-type]
 
 
-POLYMUSIC = Path("/work/shared/data/polymusic")
-
-
-@pytest.mark.skipif(not POLYMUSIC.is_dir(), reason="the piano rolls are not there")
 def test_published_piano_rolls() -> None:
-    corpus = Array(str(POLYMUSIC / "JSB_Chorales.npz")).read()
+    corpus = Array(str(shared_data("polymusic/JSB_Chorales.npz"))).read()
     assert {split: (len(line.ends), line.num_targets) for split, line in corpus.splits.items()} == {
         "train": (229, 13807),
         "val": (76, 4602),
