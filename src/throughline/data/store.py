@@ -28,6 +28,7 @@ from throughline.data.corpus import Corpus, Prepared
 from throughline.data.line import Line
 from throughline.data.long_text import changed, parts_of
 from throughline.data.mapped import Mapped
+from throughline.data.shards import stamp
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.locking import locked
@@ -48,10 +49,9 @@ def _stamp(key: str, path: str) -> list[Any]:
         UserError: it is not there.
     """
     try:
-        found = Path(path).stat()
+        return [os.path.realpath(path), *stamp(path)]
     except (OSError, ValueError) as error:
         raise UserError(f"{key}={printable(path)}: {getattr(error, 'strerror', error)}; give a readable file") from None
-    return [os.path.realpath(path), found.st_size, found.st_mtime_ns, found.st_ino]
 
 
 class Store:

@@ -1,6 +1,5 @@
 """A step is a subword: a frequent piece of text, found by byte-pair encoding."""
 
-import codecs
 import importlib.util
 import json
 import os
@@ -17,6 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
+from throughline.data.codecs.bytes import characters_of
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import printable, text
 from throughline.settings import STRICT, PathStr
@@ -172,10 +172,7 @@ class Bpe(Codec):
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Yield each character when its last byte arrives; bytes that are not UTF-8 are shown as U+FFFD."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for id in ids:
-            yield decoder.decode(self._tokens[id])
-        yield decoder.decode(b"", final=True)
+        return characters_of(map(self._tokens.__getitem__, ids))
 
     def extent(self, steps: np.ndarray) -> tuple[int, int]:
         lengths, words, begins, space = self._extents

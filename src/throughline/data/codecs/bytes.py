@@ -57,7 +57,12 @@ class Bytes(Codec):
 
     def stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Yield each character when its last byte arrives; bytes that are not UTF-8 are shown as U+FFFD."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for id in ids:
-            yield decoder.decode(b"\n" if id == self.end else bytes([id - 1]) if id else b"\xff")
-        yield decoder.decode(b"", final=True)
+        return characters_of(b"\n" if id == self.end else bytes([id - 1]) if id else b"\xff" for id in ids)
+
+
+def characters_of(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The text of bytes piece by piece: each character with its last byte, and U+FFFD for what is no UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for piece in pieces:
+        yield decoder.decode(piece)
+    yield decoder.decode(b"", final=True)

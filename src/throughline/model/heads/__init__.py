@@ -62,3 +62,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def operations(self) -> int:
         """Floating-point operations of training per position."""
+
+
+class LinearHead(nn.Linear, Head):
+    """A head whose prediction is one product: weights (P, H) and a bias."""
+
+    def operations(self) -> int:
+        return 3 * 2 * self.in_features * self.out_features

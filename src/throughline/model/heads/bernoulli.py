@@ -6,12 +6,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from throughline.model.heads import Head
+from throughline.model.heads import LinearHead
 
 
-class BernoulliHead(nn.Linear, Head):
+class BernoulliHead(LinearHead):
     """Predicts a logit (..., F) for each feature of the next frame.
 
     The nll of a frame is the sum over its features, as is customary for piano rolls (Boulanger-Lewandowski 2012).
@@ -50,6 +50,3 @@ class BernoulliHead(nn.Linear, Head):
             return lambda logits: (logits > 0).astype(np.float32)
         # A logistic variable is below x with probability sigmoid(x); multiplied by T, the smallest T does not overflow.
         return lambda logits: (temperature * rng.logistic(size=logits.shape) < logits).astype(np.float32)
-
-    def operations(self) -> int:
-        return 3 * 2 * self.in_features * self.out_features

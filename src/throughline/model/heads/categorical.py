@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from throughline.data.codecs import UNKNOWN
-from throughline.model.heads import Head
+from throughline.model.heads import LinearHead
 
 LARGE = 2048
 """The vocabulary from which the logits of a batch on a CPU are computed in parts. They are larger than the caches then, and
@@ -20,7 +20,7 @@ PART = 2**24
 """The bytes of logits in a part."""
 
 
-class CategoricalHead(nn.Linear, Head):
+class CategoricalHead(LinearHead):
     """Predicts logits (..., V) of the next token.
 
     Args:
@@ -48,7 +48,7 @@ class CategoricalHead(nn.Linear, Head):
         for rows in parts(len(flat), self.out_features):
             predicted = self(flat[rows]).to(torch.promote_types(flat.dtype, torch.float32))
             nll.append(F.cross_entropy(predicted, wanted[rows], reduction="none"))
-            correct.append(predicted.max(-1).indices == wanted[rows])
+            correct.append(self.correct(predicted, wanted[rows]))
         return torch.cat(nll).view(targets.shape), torch.cat(correct).view(targets.shape)
 
     def _in_parts(self, output: Tensor) -> bool:
@@ -80,9 +80,6 @@ class CategoricalHead(nn.Linear, Head):
         if top_k is None and top_p is None:
             return lambda logits: (logits + next(noise)).argmax(axis=1)  # saves one of the few calls of a step
         return lambda logits: sample(logits, next(noise), temperature, top_k, top_p)
-
-    def operations(self) -> int:
-        return 3 * 2 * self.in_features * self.out_features
 
 
 def parts(rows: int, vocab_size: int) -> Iterator[slice]:

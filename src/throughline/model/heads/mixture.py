@@ -7,13 +7,13 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from throughline.data.codecs import Codec
-from throughline.model.heads import Head
+from throughline.model.heads import LinearHead
 
 
-class MixtureHead(nn.Linear, Head):
+class MixtureHead(LinearHead):
     """Predicts K logits, K means (K, F) and K unbounded stds (K, F) of the next standardised frame: (..., K + 2KF).
 
     Given its component, the features of a frame are independent. Frames are standardised. The nll is still that of a density
@@ -84,6 +84,3 @@ class MixtureHead(nn.Linear, Head):
             return frames.astype(np.float32)
 
         return draw
-
-    def operations(self) -> int:
-        return 3 * 2 * self.in_features * self.out_features
