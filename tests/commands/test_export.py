@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import safetensors.torch
@@ -17,8 +18,11 @@ from throughline import __version__
 from throughline.commands.evaluate import Evaluate, evaluate
 from throughline.commands.export import export
 from throughline.commands.generate import Generate, generate
+from throughline.data.codecs import Codec
 from throughline.data.codecs.bpe import Bpe
 from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.frames import Frames
+from throughline.data.codecs.symbols import Symbols
 from throughline.data.codecs.words import Words
 from throughline.data.sources.text import Text
 from throughline.model.settings import LSTM
@@ -178,3 +182,24 @@ def test_a_table_that_is_not_the_checkpoints_is_refused(tmp_path: Path) -> None:
             assert load_parts(tmp_path / "last.ckpt", codec=same)[1] == end
         with pytest.raises(UserError, match=r"^codec=bpe: its table is not that of the checkpoint; leave codec= out$"):
             load_parts(tmp_path / "last.ckpt", codec=other)
+
+
+@pytest.mark.parametrize(
+    ("codec", "same", "other", "refused"),
+    [
+        (Words(min_count=2).fit(["a a b"]), [Words(), Words(min_count=2)], Words(max_vocab=3), r"max_vocab=3: .*=None"),
+        (Words().fit(["a a b"]), [Words(min_count=1)], Words(min_count=2), r"min_count=2: .*=1"),
+        (Bpe().fit([""]), [Bpe()], Bpe(vocab_size=300), r"vocab_size=300: .*=None"),
+        (Symbols().fit([["a"]]), [Symbols()], Symbols(between=","), r"between=,: .*=None"),
+        (Frames().fit([np.eye(2)]), [Frames(), Frames(features=2)], Frames(kind="real"), r"kind=real: .*=multi_hot"),
+    ],
+    ids=lambda part: part.name if isinstance(part, Codec) else "",
+)
+def test_settings_of_a_codec_that_are_not_the_checkpoints_are_refused(
+    codec: Codec, same: list[Codec], other: Codec, refused: str, tmp_path: Path
+) -> None:
+    saved(tmp_path / "last.ckpt", LSTM(hidden_size=2), codec)
+    for chosen in same:
+        assert load_parts(tmp_path / "last.ckpt", codec=chosen)[1] == codec
+    with pytest.raises(UserError, match=rf"^codec\.{refused}; leave codec= out$"):
+        load_parts(tmp_path / "last.ckpt", codec=other)

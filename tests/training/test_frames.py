@@ -13,13 +13,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from helpers import QUICK, SEQUENCES, asked, config, roll, rows, run, run_with_kills, series, weights_hash, without_times
+from helpers import QUICK, SEQUENCES, asked, config, roll, rows, run, run_with_kills, saved, series, weights_hash, without_times
 from throughline.commands.export import export
 from throughline.commands.generate import Generate, generate
 from throughline.commands.train import next_steps
 from throughline.config import Config, Sampling
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.frames import Frames
+from throughline.data.codecs.symbols import Symbols
+from throughline.data.codecs.words import Words
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import BySequence
 from throughline.evaluation.readings.dynamic import Dynamic
@@ -81,6 +83,20 @@ def test_a_run_on_rolls_leaves_what_it_promises(rolls: tuple[Path, dict[str, Any
     assert " nats per frame, " in terminal
 
 
+ANOTHER = r"^data: memory was encoded with another codec than that of the generator; "
+
+
+def test_symbols_of_another_table_are_not_measured(tmp_path: Path) -> None:
+    table = Symbols().fit([["a", "b"]])
+    saved(tmp_path / "last.ckpt", LSTM(hidden_size=2), table)
+    trained = load(tmp_path / "last.ckpt")
+    for same in (table, replace(table, between=", ")):  # shown in another way, and the same steps
+        assert math.isfinite(trained.evaluate(Corpus.of(same, [["a", "b"]], [["b", "a"]]))["val/nll"])
+    for other in (Symbols().fit([["b", "c"]]), Symbols().fit([["b", "a", "c"]]), Words().fit(["a b"])):
+        with pytest.raises(UserError, match=ANOTHER):
+            trained.evaluate(Corpus.of(other, *[["b b b" if other.reads == "text" else ["b"] * 3]] * 2))
+
+
 def test_data_of_another_codec_are_not_measured(real: tuple[Path, dict[str, Any]]) -> None:
     trained, corpus = load(checkpoint(real)), series()
     assert trained.evaluate(corpus)["val/nll"] == pytest.approx(real[1]["val/nll"], abs=1e-6)
@@ -89,7 +105,7 @@ def test_data_of_another_codec_are_not_measured(real: tuple[Path, dict[str, Any]
     assert math.isfinite(trained.evaluate(own)["val/nll"])
     for codec, sequence in ((Frames(), 2 * values), (Frames(), values[:, :1]), (Characters(), "abcabc")):
         other = Corpus.of(codec, [sequence], [sequence])
-        with pytest.raises(UserError, match=r"^data: memory was encoded with another codec than that of the generator; "):
+        with pytest.raises(UserError, match=ANOTHER):
             trained.evaluate(other)
 
 

@@ -17,7 +17,7 @@ from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic, reading
 from throughline.plumbing.errors import UserError
 from throughline.runs import portable
-from throughline.settings import plain
+from throughline.settings import defaults, plain
 
 FORMAT = 2
 """The format of the values under the key "throughline" of a checkpoint."""
@@ -294,7 +294,15 @@ def load_parts(
             )
     if codec is not None and type(codec) is not type(own):
         raise UserError(f"codec={codec.name}: the checkpoint holds {own.name}; leave codec= out, or give the same")
-    if codec is not None and codec.fitted:
+    if codec is not None and not codec.fitted:
+        usual = defaults(type(codec))
+        for key, value in plain(codec).items():
+            there = getattr(own, key)
+            if value != usual.get(key) and value != there:
+                raise UserError(
+                    f"codec.{key}={value}: the checkpoint's codec was fitted with codec.{key}={there}; leave codec= out"
+                )
+    elif codec is not None:
         given = codec.fit([])
         if (given if own.end is None or given.end is not None else given.with_end()) != own:
             raise UserError(f"codec={codec.name}: its table is not that of the checkpoint; leave codec= out")

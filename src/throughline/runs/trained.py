@@ -243,7 +243,7 @@ class Trained:
             UserError: the data cannot be read, they have another codec, or no such split.
         """
         corpus = data if isinstance(data, Corpus) else self.corpus(data)
-        if not self._reads(corpus.codec):
+        if not corpus.codec.encodes_as(self.codec):
             raise UserError(
                 f"data: {corpus.fingerprint['source']} was encoded with another codec than that of the generator; "
                 "give Corpus.of(trained.codec, ...)"
@@ -263,12 +263,6 @@ class Trained:
                 return metrics | by_text(metrics, line, self.codec, split)
         finally:
             self.generator.cpu()
-
-    def _reads(self, codec: Codec) -> bool:
-        """Whether frames are of the same kind, mean and std, with or without a frame of zeros before each sequence."""
-        if isinstance(codec, Frames) and isinstance(self.codec, Frames):
-            return codec.with_end() == self.codec.with_end()
-        return codec.steps == self.codec.steps == "ids"
 
     def source(self, path: str | None = None) -> Source:
         """The settings by which the data of the run were read, or another file is read in the same way.

@@ -96,6 +96,10 @@ class Codec(ABC):
     def encode(self, raw: Any) -> np.ndarray:
         """The ids (N,) of a raw sequence; symbols that are not in the table become `unknown`."""
 
+    def encodes_as(self, other: "Codec") -> bool:
+        """Whether a step of one means the same to the other."""
+        return self == other
+
     def cut(self, raw: Any) -> int:
         """How much of a part of a longer sequence can be encoded before the rest is known.
 

@@ -132,6 +132,9 @@ class Frames(Codec):
         self._refuse(frames, abs(standardised) > LARGEST, f"numbers up to {LARGEST:g} times the std")
         return standardised.astype(np.float32)
 
+    def encodes_as(self, other: Codec) -> bool:
+        return isinstance(other, Frames) and self == replace(other, ended=self.ended)
+
     def _refuse(self, frames: np.ndarray, wrong: np.ndarray, allowed: str) -> None:
         """Refuse frames of which some values are wrong.
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from throughline.data.codecs import UNKNOWN
+from throughline.data.codecs import UNKNOWN, Codec
 from throughline.data.codecs.table import Tabled
 from throughline.settings import STRICT
 
@@ -43,6 +43,9 @@ class Symbols(Tabled):
 
     def encode(self, raw: Sequence[str]) -> np.ndarray:
         return np.fromiter((self.ids.get(symbol, UNKNOWN) for symbol in raw), dtype=self.dtype)
+
+    def encodes_as(self, other: Codec) -> bool:
+        return isinstance(other, Symbols) and self == replace(other, between=self.between)
 
     def prompt(self, text: str) -> np.ndarray:
         between = self.between or " "
