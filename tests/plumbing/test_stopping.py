@@ -2,9 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from signal import Signals
 from typing import Any
 
@@ -136,6 +140,41 @@ def test_processes_that_are_started_do_not_hear() -> None:
         return set(os.read(reading, 64)) & set(STATUS)
 
     assert status_of(work) == 0
+
+
+WORK_OF_A_LIBRARY = """
+import os, signal, sys, time
+from throughline.commands import start
+from throughline.data.sources.text import Text
+from throughline.plumbing import stopping
+
+def work():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+Text.read = lambda *_: stopping.at_once(work)
+sys.argv = ["prepare.py", "data=text", "data.path=any"]
+start.prepare()
+"""
+
+
+def test_a_command_says_that_it_stops_even_inside_a_library() -> None:
+    began = time.perf_counter()
+    ended = subprocess.run([sys.executable, "-c", WORK_OF_A_LIBRARY], capture_output=True, text=True, timeout=50)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "SIGINT: stopped\n")
+    assert time.perf_counter() - began < 45  # it has not waited for the library
+
+
+def test_what_a_library_raises_in_its_thread_is_raised() -> None:
+    done: list[int] = []
+    stopping.at_once(lambda: done.append(threading.get_ident()))
+    assert done != [threading.get_ident()]
+    with pytest.raises(UserError, match=r"^no$"):
+        stopping.at_once(partial(refuse, "no"))
+
+
+def refuse(why: str) -> None:
+    raise UserError(why)
 
 
 @pytest.mark.parametrize("name", [*RANKS, *SIZES])

@@ -172,7 +172,25 @@ def test_several_folders_and_what_cannot_be_compared(sweep: Path, tmp_path: Path
     ) as error:
         read([sweep / "0", tmp_path / "other"])
     told = str(error.value).partition("compared: ")[2].split("; ")  # in the order of the folders
-    assert sorted(re.sub(r" \w{12} ", " ", data) for data in told) == ["fox & dog (1 runs)", "other (1 runs)"]
+    assert sorted(re.sub(r" \w{12} ", " ", data) for data in told) == ["fox & dog (1 run)", "other (1 run)"]
+
+
+def test_words_and_subwords_are_compared_per_word(tmp_path: Path) -> None:
+    text = "the fox saw the dog. the dog saw the fox.\n" * 40
+    path = tmp_path / "text.txt"
+    path.write_text(text)
+    data = ("data=text", f"data.path={path}", "budget.tokens=500")
+    for codec in (["codec=words"], ["codec=bpe", "codec.vocab_size=260"]):
+        settings = config(*data, *codec)
+        run_as_from_hydra(settings.read(), tmp_path / "runs" / codec[0], *data, *codec)
+    with pytest.raises(UserError, match=r"^runs: trained on different data or with different codecs") as error:
+        read([tmp_path / "runs"])
+    told = str(error.value).partition("their perplexity per word can: ")[2].split(", ")
+    words, subwords = (json.loads((tmp_path / "runs" / c / "summary.json").read_text()) for c in ("codec=words", "codec=bpe"))
+    by_word = {"words": words["metrics"]["val/ppl"], "bpe": subwords["metrics"]["val/word_ppl"]}
+    assert [re.sub(r"^.*/", "", line) for line in told] == [
+        f"codec={name} ({name}) {value:,.1f}" for name, value in sorted(by_word.items(), key=lambda pair: pair[1])
+    ]
 
 
 def test_pictures_and_markdown_lie_beside_the_page(report: Path) -> None:

@@ -174,7 +174,9 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
                 raise
             raise UserError(_no_such_key(wrong[1], cls)) from None
         except SystemExit as end:
-            sys.exit(2 if options.cfg and end.code == 1 else end.code)  # Hydra's answer to `--cfg job -p nothing` is 1
+            if options.cfg and end.code == 1:  # Hydra's answer to `--cfg job -p nothing`
+                sys.exit(2)
+            raise
 
 
 def _no_such_key(key: str, cls: type[Any]) -> str:
@@ -184,6 +186,8 @@ def _no_such_key(key: str, cls: type[Any]) -> str:
         return f"{key}: give one of the choices that `--help` lists"
     if key in known:
         return f"{key} is a setting of another choice of {key.partition('.')[0]}; `--cfg job` shows every key"
+    if (whole := key.partition(".")[0]) in {f.name for f in fields(Config)} - {f.name for f in fields(cls)}:
+        return f"{whole} is a setting of training; this command takes {', '.join(f.name for f in fields(cls))}"
     groups = [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != key]  # of another command
     return f"{key}: there is no such setting; {did_you_mean(key, [*known, *groups]) or '`--cfg job` shows every key'}"
 

@@ -66,7 +66,7 @@ def export(settings: Export) -> None:
 
 
 def _named(codec: Codec) -> str:
-    return f"{codec.size - 1:,} symbols" if codec.steps == "ids" else f"{codec.size:,} features"
+    return f"{codec.size - 1:,} symbols" if codec.steps == "ids" else f"{codec.size:,} feature{'s' * (codec.size != 1)}"
 
 
 def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[bytes, str]:

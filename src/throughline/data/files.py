@@ -209,6 +209,8 @@ def refuse_no_text(content: bytes, where: str) -> None:
         UserError: it is none.
     """
     known = next((what for first, what in NO_TEXTS.items() if content.startswith(first)), None)
+    if known is not None and where.endswith(".npz"):  # an archive as well
+        known = NO_TEXTS[b"\x93NUMPY"]
     if known is not None:
         raise UserError(f"{where}: is no text but {known}")
 

@@ -4,11 +4,14 @@ A signal stops the program at once, by the exception `Stopped`, wherever nothing
 lost, it waits: until a block of `waiting()` ends or, in training, for the end of the batch.
 """
 
+import atexit
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from signal import Handlers, Signals
 from typing import Any
@@ -130,6 +133,30 @@ def stop(number: int) -> None:
     raise Stopped(number)
 
 
+def at_once(work: Callable[[], object]) -> None:
+    """Do long work of a library that leaves Python, in a thread of its own: a signal still stops the program at once.
+
+    The library cannot be stopped. Its thread would meet a Python that is being taken down, so the process then ends without.
+    """
+    failed: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(attempt,), daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except Stopped as stopped:
+        atexit.register(_flushed_end, stopped.code)
+        raise
+    for error in failed:
+        raise error
+
+
 def times_continued() -> int:
     """How often this process was suspended and continued."""
     return _heard.continued
@@ -168,6 +195,12 @@ def _note(number: int, _: Any) -> None:
 
 
 def _end(status: int, *_: Any) -> None:
+    os._exit(status)
+
+
+def _flushed_end(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(status)
 
 

@@ -159,10 +159,12 @@ def read(folders: Sequence[str | Path]) -> Comparison:
         raise UserError("\n".join(["runs: none of these is finished, so there is nothing to compare:", *lines]))
     if len({run.finished.data["tokens_sha256"] for run in finished}) > 1:
         sources = Counter(f"{run.finished.data['source']} {run.finished.data['tokens_sha256'][:12]}" for run in finished)
-        different = "; ".join(f"{source} ({n} runs)" for source, n in sources.items())
+        different = "; ".join(f"{source} ({n} run{'s' * (n > 1)})" for source, n in sources.items())
         codecs = len({run.finished.data["vocab_sha256"] for run in finished}) > 1
         unlike = "on different data or with different codecs" if codecs else "on different data"
-        raise UserError(f"runs: trained {unlike}, so their nll per step cannot be compared: {different}")
+        by_word = _by_word(finished) if codecs and len({run.finished.data["source"] for run in finished}) == 1 else []
+        per_word = f"; their perplexity per word can: {', '.join(by_word)}" if by_word else ""
+        raise UserError(f"runs: trained {unlike}, so their nll per step cannot be compared: {different}{per_word}")
     worst = max(run.validations[-1]["val/nll"] for run in finished)
     for run in finished:
         run.metrics["seconds_to_worst"] = _seconds_to(run, worst)
@@ -172,6 +174,21 @@ def read(folders: Sequence[str | Path]) -> Comparison:
         run.metrics["cost"] = run.metrics["seconds_to_worst"] / shortest if shortest > 0 else math.nan
     members.sort(key=lambda member: member.nll.mean if member.finished else math.inf)
     return Comparison(members, worst, _budget(finished), _cautions(members, finished))
+
+
+def _by_word(runs: list[Run]) -> list[str]:
+    """The perplexity per word of each run, the lowest first; empty if one of them has none.
+
+    A rare word is `<unk>` to words, which is easier to predict than its letters.
+    """
+    nll = {
+        f"{run.where} ({run.settings.get('codec')})": run.metrics.get(
+            "val/word_nll", run.metrics["val/nll"] if run.settings.get("codec") == "words" else math.inf
+        )
+        for run in runs
+    }
+    lowest = sorted(nll.items(), key=lambda pair: pair[1])
+    return [f"{name} {math.exp(value):,.1f}" for name, value in lowest] if max(nll.values()) < 100 else []
 
 
 def _runs_under(folder: Path) -> Iterator[Path]:

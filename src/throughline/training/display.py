@@ -27,6 +27,8 @@ from throughline.training.learner import Learner
 from throughline.training.metric_log import MetricLog
 from throughline.training.spending import Spending
 
+LONG_VALIDATION, TIMES_TRAINING = 10.0, 2.0
+"""A validation that takes more seconds than this, and more times the training before it, deserves a word."""
 OVERFITTED = 0.01
 """The share by which the last nll may be above the lowest one without a word."""
 
@@ -60,7 +62,7 @@ def _steps(corpus: Corpus) -> str:
     if codec.steps == "ids":
         return f" ({corpus.unknown:,} unknown), {codec.name}, vocabulary {codec.size}"
     kind = "multi-hot" if codec.steps == "multi_hot" else "real, standardised on the training split"
-    return f", frames of {codec.size:,} features, {kind}"
+    return f", frames of {codec.size:,} feature{'s' * (codec.size != 1)}, {kind}"
 
 
 def amount(line: Line) -> str:
@@ -94,8 +96,10 @@ class Display(Callback):
         )
         self._shown_at = 0.0
         self._lines, self._line_at, self._held_back = 0, 0.0, ""
+        self._trained, self._trained_before, self._cautioned = 0.0, 0.0, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._trained_before = self.spending.seconds
         self.bar.start()
         self._training = self.bar.add_task("epoch 1", total=1.0, figures="")
         self._validation = self.bar.add_task("validation", total=1.0, figures="", visible=False)
@@ -125,6 +129,7 @@ class Display(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validated, self._to_validate, self._validating_since = 0, 0, time.perf_counter()
+        self._trained, self._trained_before = self.spending.seconds - self._trained_before, self.spending.seconds
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Learner)
@@ -145,7 +150,8 @@ class Display(Callback):
         self.bar.update(self._validation, visible=False)
         metrics = pl_module.metrics
         corpus = datamodule_of(trainer).corpus
-        bits = f" ({metrics['val/bpc']:.3f} bpc)" if "val/bpc" in metrics else ""
+        unit = "bpc" if corpus.codec.reads in ("text", "bytes") else "bits per symbol"
+        bits = f" ({metrics['val/bpc']:.3f} {unit})" if "val/bpc" in metrics else ""
         if isinstance(corpus.codec, Words | Bpe | Ids):  # their steps are no characters
             bits = f" (perplexity {metrics['val/ppl']:.1f})"
         joined = corpus.val.joined
@@ -161,6 +167,14 @@ class Display(Callback):
             self._print(line)
         else:
             self._held_back = line
+        took = time.perf_counter() - self._validating_since
+        if took > max(LONG_VALIDATION, TIMES_TRAINING * self._trained) and not self._cautioned:
+            self._cautioned = True
+            self._print(
+                f"caution: this validation took {took:.0f} s, and the training before it {self._trained:.0f} s; "
+                "evaluation.tokens=100_000 reads a part of the split, trainer.val_checks=4 makes fewer of them"
+                + (", and codec.max_vocab=10_000 makes each step cheaper" if isinstance(corpus.codec, Words) else "")
+            )
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import characters_of
+from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import printable, text
 from throughline.settings import STRICT, PathStr
@@ -237,13 +238,11 @@ def _trained(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
 
     own = Tokenizer(models.BPE())
     own.pre_tokenizer, own.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    own.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
+    stopping.at_once(lambda: own.train_from_iterator(texts, trainer))
     return own
