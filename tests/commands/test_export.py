@@ -146,7 +146,7 @@ def test_generating_and_evaluating_from_an_export_say_the_same(tmp_path: Path, c
     assert [line.split(": ")[0] for line in told] == [
         str(tmp_path / name) for name in ("model.safetensors", "model.json", "model.onnx")
     ]
-    assert re.search(r"its logits differ from PyTorch's by at most \d\.\de-0\d over 32 carried steps$", told[2])
+    assert re.search(r"its predictions differ from PyTorch's by at most \d\.\de-0\d over 32 carried steps$", told[2])
     said = []
     for name in ("last.ckpt", "model.safetensors"):
         file = str(tmp_path / name)

@@ -1,6 +1,7 @@
 """Runs on frames: what they leave, and that they keep all the promises of runs on symbols."""
 
 import csv
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import matplotlib.image
 import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 from safetensors import safe_open
@@ -256,8 +258,6 @@ def test_what_is_no_request_for_frames_is_refused(
 
 
 def test_an_export_scores_in_the_units_of_the_data(real: tuple[Path, Any], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^onnx: there is no graph for the head mixture; give onnx=false$"):
-        export(asked(Path(checkpoint(real)), out=str(tmp_path)))
     export(asked(Path(checkpoint(real)), out=str(tmp_path), onnx=False))
     trained, exported = load(checkpoint(real)), load(tmp_path / "model.safetensors")
     frames = np.array([[300.0, 0.0], [301.0, 0.01], [302.0, -0.01]])
@@ -265,6 +265,26 @@ def test_an_export_scores_in_the_units_of_the_data(real: tuple[Path, Any], tmp_p
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert float(file.get_tensor("head.log_volume")) == pytest.approx(trained.codec.log_volume, abs=1e-12)
     assert trained.codec.log_volume != 0
+
+
+@pytest.mark.parametrize(("made", "layers"), [("rolls", 1), ("real", 2)])
+def test_a_graph_predicts_frames(made: str, layers: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    file = checkpoint(request.getfixturevalue(made))
+    export(asked(Path(file), out=str(tmp_path)))
+    trained = load(file)
+    frames = trained.generate(length=20, seed=1)
+    steps = trained.codec.prompt(frames).astype(np.float32)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [part.name for part in session.get_inputs()] == ["frame", "h", "c"]
+    state = [np.zeros((layers, 1, trained.generator.settings.hidden_size), np.float32)] * 2
+    nll = []
+    for frame, following in itertools.pairwise(steps):
+        predicted, *state = session.run(None, {"frame": frame[None, None], "h": state[0], "c": state[1]})
+        scored = trained.generator.head.nll(torch.from_numpy(predicted)[None], torch.from_numpy(following)[None, None])
+        nll.append(float(scored))
+    assert nll == pytest.approx(trained.score(frames), abs=1e-4)
+    assert len(nll) >= 19
+    assert max(nll) - min(nll) > 1e-3  # the state matters
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Export:
     onnx: bool = True
     """Whether to also write `model.onnx`, for runtimes without PyTorch."""
     tolerance: Positive = 1e-4
-    """The largest allowed difference between the graph's logits and PyTorch's."""
+    """The largest allowed difference between the graph's predictions and PyTorch's."""
     model: Model | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
@@ -79,7 +79,7 @@ def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[
         ) from None
     graph = onnx_step.build(generator, description)
     difference = onnx_step.largest_difference(generator, graph)
-    measured = f"its logits differ from PyTorch's by at most {difference:.1e} over {onnx_step.STEPS} carried steps"
+    measured = f"its predictions differ from PyTorch's by at most {difference:.1e} over {onnx_step.STEPS} carried steps"
     if not difference <= tolerance:  # nan also ends here
         raise UserError(f"onnx: {measured}, more than tolerance={tolerance}; no file was written")
     return graph, f"one step in float32, {measured}"
