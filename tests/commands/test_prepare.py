@@ -109,7 +109,8 @@ def test_a_text_larger_than_memory_is_prepared_and_its_folder_is_named(
     first = capsys.readouterr().out
     (folder,) = (path for path in (tmp_path / "outputs" / "prepared").iterdir() if path.is_dir() and not path.is_symlink())
     size = sum(path.stat().st_size for path in folder.iterdir())
-    assert f"\nprepared: {size:,} bytes in {folder}, " in first and " s when they were made (" in first
+    assert f"\nprepared: {size:,} bytes in {folder}, " in first
+    assert " s when they were made (" in first
     assert "train: 169 targets" in first
     prepare(settings)
     assert capsys.readouterr().out == first  # also how long it took: nothing was prepared again

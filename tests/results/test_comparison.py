@@ -186,7 +186,9 @@ def test_words_and_subwords_are_compared_per_word(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^runs: trained on different data or with different codecs") as error:
         read([tmp_path / "runs"])
     told = str(error.value).partition("their perplexity per word can: ")[2].split(", ")
-    words, subwords = (json.loads((tmp_path / "runs" / c / "summary.json").read_text()) for c in ("codec=words", "codec=bpe"))
+    words, subwords = (
+        json.loads((tmp_path / "runs" / c / "summary.json").read_text()) for c in ("codec=words", "codec=bpe")
+    )
     by_word = {"words": words["metrics"]["val/ppl"], "bpe": subwords["metrics"]["val/word_ppl"]}
     assert [re.sub(r"^.*/", "", line) for line in told] == [
         f"codec={name} ({name}) {value:,.1f}" for name, value in sorted(by_word.items(), key=lambda pair: pair[1])

@@ -66,7 +66,9 @@ def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, mon
     monkeypatch.setattr(
         "throughline.model.cores.lstm_onnx._in_onnx_order", lambda gates: gates
     )  # PyTorch's order of the gates
-    with pytest.raises(UserError, match=r"^onnx: its predictions differ .* more than tolerance=0.0001; no file was written$"):
+    with pytest.raises(
+        UserError, match=r"^onnx: its predictions differ .* more than tolerance=0.0001; no file was written$"
+    ):
         export(asked(tmp_path / "last.ckpt", out=str(tmp_path / "out")))
     monkeypatch.undo()
     assert not (tmp_path / "out").exists()

@@ -15,7 +15,20 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from helpers import QUICK, SEQUENCES, asked, config, roll, rows, run, run_with_kills, saved, series, weights_hash, without_times
+from helpers import (
+    QUICK,
+    SEQUENCES,
+    asked,
+    config,
+    roll,
+    rows,
+    run,
+    run_with_kills,
+    saved,
+    series,
+    weights_hash,
+    without_times,
+)
 from throughline.commands.export import export
 from throughline.commands.generate import Generate, generate
 from throughline.commands.train import next_steps

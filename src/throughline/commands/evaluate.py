@@ -95,7 +95,7 @@ def evaluate(settings: Evaluate) -> None:
         if by_sequence is not None:
             write_scores(out, by_sequence, corpus.codec)
     for key, value in metrics.items():
-        print(f"{key} {value:.6f}")
+        print(f"{key} {value:.6f}" if abs(value) < 1e9 else f"{key} {value:.6g}")
     if settings.out is not None:
         print(f"{settings.out}: {len(line.ends):,} sequences")
 

@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from throughline.commands.compose import launch
 from throughline.data.codecs import Codec
+from throughline.data.codecs.frames import Frames
 from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
@@ -66,7 +67,7 @@ def export(settings: Export) -> None:
 
 
 def _named(codec: Codec) -> str:
-    return f"{codec.size - 1:,} symbols" if codec.steps == "ids" else f"{codec.size:,} feature{'s' * (codec.size != 1)}"
+    return codec.width if isinstance(codec, Frames) else f"{codec.size - 1:,} symbols"
 
 
 def _graph(generator: "Generator", description: str, tolerance: float) -> tuple[bytes, str]:

@@ -175,7 +175,7 @@ def generate_frames(settings: Generate, trained: "Trained", codec: Frames) -> No
     if settings.seed is None and settings.temperature:
         print(f"seed={seed}", file=sys.stderr, flush=True)
     several = f"{settings.num_sequences:,} sequences of " if settings.num_sequences > 1 else ""
-    print(f"{out}: {several}{frames.shape[1]:,} frames of {codec.size:,} feature{'s' * (codec.size != 1)}; drawn in {picture}")
+    print(f"{out}: {several}{frames.shape[1]:,} frames of {codec.width}; drawn in {picture}")
 
 
 def frames_of(path: str) -> np.ndarray:

@@ -123,10 +123,10 @@ def features(corpus: Corpus) -> Iterator[str]:
     assert isinstance(codec, Frames)
     if codec.steps == "multi_hot":
         often = np.flatnonzero(steps.any(axis=0))
-        yield f"frames: {codec.size:,} feature{'s' * (codec.size != 1)}, multi-hot, {steps.sum(axis=1).mean():.1f} set on average"
+        yield f"frames: {codec.width}, multi-hot, {steps.sum(axis=1).mean():.1f} set on average"
         yield f"  {len(often):,} features are ever set: {_cut(', '.join(map(codec.named, often.tolist())))}"
         return
-    yield f"frames: {codec.size:,} feature{'s' * (codec.size != 1)}, real, standardised on the training split"
+    yield f"frames: {codec.width}, real, standardised on the training split"
     for place, (mean, std) in enumerate(zip(codec.mean or [], codec.std or [], strict=True)):
         yield f"  {codec.named(place)}: mean {mean:.6g}, std {std:.6g}"
 

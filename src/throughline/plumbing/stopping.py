@@ -26,6 +26,8 @@ class Stopped(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(EXIT_STATUS.get(Signals(number), 128 + number))
         self.number = Signals(number)
+        self.status = EXIT_STATUS.get(self.number, 128 + number)
+        super().__init__(self.status)
         self.told = False
         """Whether a line about it has been printed."""
 
@@ -151,7 +153,7 @@ def at_once(work: Callable[[], object]) -> None:
     try:
         thread.join()
     except Stopped as stopped:
-        atexit.register(_flushed_end, stopped.code)
+        atexit.register(_flushed_end, stopped.status)
         raise
     for error in failed:
         raise error

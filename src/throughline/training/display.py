@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from throughline.cautions import about_training
 from throughline.config import Config
 from throughline.data.codecs.bpe import Bpe
+from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.ids import Ids
 from throughline.data.codecs.words import Words
 from throughline.data.corpus import Corpus
@@ -59,10 +60,10 @@ def introduce(config: Config, data: StreamDataModule, generator: Generator, prec
 def _steps(corpus: Corpus) -> str:
     """What a step is, after the amounts."""
     codec = corpus.codec
-    if codec.steps == "ids":
+    if not isinstance(codec, Frames):
         return f" ({corpus.unknown:,} unknown), {codec.name}, vocabulary {codec.size}"
     kind = "multi-hot" if codec.steps == "multi_hot" else "real, standardised on the training split"
-    return f", frames of {codec.size:,} feature{'s' * (codec.size != 1)}, {kind}"
+    return f", frames of {codec.width}, {kind}"
 
 
 def amount(line: Line) -> str:
@@ -200,7 +201,11 @@ def show(record: Record, passage: str, lowest: float, folder: Path, console: Con
         "word_ppl": "perplexity {:.3f} per word",
     }
     carried, tested = (
-        ", ".join(text.format(metrics[f"{split}/{key}"]) for key, text in units.items() if f"{split}/{key}" in metrics)
+        ", ".join(
+            text.format(value) if value < 1e9 else text.replace(".3f", ".3g").format(value)  # not ninety digits
+            for key, text in units.items()
+            if (value := metrics.get(f"{split}/{key}")) is not None
+        )
         for split in ("val", "test")
     )
     each = f" ({metrics['val/sequence_nll']:.4f} per sequence)" if "val/sequence_nll" in metrics else ""

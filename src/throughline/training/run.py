@@ -506,7 +506,7 @@ def _frames(generator: Generator, codec: Frames, config: Config, folder: Path) -
     atomic.write(
         {folder / "samples.npy": array.getvalue(), folder / "samples.png": drawn(frames, codec, f"{config.name}, generated")}
     )
-    return f"{len(frames):,} frames of {codec.size:,} feature{'s' * (codec.size != 1)}: samples.npy, drawn in samples.png"
+    return f"{len(frames):,} frames of {codec.width}: samples.npy, drawn in samples.png"
 
 
 SHOWN = 20

@@ -108,6 +108,11 @@ class Frames(Codec):
         """F."""
         return self.features or 0
 
+    @property
+    def width(self) -> str:
+        """F in words."""
+        return f"{self.size:,} feature{'s' * (self.size != 1)}"
+
     def with_end(self) -> Self:
         return replace(self, ended=True)
 
