@@ -140,7 +140,9 @@ def test_a_stopped_sweep_fails_and_goes_on_where_it_was(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (143, ""), stdout
     assert len(list(tmp_path.rglob("last.ckpt"))) == 1, "the second member never began"
-    assert "resume: continuing from" in ended(start(tmp_path, *sweep))
+    told = ended(start(tmp_path, *sweep))
+    assert "1 of 2  seed=1  continues\n" in told
+    assert "2 of 2  seed=2  begins\n" in told
     (folder,) = (tmp_path / "out" / "multirun").glob("*/*")
     summaries = {member.name: (member / "summary.json").read_bytes() for member in folder.iterdir() if member.is_dir()}
     assert summaries.keys() == {"0-lstm24-stateful4-s1", "1-lstm24-stateful4-s2"}

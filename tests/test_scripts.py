@@ -169,13 +169,35 @@ def test_a_sweep_has_a_folder_for_each_member(sweep: Sweep) -> None:
 def test_a_member_that_fails_is_told_and_stops_no_other(sweep: Sweep) -> None:
     assert sweep.run.returncode == 2
     told = sweep.run.stderr.splitlines()
-    assert [line.split(": ")[0] for line in told] == ["failed", "failed", "Error executing job with overrides", "error"]
+    assert told[2:] == ["error: 2 of 4 members failed; with resume=auto the same command tries them again"]
     for line, member in zip(told[:2], sweep.members[::2], strict=True):
-        assert re.match(rf"failed: {re.escape(str(member))}: epoch \d, batch \d: ", line)
+        assert re.match(rf"failed: failing/{re.escape(member.name)}: epoch \d, batch \d: ", line)
         assert " is not finite" in line
-        assert line.removeprefix(f"failed: {member}: ") == (member / "failure.txt").read_text().splitlines()[-1]
-    assert re.match(r"error: epoch \d, batch \d: ", told[3])
+        assert line.removeprefix(f"failed: failing/{member.name}: ") == (member / "failure.txt").read_text().splitlines()[-1]
     assert not any((member / "failure.txt").exists() for member in sweep.members[1::2])
+
+
+def test_a_sweep_has_a_line_for_each_member_that_begins_or_ends_and_a_table(sweep: Sweep) -> None:
+    lines = sweep.run.stdout.splitlines()
+    begun, ended = lines[:8:2], lines[1:8:2]
+    labels = ["stateful8 lr=1e+30", "stateful8 lr=0.01", "segments lr=1e+30", "segments lr=0.01"]
+    assert begun == [f"{number} of 4  {label}  begins" for number, label in enumerate(labels, start=1)]
+    nll = [json.loads((member / "summary.json").read_text())["val/nll"] for member in sweep.members[1::2]]
+    results = ["failed", f"{nll[0]:.4f}  \\d+ s", "failed", f"{nll[1]:.4f}  \\d+ s"]
+    for number, (label, result, line) in enumerate(zip(labels, results, ended, strict=True), start=1):
+        left = r"(  \(about \d+ (s|min) left\))?" if number < 4 else ""
+        assert re.fullmatch(rf"{number} of 4  {re.escape(label)}  {result}{left}", line), line
+    table = [re.split(r"  +", line.strip()) for line in lines[9:14]]
+    assert table[0] == ["member", "state", "val nll", "over seeds", "tokens/s", "folder"]
+    rows = sorted(zip(nll, labels[1::2], ["1-*", "3-*"], strict=True))
+    assert [(*row[:3], row[-1]) for row in table[1:3]] == [
+        (label, "finished", f"{value:.4f}", folder) for value, label, folder in rows
+    ]
+    assert sorted(row[0] for row in table[3:]) == sorted(labels[::2])
+    assert lines[14] == "folders are in failing"
+    assert lines[15] == f"compare:    python {PROJECT}/src/compare.py runs=failing"
+    assert len(lines) == 16
+    assert "all files are in failing/1-" in (sweep.members[1] / "console.txt").read_text()
 
 
 def test_a_sweep_is_compared_though_members_failed(sweep: Sweep, folder: Path) -> None:

@@ -47,10 +47,7 @@ def run_name(*, _root_: DictConfig) -> str:
         return f"{hydra_cfg.runtime.choices.model}-{hydra_cfg.runtime.choices.regime}"
     if hydra_cfg.mode != RunMode.MULTIRUN:
         return config.name
-    swept = {
-        *map(str, hydra_cfg.sweeper.params or {}),
-        *(o.key_or_group for o in _overrides(sys.argv[1:]) if o.is_sweep_override()),
-    }
+    swept = {*map(str, hydra_cfg.sweeper.get("swept") or hydra_cfg.sweeper.params or {})}
     in_the_name = {"model", "model.hidden_size", "model.num_layers", "regime", "seed"}
     if isinstance(config.regime, Stateful):
         in_the_name.add("regime.streams")

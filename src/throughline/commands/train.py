@@ -4,7 +4,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from throughline.commands.compose import composed, load, own_folders_of, typed, without_hydra
 from throughline.config import Config
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import one_line_errors
+from throughline.plumbing.kept import Kept
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
 from throughline.runs import folders
@@ -57,14 +57,14 @@ OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
 
 
-def train(cfg: DictConfig) -> None:
-    """Train as composed, in the folder that Hydra has made."""
+def train(cfg: DictConfig) -> float:
+    """Train as composed, in the folder that Hydra has made, and return the carried nll, which a sweeper may minimise."""
     hydra = HydraConfig.get()
     sweep, folder = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    # Hydra keeps the error of a member of a sweep, runs the other members, and raises the error at the end.
-    with announced_failure(folder) if sweep else one_line_errors(), ExitStack() as ending:
+    # Hydra keeps the error of a member of a sweep, and runs the other members.
+    with nullcontext() if sweep else one_line_errors(), ExitStack() as ending:
         ending.callback(folders.remove_empty, folder)
+        console = Kept(quiet=sweep)  # a sweep has a line for each member
         config = load(cfg, Config)
         overrides = list(hydra.overrides.task)
         console.print(f"run: {folders.shown(folder)}")
@@ -82,6 +82,9 @@ def train(cfg: DictConfig) -> None:
         with progress("reading data", console):
             corpus = config.read()
         config.suited(corpus.codec)  # refused before torch is imported
+        if sweep and config.logger.group is None:
+            group = "/".join(folder.absolute().parent.parts[-2:])
+            config = replace(config, logger=replace(config.logger, group=group))
         if corpus.prepared is not None:
             console.print(f"data: read from {folders.shown(Path(corpus.prepared.folder))}")
         with large_imports():  # takes seconds, so it waits until config and data are checked
@@ -94,21 +97,12 @@ def train(cfg: DictConfig) -> None:
             files = {folder / ".hydra" / f"{name}.yaml": OmegaConf.to_yaml(value) for name, value in written.items()}
             atomic.write({file: text.encode("utf-8", "surrogateescape") for file, text in files.items()})
             ending.enter_context(messages_in(folder / "train.log"))
+            ending.callback(console.keep_in(folder / "console.txt"))
 
         finished = run.train(config, corpus, folder, console=console, begin=begin)
         for line in next_steps(finished, config, sweep):
             console.print(line)
-
-
-@contextmanager
-def announced_failure(folder: Path) -> Iterator[None]:
-    """Print at once why a member of a sweep failed: Hydra reports it only at the end."""
-    try:
-        yield
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"failed: {folder}: {lines[-1]}", file=sys.stderr)
-        raise
+        return finished.record.metrics["val/nll"]
 
 
 @contextmanager
@@ -130,17 +124,20 @@ def messages_in(file: Path) -> Iterator[None]:
 
 def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
     """Lines with the next commands, ready to be copied."""
-    where = [a for a in typed if a.startswith("output_root=")]  # W&B's runs lie there, too
-    compare = f"compare:    {command('compare')} {shlex.join([f'runs={shown(run.folder.parent)}', *where])}"
     if sweep:
-        yield compare
         return
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     checkpoint = shlex.quote(shown(best if best.exists() else last))
     array = "" if run.codec.steps == "ids" else f" length={config.sampling.length} out=new.npy"
     yield f"generate:   {command('generate')}{own_parts()} checkpoint={checkpoint}{array}"
-    yield compare
+    yield compare(run.folder.parent)
     yield further(config, run.folder)
+
+
+def compare(folder: Path) -> str:
+    """A line with the command that compares the runs in a folder."""
+    where = [a for a in typed if a.startswith("output_root=")]  # W&B's runs lie there, too
+    return f"compare:    {command('compare')} {shlex.join([f'runs={shown(folder)}', *where])}"
 
 
 def further(config: Config, folder: Path) -> str:

@@ -1,0 +1,76 @@
+"""A sweep over all combinations of values: trains its members, and reports."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from throughline.plumbing import stopping
+from throughline.plumbing.errors import UserError
+from throughline.sweeps.members import Member, Seen, members
+from throughline.sweeps.table import table
+from throughline.sweeps.watch import Watch
+
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]
+"""Runs members with these overrides, the first of which has this number, and returns what Hydra knows of each at its end."""
+
+
+def train(batches: Sequence[Sequence[Sequence[str]]], sweep: Path, launch: Launch, compare: str) -> list[float]:
+    """Train the members of all batches, one batch after the other.
+
+    Args:
+        batches: the overrides of each member; a launcher gets a batch at once.
+        sweep: the folder of the sweep.
+        launch: the launcher.
+        compare: a line with the command that compares the runs of its folder.
+
+    Returns:
+        The nll of each member; nan if it has none.
+
+    Raises:
+        UserError: a member failed. All others were trained.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    everyone = members([overrides for batch in batches for overrides in batch])
+    results: list[tuple[Member, Seen]] = []
+    for batch in batches:
+        some = everyone[len(results) : len(results) + len(batch)]
+        results += watched(sweep, some, len(everyone), console, launch)
+    console.print()
+    for line in table(sweep, results):
+        console.print(line)
+    console.print(compare)
+    refuse_failures(results)
+    return [now.nll for _, now in results]
+
+
+def watched(sweep: Path, some: Sequence[Member], total: int, console: Console, launch: Launch) -> list[tuple[Member, Seen]]:
+    """Launch members, with a line for each that begins or ends, and return what became of them."""
+    watch = Watch(sweep, some, total, console)
+    try:
+        with watch:
+            returns = launch([member.overrides for member in some], some[0].number)
+            watch.errors = {member.number: _error(result) for member, result in zip(some, returns, strict=False)}
+    except stopping.Stopped as stopped:
+        console.print(f"{stopped.number.name}: the sweep is stopped; resume=auto continues it")
+        stopped.told = True
+        raise
+    return [(member, watch.ended(member)) for member in some]
+
+
+def _error(result: Any) -> str:
+    """Why a member failed, as Hydra has kept it; empty if it did not."""
+    error = getattr(result, "_return_value", None)
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1] if isinstance(error, BaseException) else ""
+
+
+def refuse_failures(results: Sequence[tuple[Member, Seen]]) -> None:
+    """Let the command fail if a member has.
+
+    Raises:
+        UserError: a member failed.
+    """
+    failed = sum(now.state not in ("finished", "pruned") for _, now in results)
+    if failed:
+        raise UserError(f"{failed} of {len(results)} members failed; with resume=auto the same command tries them again")

@@ -1,0 +1,111 @@
+"""Tells on the terminal how the members of a sweep begin and end."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from throughline.runs.folders import shown
+from throughline.sweeps.members import Member, Seen, seen
+
+UNKNOWN = ("it has ended without a word", "it has not begun")
+EVERY = 0.5
+"""Seconds from one look at the folders to the next."""
+
+
+class Watch:
+    """Looks at the folders of members while a launcher runs them, here or on other machines, and prints a line for each
+    that begins and each that ends; failures go to stderr.
+
+    Args:
+        sweep: the folder of the sweep.
+        members: those that are launched.
+        total: how many the whole sweep has.
+    """
+
+    def __init__(self, sweep: Path, members: Sequence[Member], total: int, console: Console) -> None:
+        self.sweep, self.members, self.total, self.console = sweep, members, total, console
+        self.errors: dict[int, str] = {}
+        """Why members failed, where only their launcher knows: before they had a folder."""
+        self._before = {member.number: seen(member.folder(sweep)) for member in members}
+        self._began: dict[int, float] = {}
+        self._ended: dict[int, Seen] = {}
+        self._took: list[float] = []
+        self._most_at_once = 1
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look_again_and_again, daemon=True, name="watch")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look(last=error is None)
+
+    def ended(self, member: Member) -> Seen:
+        """What the member had come to when it ended."""
+        return self._ended.get(member.number, Seen("waiting", {}))
+
+    def _look_again_and_again(self) -> None:
+        while not self._over.wait(EVERY):
+            self._look()
+
+    def _look(self, last: bool = False) -> None:
+        """Print what has changed; after the `last` look, nothing changes any more."""
+        for member in self.members:
+            if member.number in self._ended:
+                continue
+            now, before = seen(member.folder(self.sweep)), self._before[member.number]
+            if now.state == "waiting" and not last:
+                continue
+            changed = now.marks != before.marks or before.state == "waiting"
+            if changed and member.number not in self._began and now.state != "waiting":
+                self._begin(member, before)
+            if last or (changed and now.state in ("finished", "failed", "pruned")):
+                self._end(member, now, changed)
+
+    def _begin(self, member: Member, before: Seen) -> None:
+        self._began[member.number] = time.monotonic()
+        self._most_at_once = max(self._most_at_once, len(self._began.keys() - self._ended.keys()))
+        how = "begins" if before.state == "waiting" else "continues" if before.state == "begun" else "begins again"
+        self._say(member, how)
+
+    def _end(self, member: Member, now: Seen, changed: bool) -> None:
+        self._ended[member.number] = now
+        if now.state in ("waiting", "begun", "failed"):
+            why = now.why or self.errors.get(member.number) or UNKNOWN[now.state == "waiting"]
+            now = replace(now, state="failed", why=why)
+            self._ended[member.number] = now
+            folder = member.folder(self.sweep)
+            print(f"failed: {shown(folder or self.sweep)}: {now.why}", file=sys.stderr, flush=True)
+        if now.state == "finished" and not changed:
+            self._say(member, f"{now.nll:.4f}  already finished")
+            return
+        began = self._began.get(member.number)
+        took = now.seconds or (0.0 if began is None else time.monotonic() - began)
+        self._took.append(took)
+        results = {"finished": f"{now.nll:.4f}  {took:,.0f} s", "pruned": f"pruned: {now.why}"}
+        self._say(member, f"{results.get(now.state, 'failed')}{self._left()}")
+
+    def _left(self) -> str:
+        """The time that members which have not ended likely need."""
+        left = len(self.members) - len(self._ended)
+        if not left:
+            return ""
+        if not any(self._took):
+            return ""
+        seconds = sum(self._took) / len(self._took) * left / min(self._most_at_once, left)
+        unit, name = next((unit, name) for unit, name in ((3600, "h"), (60, "min"), (1, "s")) if seconds > unit or unit == 1)
+        return f"  (about {seconds / unit:.{int(name == 'h')}f} {name} left)"
+
+    def _say(self, member: Member, what: str) -> None:
+        number = f"{member.number + 1} of {self.total}"
+        self.console.print("  ".join(part for part in (number, member.label, what) if part))

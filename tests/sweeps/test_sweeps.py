@@ -1,0 +1,216 @@
+"""What the terminal shows of a sweep is what its folders hold, whoever trains the members."""
+
+import io
+import math
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from helpers import FOX_AND_DOG, run_as_from_hydra
+from throughline.plumbing import stopping
+from throughline.plumbing.errors import UserError
+from throughline.runs.record import Record
+from throughline.sweeps import watch
+from throughline.sweeps.grid import refuse_failures, watched
+from throughline.sweeps.members import Member, Seen, members, seen
+from throughline.sweeps.table import table
+
+OVERRIDES = [["data=text", "regime=stateful", "seed=1", "optimizer.lr=0.1", "+hydra.x=1"]]
+OVERRIDES += [["data=text", "regime=segments", "seed=1", "optimizer.lr=0.1", "+hydra.x=2"]]
+OVERRIDES += [["data=text", "regime=segments", "seed=2", "optimizer.lr=0.1", "+hydra.x=3"]]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("done") / "run"
+    run_as_from_hydra(FOX_AND_DOG, folder, "trainer.max_epochs=1")
+    return folder
+
+
+def test_members_are_labelled_by_what_differs() -> None:
+    assert members(OVERRIDES, first=4) == [
+        Member(4, tuple(OVERRIDES[0]), "stateful seed=1"),
+        Member(5, tuple(OVERRIDES[1]), "segments seed=1"),
+        Member(6, tuple(OVERRIDES[2]), "segments seed=2"),
+    ]
+    (alone,) = members([["regime=segments", "model.hidden_size=8"]])
+    assert alone.label == "segments hidden_size=8"
+    assert members([]) == []
+
+
+def test_a_folder_shows_its_state(tmp_path: Path, done: Path) -> None:
+    assert seen(None).state == "waiting"
+    folder = tmp_path / "0-run"
+    folder.mkdir()
+    assert seen(folder).state == "begun"
+    shutil.copytree(done, folder, dirs_exist_ok=True)
+    record, now = Record.read(done), seen(folder)
+    assert (now.state, now.nll, now.seconds) == ("finished", record.metrics["val/nll"], record.wall_seconds)
+    assert set(now.marks) == {"summary.json", ".hydra/config.yaml"}
+    (folder / "failure.txt").write_text("Traceback\nValueError: no\n")
+    assert (seen(folder).state, seen(folder).why) == ("failed", "ValueError: no")
+    (folder / "failure.txt").write_text("pruned: 2.1 at check 3\n")
+    assert (seen(folder).state, seen(folder).why) == ("pruned", "2.1 at check 3")
+    (folder / "failure.txt").unlink()
+    (folder / "summary.json").write_text("{}")
+    assert seen(folder).state == "failed"
+
+
+def launched(
+    sweep: Path, work: Callable[[Member], Any], some: list[Member], total: int = 3
+) -> tuple[list[str], list[tuple[Member, Seen]]]:
+    """The lines that are printed while a launcher does this work for each member, and what became of them."""
+    said = io.StringIO()
+
+    def launch(overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
+        assert [list(each) for each in overrides] == [list(member.overrides) for member in some]
+        assert first == some[0].number
+        return [work(member) for member in some]
+
+    results = watched(sweep, some, total, Console(file=said, width=200), launch)
+    return said.getvalue().splitlines(), results
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Lets the watch look only when this is called, in its own thread, so that every look is certain."""
+    ask, answered = threading.Event(), threading.Event()
+    monkeypatch.setattr(watch, "EVERY", 0.001)
+    look = watch.Watch._look
+
+    def when_asked(self: watch.Watch, last: bool = False) -> None:
+        if last or not self._thread.is_alive():
+            look(self, last)
+        elif ask.is_set():
+            ask.clear()
+            look(self)
+            answered.set()
+
+    monkeypatch.setattr(watch.Watch, "_look", when_asked)
+
+    def now() -> None:
+        answered.clear()
+        ask.set()
+        assert answered.wait(20)
+
+    return now
+
+
+def test_a_line_for_each_that_begins_or_ends(
+    tmp_path: Path, done: Path, looked: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = members(OVERRIDES)
+
+    def work(member: Member) -> None:
+        looked()
+        folder = tmp_path / f"{member.number}-run"
+        folder.mkdir()
+        looked()
+        if member.number == 1:
+            (folder / "failure.txt").write_text("out of memory")
+        else:
+            shutil.copytree(done, folder, dirs_exist_ok=True)
+        looked()
+        looked()
+
+    lines, results = launched(tmp_path, work, some)
+    record = Record.read(done)
+    end = f"{record.metrics['val/nll']:.4f}  {record.wall_seconds:.0f} s"
+    assert [line.partition("  (about")[0] for line in lines] == [
+        *("1 of 3  stateful seed=1  begins", f"1 of 3  stateful seed=1  {end}"),
+        *("2 of 3  segments seed=1  begins", "2 of 3  segments seed=1  failed"),
+        *("3 of 3  segments seed=2  begins", f"3 of 3  segments seed=2  {end}"),
+    ]
+    assert "(about" in lines[1]
+    assert "(about" not in lines[-1]
+    assert capsys.readouterr().err == f"failed: {tmp_path}/1-run: out of memory\n"
+    assert [now.state for _, now in results] == ["finished", "failed", "finished"]
+    with pytest.raises(UserError, match=r"^1 of 3 members failed; with resume=auto "):
+        refuse_failures(results)
+    refuse_failures([results[0], results[2]])
+
+
+def test_what_was_there_before_is_not_taken_for_new(
+    tmp_path: Path, done: Path, looked: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = members(OVERRIDES)
+    for member in some[:2]:
+        shutil.copytree(done, tmp_path / f"{member.number}-run")
+    (tmp_path / "2-run").mkdir()
+    before = Record.read(done)
+
+    def work(member: Member) -> None:
+        looked()
+        if member.number == 1:  # it goes on to a larger budget
+            folder = tmp_path / "1-run"
+            (folder / "summary.json").unlink()
+            looked()
+            Record.read(done).write(folder)
+            looked()
+        if member.number == 2:
+            (tmp_path / "2-run" / "failure.txt").write_text("no")
+            looked()
+
+    lines, results = launched(tmp_path, work, some)
+    nll = f"{before.metrics['val/nll']:.4f}"
+    assert [line.partition("  (about")[0] for line in lines] == [
+        "2 of 3  segments seed=1  begins again",
+        f"2 of 3  segments seed=1  {nll}  {before.wall_seconds:.0f} s",
+        "3 of 3  segments seed=2  continues",
+        "3 of 3  segments seed=2  failed",
+        f"1 of 3  stateful seed=1  {nll}  already finished",
+    ]
+    assert [now.state for _, now in results] == ["finished", "finished", "failed"]
+    assert capsys.readouterr().err.endswith("2-run: no\n")
+
+
+class Failed:
+    """What Hydra's launchers return for a member that failed."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._return_value = error
+
+
+def test_a_member_without_a_folder_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = members(OVERRIDES[:2])
+    errors = {0: UserError("data.path=x: No such file"), 1: RuntimeError()}
+    lines, results = launched(tmp_path, lambda member: Failed(errors[member.number]), some, total=2)
+    assert lines == ["1 of 2  stateful  failed", "2 of 2  segments  failed"]
+    assert [now.why for _, now in results] == ["data.path=x: No such file", "RuntimeError"]
+    assert [line.rpartition(f"{tmp_path}: ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "data.path=x: No such file",
+        "RuntimeError",
+    ]
+
+
+def test_a_signal_stops_a_sweep_with_one_line(tmp_path: Path) -> None:
+    def work(member: Member) -> None:
+        raise stopping.Stopped(15)
+
+    said = io.StringIO()
+    with pytest.raises(stopping.Stopped) as stopped:
+        watched(tmp_path, members(OVERRIDES), 3, Console(file=said, width=200), lambda some, first: [work(m) for m in some])  # type: ignore[arg-type]
+    assert stopped.value.told
+    assert said.getvalue() == "SIGTERM: the sweep is stopped; resume=auto continues it\n"
+
+
+def test_the_table_puts_seeds_together_and_the_best_first(tmp_path: Path) -> None:
+    three = members([["regime=a", "seed=1"], ["regime=b", "seed=1"], ["regime=b", "seed=2"], ["regime=c", "seed=1"]])
+    results = [
+        Seen("finished", {}, 2.5, 10.0, 1500.0),
+        Seen("finished", {}, 2.25, 10.0, 1000.0),
+        Seen("finished", {}, 2.0, 10.0, 3000.0),
+        Seen("pruned", {}, math.nan, 1.0, 0.0, "late"),
+    ]
+    assert list(table(tmp_path, list(zip(three, results, strict=True)))) == [
+        "member  state       val nll  over seeds        tokens/s  folder",
+        "b       2 finished   2.1250  2.0000 to 2.2500     2,000  1-* 2-*",
+        "a       finished     2.5000                       1,500  0-*",
+        "c       pruned                                           3-*",
+        f"folders are in {tmp_path}",
+    ]
