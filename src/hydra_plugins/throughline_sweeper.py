@@ -1,6 +1,7 @@
 """What Hydra runs for `-m`. It takes sweepers only from packages of this name; `throughline.sweeps` does the work."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,57 @@ from omegaconf import OmegaConf
 
 
 class Sweep(BasicSweeper):
-    """Trains all combinations of values, with any launcher, and reports what became of them."""
+    """Trains all combinations of values, or the trials of a search, with any launcher, and reports what became of them."""
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None, swept: Sequence[str] = ()) -> None:
         super().__init__(max_batch_size, params)
 
-    def sweep(self, arguments: list[str]) -> list[float]:
+    def sweep(self, arguments: list[str]) -> Any:
         from throughline.commands.compose import load, own_folders_of, without_hydra
-        from throughline.commands.train import compare
-        from throughline.config import Config
-        from throughline.sweeps import grid
+        from throughline.commands.train import command, compare
+        from throughline.config import Config, Optuna
+        from throughline.runs.folders import held
+        from throughline.sweeps import grid, search, space
 
         assert self.config is not None
         assert self.launcher is not None
         assert self.hydra_context is not None
-        loader, launcher = self.hydra_context.config_loader, self.launcher
-        overrides = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
-        swept = [override.key_or_group for override in overrides if override.is_sweep_override()]
-        named = f"++hydra.sweeper.swept=[{','.join(swept)}]"  # for the folder of a member, which another machine may name
-        batches = [[[*member, named] for member in batch] for batch in self.split_arguments(overrides, self.max_batch_size)]
-        folder = Path(self.config.hydra.sweep.dir)
-        for batch in batches:
-            for member in batch:  # all members are checked before the first is trained
-                cfg = loader.load_sweep_config(self.config, list(member))
-                load(without_hydra(cfg), Config, own_folders_of(cfg.hydra))
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        whole, launcher, loader = self.config, self.launcher, self.hydra_context.config_loader
+        folder = Path(whole.hydra.sweep.dir)
+        parser = OverridesParser.create(config_loader=loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        swept = {override.key_or_group: override for override in overrides if override.is_sweep_override()}
+
+        def named(keys: Sequence[str]) -> str:
+            """For the name of a member's folder, which may be given on another machine."""
+            return f"++hydra.sweeper.swept=[{','.join(keys)}]"
+
+        def checked(member: Sequence[str]) -> Config:
+            cfg = loader.load_sweep_config(whole, list(member))
+            return load(without_hydra(cfg), Config, own_folders_of(cfg.hydra))
 
         def launch(members: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
             return launcher.launch(members, initial_job_idx=first)
 
-        return grid.train(batches, folder, launch, compare(folder))
+        fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
+        settings = checked([*fixed, named(())]).sweep
+        together = isinstance(settings, Optuna)
+        with nullcontext() if together else held(folder, "runs a sweep"):
+            if isinstance(settings, Optuna):
+                draws = space.draws(settings.space, overrides, parser)
+                self._save(folder)
+                keys = named([draw.key for draw in draws])
+                commands = command("train"), compare(folder)
+                is_group = lambda key: bool(loader.get_group_options(key))  # noqa: E731
+                return search.train(settings, draws, [*fixed, keys], folder, launch, checked, is_group, commands)
+            batches = self.split_arguments(overrides, self.max_batch_size)
+            batches = [[[*member, named(list(swept))] for member in batch] for batch in batches]
+            for batch in batches:
+                for member in batch:  # all members are checked before the first is trained
+                    checked(member)
+            self._save(folder)
+            return grid.train(batches, folder, launch, compare(folder))
+
+    def _save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")

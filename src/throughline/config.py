@@ -1,6 +1,7 @@
 """The settings of a training run. Nothing here imports torch."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -143,6 +144,49 @@ class Sampling:
     """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is."""
 
 
+class Sweep(ABC):
+    """What `-m` does with several values, if not all combinations of them."""
+
+    @property
+    @abstractmethod
+    def num_members(self) -> int:
+        """How many runs it makes."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Optuna(Sweep):
+    """A search for the settings with the lowest `val/nll`, with Optuna's sampler TPE.
+
+    Give every trial the same budget. The folder of the search may be shared by commands on several machines.
+    """
+
+    space: dict[str, Any] = field(default_factory=dict)
+    """What is searched, by setting, in Hydra's words: `choice(8,16)`, `interval(0,0.5)`, `int(interval(8,128))`, and
+    `tag(log,interval(1e-4,1e-1))` on a logarithmic scale. `{when: "regime=stateful", values: "choice(8,16)"}` is drawn only
+    where an earlier setting has that value. Several values on the command line add to it, and a single one takes it out."""
+    n_trials: PositiveInt = 30
+    """The trials of all commands together. Pruned and failed ones count, too."""
+    seconds: Positive | None = None
+    """After so many seconds a command begins no further trial."""
+    prune: bool = True
+    """Whether a trial ends early if, at a validation, its nll is above the median of the others at theirs."""
+    startup: PositiveInt = 8
+    """Trials that are drawn at random, and none of which is pruned, before the sampler and the pruner have seen enough."""
+    parallel: PositiveInt = 1
+    """Trials that the launcher gets at once. The next ones are drawn when all of them have ended."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Seeds what is drawn."""
+
+    @property
+    def num_members(self) -> int:
+        return self.n_trials
+
+    def __post_init__(self) -> None:
+        for key, values in self.space.items():
+            if isinstance(values, dict) and (values.keys() != {"when", "values"} or "=" not in str(values["when"])):
+                raise ValueError(f"space.{key}={values}: give {{when: KEY=VALUE, values: ...}}")
+
+
 @dataclass(frozen=True, config=STRICT)
 class Config:
     """All settings of a training run; `Config()` is what `python src/train.py` runs."""
@@ -168,6 +212,8 @@ class Config:
     readings: dict[str, Reading] = field(default_factory=dict)
     """Ways to measure a run, in addition to `carried` and `reset`. Every run is measured by these two."""
     logger: Logger = Logger()
+    sweep: Sweep | None = None
+    """With `-m`: a search. None: all combinations of values."""
     sampling: Sampling = Sampling()
     output_root: PathStr = "outputs"
     """The folder that contains the folders of all runs."""

@@ -39,7 +39,7 @@ def test_members_are_labelled_by_what_differs() -> None:
         Member(6, tuple(OVERRIDES[2]), "segments seed=2"),
     ]
     (alone,) = members([["regime=segments", "model.hidden_size=8"]])
-    assert alone.label == "segments hidden_size=8"
+    assert alone.label == ""
     assert members([]) == []
 
 

@@ -116,6 +116,7 @@ class Differences(FileConfigSource):
 
 # Hydra has no public way to read the files of a folder differently. Noticed by `test_a_file_is_silent_about_defaults`.
 Plugins.instance()
+Differences.__name__ = FileConfigSource.__name__  # by which Hydra knows it again in the process of another launcher
 SourcesRegistry.instance().types["file"] = Differences
 
 

@@ -1,6 +1,7 @@
 """`src/train.py`: trains a generator; its settings are in `throughline.config`."""
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from throughline.commands.compose import composed, load, own_folders_of, typed, without_hydra
-from throughline.config import Config
+from throughline.config import Config, Optuna, Sweep
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import one_line_errors
 from throughline.plumbing.kept import Kept
@@ -24,11 +25,9 @@ from throughline.runs import folders
 from throughline.runs.folders import shown
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
     from throughline.training.run import Run
-
-
-_ending = ExitStack()
-"""Closed when the command ends."""
 
 
 def run_folder(new: str, *, _root_: DictConfig) -> str:
@@ -38,18 +37,9 @@ def run_folder(new: str, *, _root_: DictConfig) -> str:
     return folders.run_folder(new, _root_.output_root, resume, overrides, limits)
 
 
-def sweep_folder(new: str, root: str, resume: str, overrides: list[str], mode: RunMode) -> str:
-    """The folder of a sweep (see `throughline.runs.folders.sweep_folder`), which this process holds until it ends."""
-    folder = Path(folders.sweep_folder(new, root, str(resume), overrides))
-    if mode == RunMode.MULTIRUN:
-        _ending.enter_context(folders.held(folder, "runs a sweep"))
-        _ending.callback(_remove_without_members, folder)
-    return str(folder)
-
-
-def _remove_without_members(sweep: Path) -> None:
-    if not any(path.is_dir() for path in sweep.glob("*")):
-        (sweep / "multirun.yaml").unlink(missing_ok=True)
+def sweep_folder(new: str, root: str, resume: str, overrides: list[str]) -> str:
+    """The folder of a sweep (see `throughline.runs.folders.sweep_folder`)."""
+    return folders.sweep_folder(new, root, str(resume), overrides)
 
 
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
@@ -75,7 +65,8 @@ def train(cfg: DictConfig) -> float:
                     f"resume: the same command already finished in {folders.shown(before)}; this is a new run. "
                     f"{further(config, before)}"
                 )
-        if sweep and (config.resume == "must" or Path(config.resume).is_dir()):
+        queued_again = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        if sweep and (config.resume == "must" or Path(config.resume).is_dir() or queued_again):
             config = replace(config, resume="auto")  # the sweep is there; a member may not have begun
         elif Path(config.resume).is_dir():
             config = replace(config, resume="must")
@@ -99,10 +90,21 @@ def train(cfg: DictConfig) -> float:
             ending.enter_context(messages_in(folder / "train.log"))
             ending.callback(console.keep_in(folder / "console.txt"))
 
-        finished = run.train(config, corpus, folder, console=console, begin=begin)
+        callbacks = pruning(config.sweep, folder, hydra.job.num) if sweep else []
+        finished = run.train(config, corpus, folder, callbacks=callbacks, console=console, begin=begin)
         for line in next_steps(finished, config, sweep):
             console.print(line)
         return finished.record.metrics["val/nll"]
+
+
+def pruning(search: Sweep | None, folder: Path, trial: int) -> "list[Callback]":
+    """What ends a trial of a search early, if it should."""
+    if not isinstance(search, Optuna):
+        return []
+    from throughline.sweeps.study import Reports
+    from throughline.training.pruning import Pruning
+
+    return [Pruning(Reports(folder.parent, trial, search).hopeless)]
 
 
 @contextmanager
@@ -168,5 +170,4 @@ def own_parts() -> str:
 
 def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
-    with _ending:
-        composed("train", Config, train, root)
+    composed("train", Config, train, root)

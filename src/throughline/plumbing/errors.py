@@ -16,6 +16,13 @@ class UserError(Exception):
     """Bad input: each line names the mistake, its place, and the allowed values."""
 
 
+class Pruned(UserError):  # noqa: N818  # it is no error
+    """A search has ended this trial early."""
+
+
+PRUNED = "pruned: "
+"""How its message begins, by which the folder of the trial tells it from a failure."""
+
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """The errors for a full disk, a reached quota, a file that is too large, and a read-only file system."""
 

@@ -32,5 +32,7 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # torch 2.13 deprecates a class that lightning 2.6 still calls
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # a run beside Slurm's commands is not one of its tasks
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     # a batch is one read from an array in memory; workers do not make that faster
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from throughline.config import Config
 from throughline.config import Logger as LoggerSettings
-from throughline.plumbing.errors import UserError
+from throughline.plumbing.errors import Pruned, UserError
 from throughline.runs.record import Record, metric_rows
 
 T = TypeVar("T")
@@ -244,9 +244,10 @@ def _begun(logger: LoggerSettings, root: str, console: Console, without: str, **
         console.print(f"W&B: {line}", highlight=False, markup=False, soft_wrap=True)
     try:
         yield wandb
-    except BaseException:
+    except BaseException as error:
         wandb.console = Console(quiet=True)  # the error is what matters
-        wandb.attempt(lambda: wandb.run.finish(exit_code=1))
+        status = int(not isinstance(error, Pruned))
+        wandb.attempt(lambda: wandb.run.finish(exit_code=status))
         raise
     else:
         wandb.attempt(lambda: wandb.run.finish())

@@ -1,17 +1,14 @@
 """The members of a sweep, as their folders show them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from throughline.plumbing.errors import UserError
+from throughline.plumbing.errors import PRUNED, UserError
 from throughline.plumbing.reading import content, printable
 from throughline.runs.record import SMALL_FILE, Record
-
-PRUNED = "pruned: "
-"""How the failure of a member begins that a search has stopped early."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,18 @@ def seen(folder: Path | None) -> Seen:
 
 def members(overrides: Sequence[Sequence[str]], first: int = 0) -> list[Member]:
     """Members with these overrides, labelled by those in which they differ."""
-    alike = set.intersection(*(set(each) for each in overrides)) if overrides else set()
+    alike = set.intersection(*map(set, overrides)) if overrides else set()
     return [
-        Member(number, tuple(each), " ".join(_labels(o for o in each if len(overrides) == 1 or o not in alike)))
+        Member(number, tuple(each), labelled(override for override in each if override not in alike))
         for number, each in enumerate(overrides, start=first)
     ]
 
 
-def _labels(overrides: Iterator[str]) -> Iterator[str]:
+def labelled(overrides: Iterable[str]) -> str:
     """`regime=segments` is segments, `optimizer.lr=0.1` is lr=0.1; settings of Hydra are left out."""
-    for override in overrides:
-        key, _, value = override.lstrip("+").partition("=")
-        if not key.startswith("hydra."):
-            yield printable(value if "." not in key and key != "seed" else f"{key.rpartition('.')[2]}={value}", most=40)
+    pairs = (override.lstrip("+").partition("=")[::2] for override in overrides)
+    return " ".join(
+        printable(value if "." not in key and key != "seed" else f"{key.rpartition('.')[2]}={value}", most=40)
+        for key, value in pairs
+        if not key.startswith("hydra.")
+    )

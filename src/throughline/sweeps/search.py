@@ -1,0 +1,171 @@
+"""A search by trials: drawn, trained, and told to a study that several processes share."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from throughline.config import Optuna
+from throughline.plumbing import atomic
+from throughline.plumbing.errors import UserError
+from throughline.runs.folders import shown
+from throughline.sweeps import study as studies
+from throughline.sweeps.grid import Launch, watched
+from throughline.sweeps.members import Member, Seen, labelled, seen
+from throughline.sweeps.space import Draw, drawn
+from throughline.sweeps.table import table
+
+BEST = 10
+"""The trials in the table at the end."""
+
+
+def train(
+    settings: Optuna,
+    draws: Sequence[Draw],
+    fixed: Sequence[str],
+    sweep: Path,
+    launch: Launch,
+    check: Callable[[Sequence[str]], object],
+    is_group: Callable[[str], bool],
+    commands: tuple[str, str],
+) -> float:
+    """Train trials until there are enough.
+
+    Args:
+        settings: those of the search.
+        draws: what is drawn.
+        fixed: the overrides that all trials share.
+        sweep: the folder of the search, which other processes may share.
+        launch: the launcher.
+        check: refuses overrides that no run can have.
+        is_group: whether an override of this key chooses a file.
+        commands: the command that trains, and a line with the one that compares.
+
+    Returns:
+        The lowest nll.
+
+    Raises:
+        UserError: no trial has finished.
+    """
+    study, console = studies.opened(sweep, settings), Console(highlight=False, markup=False, soft_wrap=True)
+    work = _Work(settings, draws, fixed, sweep, study)
+    while members := work.taken():
+        try:
+            for member in members:
+                check(member.overrides)
+        except UserError:
+            for member in members:
+                work.tell(member, Seen("failed", {}))
+            raise
+        for member, now in watched(sweep, members, settings.num_members, console, launch):
+            work.tell(member, now)
+    console.print()
+    everyone = [(member, seen(member.folder(sweep))) for member in work.everyone()]
+    best = sorted((now.nll, member.number, member) for member, now in everyone if now.state == "finished")
+    if not best:
+        raise UserError(f"{shown(sweep)}: no trial has finished")
+    first = {member.number for _, _, member in best[:BEST]}
+    for line in table(sweep, [pair for pair in everyone if pair[0].number in first]):
+        console.print(line)
+    states = [now.state for _, now in everyone]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    console.print(f"{len(everyone)} trials: {counts}")
+    nll, _, member = best[0]
+    own = [override for override in member.overrides if not override.lstrip("+").startswith(OF_THE_SEARCH)]
+    atomic.write({sweep / "experiment" / "best.yaml": experiment(own, nll, is_group).encode()})
+    (sweep / "trials.csv").write_text(csv(everyone), encoding="utf-8")
+    train_command, compare = commands
+    console.print(f"best:       {train_command} {shlex.join(own)}")
+    console.print(f"            or {train_command} -cd {shlex.quote(shown(sweep))} experiment=best")
+    console.print(compare)
+    return nll
+
+
+AGAIN = "resume=auto"
+"""Given to every trial, because it may be one that a dead process has begun."""
+
+
+OF_THE_SEARCH = ("sweep", "launcher", "hydra", "resume=")
+"""How overrides begin that a single run does without."""
+
+
+class _Work:
+    """The trials that this process takes."""
+
+    def __init__(self, settings: Optuna, draws: Sequence[Draw], fixed: Sequence[str], sweep: Path, study: Any) -> None:
+        self.settings, self.draws, self.sweep, self.study = settings, draws, sweep, study
+        self.fixed = [*fixed, AGAIN]
+        self.began = time.monotonic()
+        self._claims: dict[int, BaseFileLock] = {}
+
+    def taken(self) -> list[Member]:
+        """One trial that a dead process has left, or new ones, up to `parallel`; none if there are enough."""
+        optuna = studies.library()
+        with studies.alone(self.sweep), ExitStack() as undone:
+            trials = self.study.get_trials(deepcopy=False)
+            for trial in trials:
+                running = trial.state == optuna.trial.TrialState.RUNNING
+                if running and (claim := studies.claimed(self.sweep, trial.number)) is not None:
+                    self._claims[trial.number] = claim
+                    return [self._member(optuna.trial.Trial(self.study, trial._trial_id))]
+            late = self.settings.seconds is not None and time.monotonic() - self.began > self.settings.seconds
+            count = 0 if late else min(self.settings.parallel, self.settings.num_members - len(trials))
+            members = []
+            for _ in range(count):
+                # What is drawn depends on the trials before, and not on the process that draws.
+                number = len(self.study.get_trials(deepcopy=False))
+                self.study.sampler = optuna.samplers.TPESampler(
+                    seed=self.settings.seed + number, n_startup_trials=self.settings.startup, constant_liar=True
+                )
+                trial = self.study.ask()
+                claim = studies.claimed(self.sweep, trial.number)
+                assert claim is not None, "nobody else knows of it yet"
+                self._claims[trial.number] = claim
+                members.append(self._member(trial))
+            undone.pop_all()
+            return members
+
+    def _member(self, trial: Any) -> Member:
+        overrides = drawn(trial, self.draws, self.fixed)
+        trial.set_user_attr("overrides", overrides)
+        return self._labelled(trial.number, overrides)
+
+    def _labelled(self, number: int, overrides: Sequence[str]) -> Member:
+        keys = {draw.key for draw in self.draws}
+        return Member(number, tuple(overrides), labelled(o for o in overrides if o.partition("=")[0] in keys))
+
+    def everyone(self) -> list[Member]:
+        """The trials of all processes."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [self._labelled(t.number, t.user_attrs["overrides"]) for t in trials if "overrides" in t.user_attrs]
+
+    def tell(self, member: Member, now: Seen) -> None:
+        """Tell the study what became of a trial, and let go of it."""
+        state = studies.library().trial.TrialState
+        if now.state == "finished":
+            self.study.tell(member.number, now.nll, skip_if_finished=True)
+        else:
+            ended = state.PRUNED if now.state == "pruned" else state.FAIL
+            self.study.tell(member.number, state=ended, skip_if_finished=True)
+        self._claims.pop(member.number).release()
+
+
+def experiment(overrides: Sequence[str], nll: float, is_group: Callable[[str], bool]) -> str:
+    """The best settings as a file for `experiment=`."""
+    pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
+    groups = [{f"override /{key}": value} for key, value in pairs if is_group(key)]
+    values = OmegaConf.from_dotlist([f"{key}={value}" for key, value in pairs if not is_group(key)])
+    whole = OmegaConf.merge({"defaults": groups} if groups else {}, values)
+    return f"# @package _global_\n# Found by a search: val nll {nll:.4f}.\n{OmegaConf.to_yaml(whole)}"
+
+
+def csv(everyone: Sequence[tuple[Member, Seen]]) -> str:
+    """A row per trial."""
+    rows = [f'{m.number},{now.state},{now.nll:.6g},{now.seconds:.1f},"{m.label}"' for m, now in everyone]
+    return "\n".join(["trial,state,val_nll,seconds,settings", *rows]) + "\n"
