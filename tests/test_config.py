@@ -33,7 +33,7 @@ def choices() -> list[tuple[str, str]]:
     return sorted(
         (file.parent.name, file.stem)
         for file in files
-        if file.parent.name not in ("hydra", "experiment") and file.stem != "auto"
+        if file.parent.name not in ("hydra", "launcher", "experiment") and file.stem not in ("auto", "grid")
     )
 
 
@@ -74,7 +74,7 @@ def test_several_readings_are_chosen_and_two_are_always_there() -> None:
 
 def test_the_files_are_those_of_every_group() -> None:
     assert {group for group, _ in choices()} == {
-        *("codec", "data", "head", "logger", "model", "optimizer", "readings", "regime", "schedule"),
+        *("codec", "data", "head", "logger", "model", "optimizer", "readings", "regime", "schedule", "sweep"),
     }
 
 
@@ -83,7 +83,7 @@ def test_a_run_is_told_what_its_file_says() -> None:
     groups = {next(iter(group)) for group in values.pop("defaults") if group != "_self_"}
     plain = config().to_plain()
     assert values == {"_target_": "throughline.config.Config", "output_root": "${project:outputs}"}
-    assert groups - {"hydra", "experiment"} <= plain.keys() == {f.name for f in fields(Config)}
+    assert groups - {"hydra", "launcher", "experiment"} <= plain.keys() == {f.name for f in fields(Config)}
 
 
 def test_a_file_is_silent_about_defaults() -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -33,6 +34,12 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
             import submitit
 
+            from throughline.plumbing.errors import UserError
+
+            if shutil.which("sbatch") is None:
+                raise UserError(
+                    "launcher=slurm: this machine has no sbatch; start it where Slurm is, or give launcher=joblib"
+                )
             logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns of every look without accounting
             # A job imports what this command has imported, also from a checkout that is not installed.
             os.environ["PYTHONPATH"] = os.pathsep.join([SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])

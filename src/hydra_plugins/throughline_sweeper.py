@@ -20,6 +20,7 @@ class Sweep(BasicSweeper):
         from throughline.commands.compose import load, own_folders_of, without_hydra
         from throughline.commands.train import command, compare
         from throughline.config import Config, Optuna
+        from throughline.plumbing.errors import UserError
         from throughline.runs.folders import held
         from throughline.sweeps import grid, search, space
 
@@ -48,12 +49,16 @@ class Sweep(BasicSweeper):
         together = isinstance(settings, Optuna)
         with nullcontext() if together else held(folder, "runs a sweep"):
             if isinstance(settings, Optuna):
-                draws = space.draws(settings.space, overrides, parser)
+                draws = space.draws(settings.space or {}, overrides, parser)
                 self._save(folder)
                 keys = named([draw.key for draw in draws])
                 commands = command("train"), compare(folder)
                 is_group = lambda key: bool(loader.get_group_options(key))  # noqa: E731
                 return search.train(settings, draws, [*fixed, keys], folder, launch, checked, is_group, commands)
+            for override in swept.values():
+                if not override.is_discrete_sweep():
+                    line = f"{override.input_line}: a search draws from it; give sweep=optuna, or several values"
+                    raise UserError(line)
             batches = self.split_arguments(overrides, self.max_batch_size)
             batches = [[[*member, named(list(swept))] for member in batch] for batch in batches]
             for batch in batches:

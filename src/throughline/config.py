@@ -160,10 +160,11 @@ class Optuna(Sweep):
     Give every trial the same budget. The folder of the search may be shared by commands on several machines.
     """
 
-    space: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] | None = None
     """What is searched, by setting, in Hydra's words: `choice(8,16)`, `interval(0,0.5)`, `int(interval(8,128))`, and
     `tag(log,interval(1e-4,1e-1))` on a logarithmic scale. `{when: "regime=stateful", values: "choice(8,16)"}` is drawn only
-    where an earlier setting has that value. Several values on the command line add to it, and a single one takes it out."""
+    where an earlier setting has that value. Several values on the command line add to it, and a single one takes it out.
+    None: those of the command line alone."""
     n_trials: PositiveInt = 30
     """The trials of all commands together. Pruned and failed ones count, too."""
     seconds: Positive | None = None
@@ -182,7 +183,7 @@ class Optuna(Sweep):
         return self.n_trials
 
     def __post_init__(self) -> None:
-        for key, values in self.space.items():
+        for key, values in (self.space or {}).items():
             if isinstance(values, dict) and (values.keys() != {"when", "values"} or "=" not in str(values["when"])):
                 raise ValueError(f"space.{key}={values}: give {{when: KEY=VALUE, values: ...}}")
 

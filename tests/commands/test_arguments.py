@@ -104,6 +104,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 
 FIT = "--resolve and --package belong to --cfg: give --cfg job as well"
+LAUNCHERS = "basic, joblib, submitit_local, submitit_slurm"
 ONE = "give only one of --run, --multirun, --cfg, --info and --shell-completion"
 NOTHING = "--multirun: there is nothing to combine; give several values, for example seed=1,2"
 CHOICES = "a group of choices cannot be null or empty: give one of the names that `--help` lists"
@@ -132,14 +133,18 @@ SEVERAL = "several values need -m, which trains with each of them"
         ("modle=lstm256", "modle: there is no such setting; did you mean model?"),
         ("a.b.c=1", "a.b.c: there is no such setting; `--cfg job` shows every key"),
         (
-            "hydra/launcher=submitit_slurm -m seed=1,2",
-            "hydra/launcher=submitit_slurm: not installed: pip install hydra-submitit-launcher; installed are basic",
+            "hydra/launcher=ray -m seed=1,2",
+            f"hydra/launcher=ray: not installed: pip install hydra-ray-launcher; installed are {LAUNCHERS}",
+        ),
+        (
+            "hydra/sweeper=ax -m seed=1,2",
+            "hydra/sweeper=ax: not installed: pip install hydra-ax-sweeper; installed are basic, throughline",
         ),
         (
             "hydra/sweeper=optuna -m seed=1,2",
-            "hydra/sweeper=optuna: not installed: pip install hydra-optuna-sweeper; installed are basic",
+            "hydra/sweeper=optuna: needs an Optuna of 2021; sweep=optuna searches with the present one",
         ),
-        ("hydra/launcher=jobib -m seed=1,2", "hydra/launcher=jobib: allowed are basic"),
+        ("hydra/launcher=jobib -m seed=1,2", f"hydra/launcher=jobib: did you mean joblib? allowed are {LAUNCHERS}"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(

@@ -297,19 +297,21 @@ def test_the_file_of_the_search_composes() -> None:
     settings = config("sweep=optuna", "sweep.n_trials=3").sweep
     assert isinstance(settings, Optuna)
     assert settings.n_trials == 3
+    assert settings.space is not None
     assert len(draws(settings.space, [], PARSER)) == len(settings.space) >= 5
     assert config().sweep is None
 
 
 def test_a_search_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "fox.txt").write_text("the quick brown fox. " * 100)
-    command = ["-m", "sweep=optuna", "sweep.n_trials=4", "sweep.startup=1", "sweep.space={}", "logger=none"]
+    command = ["-m", "sweep=optuna", "sweep.n_trials=4", "sweep.startup=1", "sweep.space=null", "logger=none"]
     command += ["optimizer.lr=tag(log,interval(1e-3,1e-1))", "regime=stateful8,segments", "model.hidden_size=8"]
     command += ["data=text", "data.path=fox.txt", "budget.tokens=4000", "trainer.val_checks=2", "hydra.sweep.dir=found"]
     done = subprocess.run(
         [sys.executable, str(PROJECT / "src" / "train.py"), *command], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert not list((tmp_path / "found").glob("*dropout*"))
     states = [seen(folder).state for folder in sorted((tmp_path / "found").glob("[0-9]-*"))]
     assert len(states) == 4
     assert set(states) <= {"finished", "pruned"}

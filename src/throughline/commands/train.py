@@ -17,12 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from throughline.commands.compose import composed, load, own_folders_of, typed, without_hydra
 from throughline.config import Config, Optuna, Sweep
 from throughline.plumbing import atomic
-from throughline.plumbing.errors import one_line_errors
+from throughline.plumbing.errors import UserError, one_line_errors
 from throughline.plumbing.kept import Kept
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
 from throughline.runs import folders
 from throughline.runs.folders import shown
+from throughline.settings import word
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -56,6 +57,8 @@ def train(cfg: DictConfig) -> float:
         ending.callback(folders.remove_empty, folder)
         console = Kept(quiet=sweep)  # a sweep has a line for each member
         config = load(cfg, Config)
+        if not sweep:
+            refuse_many(config, str(hydra.runtime.choices.get("hydra/launcher", "basic")))
         overrides = list(hydra.overrides.task)
         console.print(f"run: {folders.shown(folder)}")
         if not sweep and config.resume == "auto" and not (folder / "checkpoints").exists():
@@ -95,6 +98,17 @@ def train(cfg: DictConfig) -> float:
         for line in next_steps(finished, config, sweep):
             console.print(line)
         return finished.record.metrics["val/nll"]
+
+
+def refuse_many(config: Config, launcher: str) -> None:
+    """Refuse what is for many runs and would do nothing for one.
+
+    Raises:
+        UserError: something is.
+    """
+    for key, value in (("sweep", word(type(config.sweep))), ("launcher", launcher)):
+        if value not in ("none_type", "basic"):
+            raise UserError(f"{key}={value}: needs -m, which trains many members")
 
 
 def pruning(search: Sweep | None, folder: Path, trial: int) -> "list[Callback]":

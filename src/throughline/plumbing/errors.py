@@ -78,8 +78,10 @@ def _no_such_choice(file: str, options: list[str]) -> str:
     group, _, choice = file.rpartition("/")
     plugin, kind = choice.partition("_")[0], group.removeprefix("hydra/")
     if kind in ("launcher", "sweeper") and plugin in PLUGINS:
-        installed = ", ".join(options)
-        return f"{group}={choice}: not installed: pip install hydra-{plugin}-{kind}; installed are {installed}"
+        if choice == "optuna":
+            return "hydra/sweeper=optuna: needs an Optuna of 2021; sweep=optuna searches with the present one"
+        package = "-e '.[launchers]'" if plugin in ("joblib", "submitit") else f"hydra-{plugin}-{kind}"
+        return f"{group}={choice}: not installed: pip install {package}; installed are {', '.join(options)}"
     if file == "data/events":
         return "data=events was replaced: data=table reads .csv (data.symbol=COLUMN), data=array reads .npy"
     if file.startswith("data/") and (group != "data" or "." in choice):
