@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -135,11 +136,19 @@ REGIMES = {
 """With these settings, an epoch of the small corpora has some dozen batches."""
 
 
-def run(corpus: Corpus, folder: Path, *overrides: str, begin: Callable[[bool], object] | None = None) -> dict[str, Any]:
+def run(
+    corpus: Corpus,
+    folder: Path,
+    *overrides: str,
+    begin: Callable[[bool], object] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, Any]:
     """Train a small model and return the summary. The output for a terminal is in `terminal.txt`."""
     settings = replace(config(*SMALL, *overrides), output_root=str(folder))  # replaced, so the rest is composed once
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "terminal.txt").open("w") as terminal:
-        return train(settings, corpus, folder, console=Console(file=terminal, width=200), begin=begin).record.to_plain()
+        console = Console(file=terminal, width=200)
+        return train(settings, corpus, folder, callbacks=callbacks, console=console, begin=begin).record.to_plain()
 
 
 def run_as_from_hydra(corpus: Corpus, folder: Path, *overrides: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_no_modules_import_each_other() -> None:
     ("rooms", "kept_out"),
     [
         (
-            ("plumbing", "settings", "data", "regimes", "config", "sweeps", "commands"),
+            ("plumbing", "settings", "callbacks", "data", "regimes", "config", "sweeps", "commands"),
             {"torch", "lightning", "wandb", "matplotlib"},
         ),
         (("data", "regimes"), {"omegaconf", "hydra"}),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from throughline.callbacks import Callback
 from throughline.data.codecs import Codec
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
@@ -124,10 +125,20 @@ class Logger:
 
     name: Literal["wandb", "none"] = "wandb"
     """`wandb` logs online if a key is configured and the server answers, else offline."""
+    tensorboard: bool = False
+    """Whether to write events for TensorBoard as well, into `tensorboard/` in the folder of the run."""
     project: str = "throughline"
     """The W&B project."""
+    entity: str | None = None
+    """The W&B user or team. None: the owner of the key."""
+    run_name: str | None = None
+    """The name of the run in W&B. None: what differs in a sweep first, then the regime, the model and the seed."""
+    notes: str | None = None
+    """A text that W&B shows beside the run."""
+    artifact: Literal["none", "best", "last"] = "none"
+    """The checkpoint that W&B keeps as a versioned file, at the end of the run."""
     group: str | None = None
-    """The W&B group, for the runs of one experiment."""
+    """The W&B group, for the runs of one experiment. None: those of a sweep are one."""
     tags: list[str] = field(default_factory=list)
     """W&B tags, in addition to the model and the regime."""
     init_timeout: Annotated[float, Field(gt=0, le=86400)] = 6.0
@@ -136,12 +147,14 @@ class Logger:
 
 @dataclass(frozen=True, config=STRICT)
 class Sampling:
-    """The passage generated when a run ends."""
+    """What is generated when a run ends, and short passages on the way."""
 
     length: Annotated[int, Field(gt=0, le=10**6)] = 500
     """The number of symbols."""
     temperature: Positive = 0.8
     """Below 1, likelier symbols are preferred; 1 draws from the distribution as it is."""
+    every: Annotated[int, Field(ge=0)] = 1
+    """A short passage is generated at every such validation, so that one sees how the network learns; 0: at none."""
 
 
 class Sweep(ABC):
@@ -213,9 +226,17 @@ class Config:
     readings: dict[str, Reading] = field(default_factory=dict)
     """Ways to measure a run, in addition to `carried` and `reset`. Every run is measured by these two."""
     logger: Logger = Logger()
+    callbacks: dict[str, Callback] = field(default_factory=dict)
+    """Further callbacks: `early_stopping`, `ema`, `swa`, `lr_monitor`, `profile`."""
     sweep: Sweep | None = None
     """With `-m`: a search. None: all combinations of values."""
     sampling: Sampling = Sampling()
+    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", max_length=40)] | None = None
+    """What the run is for, in a word; its name begins with it."""
+    tags: list[str] = field(default_factory=list)
+    """Words by which the run is found in W&B."""
+    data_limit: Annotated[int, Field(ge=2)] | None = None
+    """Train and validate on the first so many steps of the training split alone: can they be learned by heart?"""
     output_root: PathStr = "outputs"
     """The folder that contains the folders of all runs."""
     resume: PathStr = "none"
@@ -227,7 +248,8 @@ class Config:
 
     @property
     def name(self) -> str:
-        return f"{self.model.name}-{self.regime.label}-s{self.seed}"
+        task = [] if self.task_name is None else [self.task_name]
+        return "-".join([*task, f"{self.model.name}-{self.regime.label}-s{self.seed}"])
 
     def read(self) -> Corpus:
         """The configured data.
@@ -236,7 +258,8 @@ class Config:
             UserError: they cannot be used.
         """
         data = self.data.under(self.output_root)
-        return replace(data.read(self.codec), source=data.located())
+        corpus = replace(data.read(self.codec), source=data.located())
+        return corpus if self.data_limit is None else corpus.first(self.data_limit)
 
     def suited(self, codec: Codec) -> "Config":
         """The settings with the head that suits the data.
@@ -304,14 +327,15 @@ class Config:
         data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")} | {"joined": corpus.train.joined}
         nested = {**groups, "trainer": trainer, "data": data}
         flat = {f"{name}.{key}": value for name, group in nested.items() for key, value in group.items()}
-        return {**flat, "seed": self.seed}
+        changing = [plain(callback) for callback in self.callbacks.values() if callback.changes_weights]
+        return {**flat, "seed": self.seed, "callbacks": [f"{key}={value}" for one in changing for key, value in one.items()]}
 
     @property
     def usual(self) -> dict[str, Any]:
         """The defaults of the values in `identity`: a checkpoint of an earlier version does not have new settings."""
         kept = {name: getattr(self, name) for name in KEPT if getattr(self, name) is not None}
         groups = {f"{name}.{key}": value for name, kind in kept.items() for key, value in defaults(type(kind)).items()}
-        return {**groups, "data.joined": True}
+        return {**groups, "data.joined": True, "callbacks": []}
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""

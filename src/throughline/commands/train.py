@@ -24,6 +24,7 @@ from throughline.plumbing.startup import large_imports
 from throughline.runs import folders
 from throughline.runs.folders import shown
 from throughline.settings import word
+from throughline.sweeps.members import labelled
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -76,9 +77,11 @@ def train(cfg: DictConfig) -> float:
         with progress("reading data", console):
             corpus = config.read()
         config.suited(corpus.codec)  # refused before torch is imported
-        if sweep and config.logger.group is None:
-            group = "/".join(folder.absolute().parent.parts[-2:])
-            config = replace(config, logger=replace(config.logger, group=group))
+        if sweep:
+            logger = config.logger
+            group = logger.group or "/".join(folder.absolute().parent.parts[-2:])
+            name = logger.run_name or member_name(config, overrides, set(hydra.sweeper.get("swept", ())))
+            config = replace(config, logger=replace(logger, group=group, run_name=name))
         if corpus.prepared is not None:
             console.print(f"data: read from {folders.shown(Path(corpus.prepared.folder))}")
         with large_imports():  # takes seconds, so it waits until config and data are checked
@@ -98,6 +101,13 @@ def train(cfg: DictConfig) -> float:
         for line in next_steps(finished, config, sweep):
             console.print(line)
         return finished.record.metrics["val/nll"]
+
+
+def member_name(config: Config, overrides: list[str], swept: set[str]) -> str:
+    """The name of a member of a sweep in W&B: what differs comes first, because lists cut off the end of a name."""
+    differing = [labelled([o]) for o in overrides if o.partition("=")[0] in swept - {"seed"}]
+    others = {"regime": config.regime.label, "model": config.model.name}
+    return "-".join([*differing, *(name for key, name in others.items() if key not in swept), f"s{config.seed}"])
 
 
 def refuse_many(config: Config, launcher: str) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,6 +156,24 @@ class Corpus:
             hint = "; data.test_fraction or data.test_path makes a test split" if split == "test" else ""
             raise UserError(f"split={split}: the data have {', '.join(self.splits)}, or give all{hint}")
         return self.splits[split]
+
+    def first(self, steps: int) -> "Corpus":
+        """The first steps of the training split, for training and validation: whole sequences if they are not joined.
+
+        Raises:
+            UserError: there are too few.
+        """
+        line = self.train
+        if line.joined and not line.ended:
+            part = Line.of([np.asarray(line.steps[:steps])])
+        else:
+            count = max(1, int(np.searchsorted(line.ends, steps, side="right")))
+            names = None if line.names is None else line.names[:count]
+            part = replace(
+                line, steps=np.asarray(line.steps[: line.ends[count - 1] + 1]), ends=line.ends[:count], names=names
+            )
+        digest = hashlib.sha256(f"first {steps} of {self.fingerprint['tokens_sha256']}".encode()).hexdigest()
+        return replace(self, splits={"train": part, "val": part}, fingerprint={**self.fingerprint, "tokens_sha256": digest})
 
     def refuse_too_short(self) -> None:
         """Refuse data of which a split cannot be used.

@@ -14,7 +14,7 @@ from typing import Any
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import content, printable, text, yaml_values
 from throughline.results.metrics import AXES
-from throughline.runs.record import LARGE_FILE, SMALL_FILE, Record, metric_numbers
+from throughline.runs.record import AS_IT_LEARNED, LARGE_FILE, SMALL_FILE, Record, metric_numbers
 from throughline.settings import word
 
 LONGEST_LINE = 500
@@ -181,8 +181,9 @@ def _by_position(file: Path) -> list[tuple[int, float, int]]:
 
 
 def _passage(file: Path) -> str:
-    """The text in `samples.txt`, with its lines and tabs, but nothing else that a page would not show."""
-    lines = content(file, LARGE_FILE).decode("utf-8", "replace").split("\n")
+    """The last text in `samples.txt`, with its lines and tabs, but nothing else that a page would not show."""
+    last, _, _ = content(file, LARGE_FILE).decode("utf-8", "replace").partition(f"\n{AS_IT_LEARNED}\n")
+    lines = last.split("\n")
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
 
 

@@ -47,6 +47,9 @@ Kept = Literal[
 ]
 """The files of a result, apart from `summary.json`."""
 
+AS_IT_LEARNED = "--- passages on the way, from first to last ---"
+"""The line in `samples.txt` after the passage that was generated at the end."""
+
 Count = Annotated[int, Field(ge=0, le=10**15)]
 Operations = Annotated[int, Field(ge=0, le=10**30)]
 Amount = Annotated[float, Field(ge=0, le=1e100)]

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -127,6 +128,8 @@ class WandbRows(WandbLogger):
         super().__init__(experiment=Guarded(wandb, wandb.run))  # type: ignore[arg-type]
         self.wandb = wandb
         self.root = root
+        self.best = math.inf
+        self._step = 0
 
     @property
     def experiment(self) -> Any:
@@ -134,9 +137,24 @@ class WandbRows(WandbLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if "tokens" in metrics:
+            self._step = step or 0
+            if (nll := metrics.get("val/nll", math.inf)) < self.best:
+                self.best = nll
+                self.wandb.attempt(lambda: self.wandb.run.summary.update({"best/val/nll": nll}))
             self.wandb.attempt(lambda: self.wandb.run.log(metrics, step=step))
         else:  # of a user's callback, which counts steps differently: it goes with the next row
             self.wandb.attempt(lambda: self.wandb.run.log(metrics, commit=False))
+
+    def log_passages(self, rows: list[tuple[int, str]]) -> None:
+        """Log the passages on the way, all of them: the table grows."""
+
+        def log() -> None:
+            import wandb
+
+            table = wandb.Table(["tokens", "passage"], [list(row) for row in rows])
+            self.wandb.run.log({"passages": table}, step=self._step)
+
+        self.wandb.attempt(log)
 
     def replay(self, metrics: Path) -> None:
         """Log the rows that an earlier part of the run left in `metrics.csv`, and delete W&B's local files of that part.
@@ -182,20 +200,27 @@ def wandb_logger(
         console,
         "the run continues without it, metrics.csv has everything",
         id=f"{config.name}-{run_id}",
-        name=f"{config.name} {'/'.join(folder.absolute().parts[-2:]).removesuffix(f'-{config.name}')}",
+        name=config.logger.run_name or f"{config.regime.label}-{config.model.name}-s{config.seed}",
         job_type="train",
-        tags=[config.model.name, config.regime.name, *config.logger.tags],
+        tags=list(dict.fromkeys([*config.tags, *config.logger.tags, config.regime.name, config.model.name])),
         config={**config.to_plain(), "fingerprint": fingerprint},
     ) as wandb:
-        for axis in ("tokens", "seconds"):
-            wandb.attempt(lambda axis=axis: wandb.run.define_metric(axis))  # type: ignore[misc]
+        for axis in ("epoch", "tokens", "updates", "seconds"):  # no charts of their own
+            wandb.attempt(lambda axis=axis: wandb.run.define_metric(axis, hidden=True))  # type: ignore[misc]
         for group in ("train/*", "val/*", "device/*"):
             wandb.attempt(lambda group=group: wandb.run.define_metric(group, step_metric="tokens"))  # type: ignore[misc]
         yield WandbRows(wandb, Path(config.output_root))
 
 
-def log_ending(logger: WandbRows, record: Record, passage: str, pictures: list[Path]) -> None:
-    """Log the results of a finished run, with its pictures by their names."""
+def log_ending(
+    logger: WandbRows, record: Record, passage: str, pictures: list[Path], folder: Path, artifact: str = "none"
+) -> None:
+    """Log the results of a finished run: pictures by their names, the text of its terminal, and a checkpoint if asked.
+
+    Args:
+        folder: that of the run.
+        artifact: the name of the checkpoint that is kept as a versioned file; "none" for none.
+    """
     run = logger.wandb.run
 
     def log() -> None:
@@ -204,6 +229,14 @@ def log_ending(logger: WandbRows, record: Record, passage: str, pictures: list[P
         samples = wandb.Table(["tokens", "passage"], [[record.tokens, passage]])
         run.log({"samples": samples, **{picture.stem: wandb.Image(str(picture)) for picture in pictures}})
         run.summary.update({key: value for key, value in record.to_plain().items() if not isinstance(value, dict | list)})
+        if (folder / "console.txt").exists():
+            output = Path(run.dir) / "output.log"  # where the page of a run shows what its terminal has shown
+            shutil.copyfile(folder / "console.txt", output)
+            run.save(str(output), base_path=run.dir, policy="end")
+        if (file := folder / "checkpoints" / f"{artifact}.ckpt").exists():
+            kept = wandb.Artifact(f"{run.id}-{artifact}", type="model", metadata={"val/nll": record.metrics["val/nll"]})
+            kept.add_file(str(file))
+            run.log_artifact(kept)
 
     logger.wandb.attempt(log)
 
@@ -283,6 +316,7 @@ def _begin_run(logger: LoggerSettings, root: str, **about: Any) -> tuple[Any, st
 
     logging.getLogger("wandb").setLevel(logging.CRITICAL + 1)  # on a full disk, its file would be a traceback per message
     settings: dict[str, Any] = {**about, "resume": "allow", "project": logger.project, "group": logger.group, "dir": root}
+    settings |= {"entity": logger.entity, "notes": logger.notes}
     wandb.setup(wandb.Settings(silent=True))
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     reason = f"WANDB_MODE={mode}" if "WANDB_MODE" in os.environ else "no key is configured"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +32,23 @@ from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError, noted_failure
 from throughline.plumbing.launchers import refuse_foreign_launcher
 from throughline.plumbing.progress import progress
+from throughline.plumbing.reading import escaped
 from throughline.regimes import Played
 from throughline.runs.checkpoint import load_parts, parts_of
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
 from throughline.runs.folders import held, refuse_other_run, shown
 from throughline.runs.frames_picture import drawn
-from throughline.runs.record import Record
+from throughline.runs.record import AS_IT_LEARNED, Record
 from throughline.runs.resume import check_identity, checkpoint_to_resume, finished_run
+from throughline.runs.tensorboard_log import tensorboard_logger
 from throughline.runs.trained import Trained, about_data
 from throughline.runs.wandb_log import WandbRows, log_ending, wandb_logger
 from throughline.training.bad_batches import BadBatches
 from throughline.training.commit import Commit
 from throughline.training.datamodule import StreamDataModule
 from throughline.training.display import Display, introduce, show
+from throughline.training.extras import built
 from throughline.training.internals import leave_signals_alone
 from throughline.training.learner import Learner
 from throughline.training.machine import (
@@ -57,6 +61,7 @@ from throughline.training.machine import (
     use_onednn_where_it_can,
 )
 from throughline.training.metric_log import MetricLog
+from throughline.training.passages import Passages
 from throughline.training.processes import spawned
 from throughline.training.saving import CheckpointFiles, Checkpoints
 from throughline.training.single_token import SingleTokenLearner
@@ -333,6 +338,8 @@ def open_loggers(
     if table.restored:
         console.print(f"{table.path}: not as the run left it; its rows were restored from the checkpoint", highlight=False)
     loggers: list[Logger] = [table]
+    if config.logger.tensorboard:
+        loggers.append(tensorboard_logger(folder))
     if config.logger.name == "wandb":
         rows = ending.enter_context(wandb_logger(config, folder, data.corpus.fingerprint, console, start.run_id))
         rows.replay(folder / "metrics.csv")
@@ -388,7 +395,9 @@ def fit(
             utilisation,
             metric_log,
             Display(console, spending, metric_log),
+            *built(list(config.callbacks.values()), folder, spending),
             *callbacks,
+            Passages(config.sampling, config.seed, spending, partial(_show_passage, console, loggers)),
             Checkpoints(folder / "checkpoints", spending, settings.checkpoint_seconds),
         ],
         # Set explicitly: inside a Slurm job Lightning would take over its processes and signals.
@@ -409,6 +418,15 @@ def fit(
             f"{start.checkpoint}: its parts do not fit together ({what}); resume=none starts a new run"
         ) from error
     return Fitted(learner, data, trainer, spending, utilisation)
+
+
+def _show_passage(console: Console, loggers: list[Logger], passage: str, rows: list[tuple[int, str]]) -> None:
+    """Show a short passage on the way: in one line of the terminal, and in a table that grows."""
+    line = escaped(" ".join(passage.split()))
+    console.print(f"    {textwrap.shorten(line, 100, placeholder=' ...')}", highlight=False, markup=False, soft_wrap=True)
+    for logger in loggers:
+        if isinstance(logger, WandbRows):
+            logger.log_passages(rows)
 
 
 def train_silently(
@@ -450,11 +468,14 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
         pictures.append(folder / "samples.png")
     else:
         passage = _passage(generator.cpu().eval(), corpus, config)
-        (folder / "samples.txt").write_text(passage + "\n", encoding="utf-8")
+        learned = next(part.rows for part in fitted.trainer.callbacks if isinstance(part, Passages))  # type: ignore[attr-defined]
+        earlier = "".join(f"\n{tokens:,} tokens:\n{text}\n" for tokens, text in learned)
+        text = f"{passage}\n" + (f"\n{AS_IT_LEARNED}\n{earlier}" if earlier else "")
+        (folder / "samples.txt").write_text(text, encoding="utf-8")
     draw_curve(folder / "metrics.csv", folder / "curve.png", config.name, record.step)
     for logger in loggers:
         if isinstance(logger, WandbRows):
-            log_ending(logger, record, passage, pictures)
+            log_ending(logger, record, passage, pictures, folder, config.logger.artifact)
     record = record.write(folder)
     lowest = next(part.best for part in fitted.trainer.checkpoint_callbacks if isinstance(part, Checkpoints))
     show(record, passage, lowest, folder, console)

@@ -1,0 +1,185 @@
+"""The callbacks that the settings of a run add."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from throughline import callbacks as settings
+from throughline.runs.csv_log import CSVLogger
+from throughline.training.learner import Learner
+from throughline.training.spending import Spending
+
+
+def built(chosen: list[settings.Callback], folder: Path, spending: Spending) -> Iterator[Callback]:
+    """The callbacks with these settings."""
+    for each in chosen:
+        match each:
+            case settings.EarlyStopping(patience, min_delta):
+                yield EarlyStopping("val/nll", min_delta, patience, check_on_train_epoch_end=False)
+            case settings.Ema(decay):
+                yield Averaging(spending, 0.0, ema(decay))
+            case settings.Swa(start):
+                yield Averaging(spending, start, None)
+            case settings.LrMonitor():
+                yield LrMonitor(spending)
+            case settings.Profile(wait, active):
+                yield Profile(folder, wait, active)
+            case _:
+                raise TypeError(f"no callback is built from {each}")
+
+
+def ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """An exponential moving average that is the mean at first, so that it soon forgets where the run began."""
+
+    @torch.no_grad()
+    def update(average: list[Tensor], own: list[Tensor], updates: Tensor | int) -> None:
+        torch._foreach_lerp_(average, own, 1 - min(decay, float(updates) / (float(updates) + 1)))
+
+    return update
+
+
+class Averaging(Callback):
+    """Keeps an average of the weights, with which validations, checkpoints and the end of the run are made.
+
+    The optimizer goes on with its own weights, which a checkpoint keeps beside the average.
+
+    Args:
+        spending: what the run has spent.
+        start: the share of the budget after which averaging begins.
+        multi_avg_fn: how weights are averaged (see `torch.optim.swa_utils`); None is their mean.
+    """
+
+    def __init__(self, spending: Spending, start: float, multi_avg_fn: Any) -> None:
+        self.spending, self.start, self.multi_avg_fn = spending, start, multi_avg_fn
+        self.average: AveragedModel | None = None
+        self._own: dict[str, Tensor] = {}
+        self._updates = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        self._updates = pl_module.updates
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
+        if pl_module.updates > self._updates and self.spending.spent(trainer) >= self.start:
+            self._updates = pl_module.updates
+            self._averaged(pl_module).update_parameters(pl_module.generator)
+
+    def _averaged(self, learner: Learner) -> AveragedModel:
+        if self.average is None:
+            self.average = AveragedModel(learner.generator, multi_avg_fn=self.multi_avg_fn)
+        return self.average
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if self.average is not None:
+            self._own = _copied(pl_module.generator.state_dict())
+            pl_module.generator.load_state_dict(self.average.module.state_dict())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if self._own:
+            pl_module.generator.load_state_dict(self._own)
+            self._own = {}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if self.average is not None:
+            self._own = _copied(pl_module.generator.state_dict())
+            pl_module.generator.load_state_dict(self.average.module.state_dict())
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        assert isinstance(pl_module, Learner)
+        if self.average is None:
+            return
+        own = self._own or _copied(pl_module.generator.state_dict())
+        average = self.average.module.state_dict()
+        prefix = "generator."
+        checkpoint["state_dict"].update({f"{prefix}{key}": value for key, value in average.items()})
+        checkpoint["callbacks"][self.state_key] = {"own": own, "averaged": int(self.average.n_averaged)}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        assert isinstance(pl_module, Learner)
+        state = checkpoint["callbacks"].get(self.state_key)
+        if state:
+            average = self._averaged(pl_module)  # the weights of the checkpoint
+            average.n_averaged.fill_(state["averaged"])
+            pl_module.generator.load_state_dict(state["own"])
+
+
+class LrMonitor(Callback):
+    """Logs the learning rate at every update, to all loggers but `metrics.csv`, whose rows are means over batches.
+
+    Args:
+        spending: what the run has spent.
+    """
+
+    def __init__(self, spending: Spending) -> None:
+        self.spending = spending
+        self._updates = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        self._updates = pl_module.updates
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
+        if pl_module.updates == self._updates:
+            return
+        self._updates = pl_module.updates
+        row = {"train/lr": trainer.optimizers[0].param_groups[0]["lr"], "updates": self._updates}
+        row |= {"tokens": self.spending.tokens, "seconds": self.spending.seconds}
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):
+                logger.log_metrics(row, step=self.spending.batches)
+
+
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in state.items()}
+
+
+class Profile(Callback):
+    """Writes what PyTorch's profiler finds in some batches of training.
+
+    Args:
+        folder: for `profile.txt` and `trace.json.gz`.
+        wait, active: batches before, and those that are profiled.
+    """
+
+    def __init__(self, folder: Path, wait: int, active: int) -> None:
+        self.folder, self.wait, self.active = folder, wait, active
+        self.batches = 0
+        self._profiler: Any = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        if self.batches == self.wait and trainer.is_global_zero:
+            self._profiler = torch.profiler.profile(record_shapes=True)
+            self._profiler.start()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.batches += 1
+        if self._profiler is not None and self.batches == self.wait + self.active:
+            self._write()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        if self._profiler is None:
+            return
+        profiler, self._profiler = self._profiler, None
+        profiler.stop()
+        by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+        table = profiler.key_averages().table(sort_by=by, row_limit=30)
+        (self.folder / "profile.txt").write_text(f"{self.active} batches\n{table}\n", encoding="utf-8")
+        trace = self.folder / "trace.json"
+        profiler.export_chrome_trace(str(trace))
+        trace.with_suffix(".json.gz").write_bytes(gzip.compress(trace.read_bytes()))
+        trace.unlink()
