@@ -74,7 +74,9 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     """`auto` takes a GPU if PyTorch can use one. A network this small on few streams may be faster on the CPU."""
     devices: PositiveInt = 1
-    """Processes, each with its share of the rows of every batch. Take one per GPU."""
+    """Processes on each machine, each with its share of the rows of every batch. Take one per GPU."""
+    num_nodes: PositiveInt = 1
+    """Machines that train together. With more than one, torchrun or srun starts the processes on them."""
     precision: Precision | Literal["auto"] = "auto"
     """`auto`: bf16-mixed on a CPU that multiplies bfloat16 faster, else 32-true. 64-true is for checks."""
     gradient_clip_val: Positive | None = 1.0

@@ -157,7 +157,7 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
     root = (root or Path.cwd()).absolute()
     OmegaConf.register_new_resolver("project", lambda path: str(root / path), replace=True)
     with one_line_errors():
-        refuse_foreign_launcher()
+        refuse_foreign_launcher(training=name == "train")
         typed[:] = sys.argv[1:]
         options = read_options(typed)
         sys.argv[1:] = for_hydra(typed, cls)

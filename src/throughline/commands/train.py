@@ -1,10 +1,11 @@
 """`src/train.py`: trains a generator; its settings are in `throughline.config`."""
 
 import logging
+import math
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from throughline.commands.compose import composed, load, own_folders_of, typed, without_hydra
+from throughline.commands.arguments import read_options
+from throughline.commands.compose import composed, load, own_folders, own_folders_of, typed, without_hydra
 from throughline.config import Config, Optuna, Sweep
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError, one_line_errors
 from throughline.plumbing.kept import Kept
+from throughline.plumbing.launchers import launched, refuse_foreign_launcher
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
 from throughline.runs import folders
@@ -52,6 +55,9 @@ OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_
 def train(cfg: DictConfig) -> float:
     """Train as composed, in the folder that Hydra has made, and return the carried nll, which a sweeper may minimise."""
     hydra = HydraConfig.get()
+    if is_helper():  # of a member of a sweep, which several processes train
+        join_first(own_folders())
+        return math.nan
     sweep, folder = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
     # Hydra keeps the error of a member of a sweep, and runs the other members.
     with nullcontext() if sweep else one_line_errors(), ExitStack() as ending:
@@ -194,4 +200,23 @@ def own_parts() -> str:
 
 def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
+    with one_line_errors():
+        refuse_foreign_launcher(training=True)
+    if is_helper():
+        join_first([Path(folder) for folder in [read_options(sys.argv[1:]).config_dir] if folder])
+        return
     composed("train", Config, train, root)
+
+
+def is_helper() -> bool:
+    """Whether this is one of several processes, and not the first, which alone composes settings and has a folder."""
+    launch = launched()
+    return launch is not None and launch.rank > 0
+
+
+def join_first(folders: Sequence[Path]) -> None:
+    """Train as the first process says."""
+    with one_line_errors():
+        with large_imports():
+            from throughline.training import run
+        run.join(folders)

@@ -10,11 +10,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor
 
 from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
+from throughline.plumbing.launchers import launched
 
 
 def max_over_processes(value: float, device: torch.device) -> float:
@@ -41,6 +45,36 @@ def interleaved(parts: Sequence[Tensor], dim: int) -> Tensor:
     for number, part in enumerate(parts):
         rows[number :: len(parts)] = part.movedim(dim, 0)
     return rows.movedim(0, dim)
+
+
+def environment() -> ClusterEnvironment:
+    """How Lightning finds the other processes: as torchrun or srun has started them, or as `spawned` does."""
+    launch = launched()
+    if launch is None:
+        return LightningEnvironment()  # explicitly: inside a Slurm job Lightning would take over its processes and signals
+    return TorchElasticEnvironment() if launch.by == "torchrun" else SLURMEnvironment(auto_requeue=False)
+
+
+@contextmanager
+def connected(devices: int) -> Iterator[None]:
+    """Connect with the processes that the launcher has started, while the body runs, and share the cores of a machine."""
+    found, threads = environment(), torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // devices))
+    address = {"MASTER_ADDR": found.main_address, "MASTER_PORT": str(found.main_port)}
+    os.environ.update({**address, "RANK": str(found.global_rank()), "WORLD_SIZE": str(found.world_size())})
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def sent(value: Any = None) -> Any:
+    """What the first process has sent to all: there the value, elsewhere what arrives."""
+    box = [value]
+    dist.broadcast_object_list(box, device=torch.device("cpu"))
+    return box[0]
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from throughline.batches.batch import Batches
 from throughline.config import Config, Precision
+from throughline.config import Trainer as TrainerSettings
 from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import ByPosition, best_device, by_text, measure
@@ -30,7 +30,7 @@ from throughline.memory import of_training, refuse_too_much
 from throughline.model.generator import Generator
 from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError, noted_failure
-from throughline.plumbing.launchers import refuse_foreign_launcher
+from throughline.plumbing.launchers import launched, refuse_foreign_launcher
 from throughline.plumbing.progress import progress
 from throughline.plumbing.reading import escaped
 from throughline.regimes import Played
@@ -62,7 +62,7 @@ from throughline.training.machine import (
 )
 from throughline.training.metric_log import MetricLog
 from throughline.training.passages import Passages
-from throughline.training.processes import spawned
+from throughline.training.processes import connected, environment, sent, spawned
 from throughline.training.saving import CheckpointFiles, Checkpoints
 from throughline.training.single_token import SingleTokenLearner
 from throughline.training.spending import Spending
@@ -156,7 +156,13 @@ def _train(
     begin_peak_memory()
     prepare_process()
     config = with_threads(config, data)
-    with spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks):
+    if launched() is None:
+        others = spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks)
+    else:
+        others = connected(config.trainer.devices)
+    with others:
+        if launched() is not None:
+            sent((asked, config, folder, start))
         learner = build_learner(config, data, start.run_id)
         introduce(asked, data, learner.generator, config.trainer.precision, console)
         loggers = open_loggers(config, learner, data, folder, start, console, ending)
@@ -181,19 +187,57 @@ def runnable(config: Config) -> Config:
     Raises:
         UserError: they cannot run them.
     """
-    refuse_foreign_launcher()
+    refuse_foreign_launcher(training=True)
+    refuse_other_number(config.trainer)
     if config.regime.update_every_token:
         if config.regime.shape[0] != 1:
             raise UserError(f"regime {config.regime.name}: with an update per token, only a batch of one row is allowed")
         config = _on_single_tokens(config)
     refuse_absent_device(config.trainer)
     rows, _ = config.regime.shape
-    if rows < config.trainer.devices:
+    processes = config.trainer.devices * config.trainer.num_nodes
+    if rows < processes:
+        key = "trainer.devices" if config.trainer.num_nodes == 1 else "trainer.devices x trainer.num_nodes"
         raise UserError(
-            f"trainer.devices={config.trainer.devices}: regime {config.regime.name} has batches of {rows} rows here, "
+            f"{key}={processes}: regime {config.regime.name} has batches of {rows} rows here, "
             f"too few for so many processes; allowed are up to {rows}"
         )
     return config
+
+
+def refuse_other_number(settings: TrainerSettings) -> None:
+    """Refuse a number of processes that is not the one that a launcher has started.
+
+    Raises:
+        UserError: it is another one, or several nodes have no launcher.
+    """
+    launch = launched()
+    wanted = f"trainer.devices={settings.devices} trainer.num_nodes={settings.num_nodes}"
+    if launch is None and settings.num_nodes > 1:
+        raise UserError(f"{wanted}: several machines need torchrun or srun, as docs/clusters.md shows")
+    if launch is not None and launch[2:] != (settings.devices * settings.num_nodes, settings.num_nodes):
+        raise UserError(
+            f"{wanted}: {launch.by} has started {launch.processes} processes on {launch.nodes} "
+            f"machine{'s' * (launch.nodes > 1)}; give trainer.devices={launch.processes // launch.nodes} "
+            f"trainer.num_nodes={launch.nodes}"
+        )
+
+
+def join(folders: Sequence[Path] = ()) -> None:
+    """Train as one of the processes that a launcher has started, but not as the first, which has sent how.
+
+    Args:
+        folders: those of a user's own modules.
+    """
+    sys.path += [str(folder) for folder in folders]
+    with stopping.heard(), connected(1):
+        _, config, folder, start = sent()
+        config = replace(config, resume="none")
+        corpus = config.read()
+        data = StreamDataModule(
+            corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
+        )
+        train_silently(config, data, folder, start, [])
 
 
 def _on_single_tokens(config: Config) -> Config:
@@ -270,7 +314,7 @@ def with_threads(config: Config, data: StreamDataModule) -> Config:
     if settings.threads == "auto":
         on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
         threads = torch.get_num_threads()
-        if on_cpu and settings.devices == 1 and not config.regime.update_every_token:
+        if on_cpu and settings.devices * settings.num_nodes == 1 and not config.regime.update_every_token:
             threads = fastest_threads(trial_step(config, data))
         config = replace(config, trainer=replace(settings, threads=threads))
     assert isinstance(config.trainer.threads, int)
@@ -378,7 +422,8 @@ def fit(
         max_epochs=-1,  # the callback `spending` ends the run
         accelerator=settings.accelerator,
         devices=settings.devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        num_nodes=settings.num_nodes,
+        strategy="ddp" if settings.devices * settings.num_nodes > 1 else "auto",
         precision=precision(settings.precision, settings.accelerator),
         val_check_interval=sys.maxsize if settings.val_checks else settings.val_check_interval,
         check_val_every_n_epoch=None if settings.val_checks or settings.val_check_interval else 1,
@@ -400,8 +445,7 @@ def fit(
             Passages(config.sampling, config.seed, spending, partial(_show_passage, console, loggers)),
             Checkpoints(folder / "checkpoints", spending, settings.checkpoint_seconds),
         ],
-        # Set explicitly: inside a Slurm job Lightning would take over its processes and signals.
-        plugins=[CheckpointFiles(), LightningEnvironment()],
+        plugins=[CheckpointFiles(), environment()],
         profiler=utilisation.data_wait,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -509,7 +553,7 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
         parameters=sum(p.numel() for p in fitted.learner.generator.parameters()),
         precision=str(fitted.trainer.precision),
         device=str(device),
-        devices=config.trainer.devices,
+        devices=config.trainer.devices * config.trainer.num_nodes,
         data=corpus.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__},
         metrics={**work.metrics, **metrics},
