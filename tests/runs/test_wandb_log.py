@@ -18,7 +18,8 @@ from PIL import Image
 from rich.console import Console
 from wandb.sdk.lib.module import unset_globals
 
-from helpers import SMALL, config, fox, run, without_times
+from helpers import SMALL, column, config, fox, run, without_times
+from throughline.commands.train import member_name
 from throughline.config import Logger
 from throughline.plumbing.errors import UserError
 from throughline.runs import wandb_log
@@ -235,7 +236,7 @@ def test_only_the_earlier_parts_of_the_same_run_are_deleted(tmp_path: Path) -> N
 def test_ids_are_those_of_the_caller_and_names_can_be_read(tmp_path: Path) -> None:
     with logger(tmp_path / "2026-01-01" / "00-00-00-lstm16-stateful4-s1", "0123456789abcdef") as rows_of_run:
         assert rows_of_run.wandb.run.id == "lstm16-stateful4-s1-0123456789abcdef"
-        assert rows_of_run.wandb.run.name == "lstm16-stateful4-s1 2026-01-01/00-00-00"
+        assert rows_of_run.wandb.run.name == "stateful4-lstm16-s1"
         assert rows_of_run.version == "lstm16-stateful4-s1-0123456789abcdef"
 
 
@@ -298,3 +299,50 @@ def test_a_library_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.M
     run(fox(), tmp_path, *LOGGED)
     assert said(tmp_path) == [f"W&B: ModuleNotFoundError: import of wandb halted; None in sys.modules{WITHOUT}"]
     assert without_times(tmp_path) == wanted
+
+
+def test_a_run_is_made_for_browsing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    logged: list[dict[str, Any]] = []
+    files: list[str] = []
+    artifacts: list[Any] = []
+    hidden: list[str] = []
+    updated: dict[str, Any] = {}
+    init, log, define = wandb.init, wandb.Run.log, wandb.Run.define_metric
+    monkeypatch.setattr(wandb, "init", lambda **given: (asked.update(given), init(**given))[1])
+    monkeypatch.setattr(wandb.Run, "log", lambda self, row, **how: (logged.append(row), log(self, row, **how))[1])
+    monkeypatch.setattr(wandb.Run, "save", lambda self, path, **how: files.append(Path(path).read_text(encoding="utf-8")))
+    monkeypatch.setattr(wandb.Run, "log_artifact", lambda self, artifact: artifacts.append(artifact))
+
+    update = wandb.sdk.wandb_summary.Summary.update
+    monkeypatch.setattr(wandb.sdk.wandb_summary.Summary, "update", lambda self, d: (updated.update(d), update(self, d))[1])
+
+    def defined(self: Any, name: str, **how: Any) -> Any:
+        hidden.extend([name] if how.get("hidden") else [])
+        return define(self, name, **how)
+
+    monkeypatch.setattr(wandb.Run, "define_metric", defined)
+    (tmp_path / "console.txt").write_text("what the terminal showed\n")
+    named = ("logger.run_name=mine", "logger.notes=why", "tags=[a,b]", "logger.entity=team", "logger.artifact=best")
+    run(fox(), tmp_path, *LOGGED, *named, "trainer.max_epochs=3")
+    about = {key: asked[key] for key in ("name", "notes", "tags", "entity", "job_type")}
+    tags = ["a", "b", "stateful", "lstm16"]
+    assert about == {"name": "mine", "notes": "why", "tags": tags, "entity": "team", "job_type": "train"}
+    assert hidden == ["epoch", "tokens", "updates", "seconds"]
+    sizes = [len(row["passages"].data) for row in logged if "passages" in row]
+    assert sizes == [1, 2, 3]  # one table that grows
+    lowest = min(row["val/nll"] for row in logged if "val/nll" in row)
+    assert asked["id"].startswith("lstm16-stateful4-s1-")
+    assert files == ["what the terminal showed\n"]
+    (artifact,) = (each for each in artifacts if each.type == "model")
+    assert [*artifact.manifest.entries] == ["best.ckpt"]
+    assert updated["best/val/nll"] == lowest
+    assert updated["val/nll"] == column(tmp_path, "val/nll")[-1]
+
+
+def test_members_of_a_sweep_are_named_by_what_differs() -> None:
+    swept = {"regime", "optimizer.lr", "seed"}
+    settings = config("regime=segments", "optimizer.lr=0.1", "seed=2", "model.hidden_size=16")
+    overrides = ["regime=segments", "data=text", "optimizer.lr=0.1", "seed=2"]
+    assert member_name(settings, overrides, swept) == "segments-lr=0.1-lstm16-s2"
+    assert member_name(settings, overrides, {"seed"}) == "segments-lstm16-s2"
