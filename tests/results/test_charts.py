@@ -13,6 +13,7 @@ from helpers import FOX_AND_DOG, MEMBERS, RESET, figures, nll_of_checkpoint
 from throughline.data.line import Line
 from throughline.results.charts import aligned, charts
 from throughline.results.comparison import read
+from throughline.results.looks import COLOURS, REGIMES, looks
 from throughline.results.memory import bytes_for_windows
 
 
@@ -25,7 +26,7 @@ def specs(report: Path) -> dict[str, Any]:
 def test_the_loss_curves_are_those_of_metrics_csv(report: Path, sweep: Path) -> None:
     views = specs(report)["loss"]["views"]
     for axis, view in zip(("seconds", "tokens", "step"), views, strict=True):
-        lines = {trace["name"]: trace for trace in view["data"] if trace.get("customdata")}
+        lines = {line["label"]: line for line in view["series"]}
         for number, label in enumerate(MEMBERS):
             seeds = [[r for r in figures(sweep / str(n)) if "val/nll" in r] for n in (number, number + 5)]
             assert len(seeds[0]) == len(seeds[1]) >= 3
@@ -39,10 +40,10 @@ def test_the_loss_curves_are_those_of_metrics_csv(report: Path, sweep: Path) -> 
 def test_bars_and_positions_are_those_of_the_checkpoints(report: Path, sweep: Path, table: list[dict[str, str]]) -> None:
     drawn = specs(report)
     for number, label in enumerate(MEMBERS):
-        (bar,) = [trace for trace in drawn["throughput"]["views"][0]["data"] if trace["name"] == label]
+        (bar,) = [bar for bar in drawn["throughput"]["views"][0]["series"] if bar["label"] == label]
         rates = [float(row["tokens_per_second"]) for row in table if row["member"] == label and row["state"] == "finished"]
-        assert bar["x"] == pytest.approx([fmean(rates)])
-        (line,) = [t for t in drawn["by_position"]["views"][0]["data"] if t["name"] == label and t.get("customdata")]
+        assert bar["y"] == pytest.approx([fmean(rates)])
+        (line,) = [line for line in drawn["by_position"]["views"][0]["series"] if line["label"] == label]
         assert line["x"] == ["1", "2", "3–4", "5–8", "9–16", "carried"]  # noqa: RUF001
         seeds = []
         for n in (number, number + 5):
@@ -54,9 +55,7 @@ def test_bars_and_positions_are_those_of_the_checkpoints(report: Path, sweep: Pa
 
 def test_gradient_norms_lie_where_metrics_csv_has_them(report: Path, sweep: Path) -> None:
     """With fewer rows than points, each row is one point."""
-    (line,) = [
-        t for t in specs(report)["gradient_norm"]["views"][1]["data"] if t["name"] == "segments" and t.get("customdata")
-    ]
+    (line,) = [line for line in specs(report)["gradient_norm"]["views"][1]["series"] if line["label"] == "segments"]
     seeds = [[row for row in figures(sweep / str(n)) if "train/grad_norm" in row] for n in (2, 7)]
     assert line["x"] == pytest.approx([fmean([a["tokens"], b["tokens"]]) for a, b in zip(*seeds, strict=True)])
     assert line["y"] == pytest.approx(
@@ -98,7 +97,7 @@ def test_a_seed_that_is_in_no_line_is_named(sweep: Path) -> None:
     (member,) = comparison.members
     lonely, other = member.finished
     lonely.curve[:] = [row for row in lonely.curve if "val/nll" not in row] + lonely.validations[-1:]
-    loss = charts(comparison)[0]
+    loss = charts(comparison)[1]
     assert loss.caption.endswith(
         " Not in the lines, because they have too little in common with the others: 1 of the 2 seeds of stateful2."
     )
@@ -106,7 +105,7 @@ def test_a_seed_that_is_in_no_line_is_named(sweep: Path) -> None:
 
 
 def test_memory_is_computed_for_naive_windows_and_measured_for_ours(report: Path, table: list[dict[str, str]]) -> None:
-    naive, ids, ours, whole = specs(report)["memory"]["views"][0]["data"]
+    naive, ids, ours, whole = specs(report)["memory"]["views"][0]["series"]
     samples, V = len(FOX_AND_DOG.train.steps), FOX_AND_DOG.codec.size  # noqa: N806
     assert naive["x"] == ids["x"] == ours["x"] == [16, 32, 64, 128, 256, 512]
     assert naive["y"] == [4 * V * T * (samples - T) for T in naive["x"]]
@@ -121,3 +120,15 @@ def test_memory_for_windows_is_what_numpy_takes() -> None:
     order = 100_000 * np.dtype(np.uint32).itemsize
     taken = bytes_for_windows(line, steps=10, batch_size=4)
     assert order < taken < 3 * order
+
+
+def test_a_regime_has_its_colour_in_every_report(sweep: Path) -> None:
+    every = looks(read([sweep]).finished)
+    some = looks(read([sweep / n for n in ("1", "2", "6", "7")]).finished)
+    assert some.keys() == {"stateful8", "segments"}
+    assert some["segments"].colour == every["segments"].colour == REGIMES["segments"]
+    shades = {every["stateful2"].colour, every["stateful8"].colour}
+    assert REGIMES["stateful"] in shades
+    assert len(shades) == 2
+    alone = looks(read([sweep / n for n in ("0", "1")]).finished)
+    assert {look.colour for look in alone.values()} == set(COLOURS[:2])  # one regime: colours tell its members apart

@@ -44,7 +44,7 @@ def opened(browser: Any, report: Path) -> Iterator[Any]:
         page.on("request", lambda request: requests.append(request.url))
         page.goto(f"file://{folder / 'report.html'}")
         pages.add(page.url)
-        page.wait_for_selector("#gradient_norm .main-svg")
+        page.wait_for_selector("#loss svg")
         return page
 
     yield page_as
@@ -55,17 +55,23 @@ def opened(browser: Any, report: Path) -> Iterator[Any]:
 
 
 def drawn(page: Any, chart: str, kind: str) -> int:
-    return int(page.locator(f"#{chart} .{kind} .trace").count())
+    return int(page.locator(f"#{chart} .{kind}").count())
 
 
-def test_everything_is_drawn(opened: Any) -> None:
+def test_everything_is_drawn(opened: Any, report: Path) -> None:
     page = opened(DESKTOP)
     assert {plot.get_attribute("id") for plot in page.locator(".plot").all()} == {
-        *("loss", "throughput", "utilisation", "by_position", "memory", "gradient_norm"),
+        *("nll", "loss", "throughput", "utilisation", "by_position", "memory", "gradient_norm"),
     }
-    assert drawn(page, "loss", "scatterlayer") == 2 * 5  # a line and a band for each member
-    assert page.locator("#throughput .barlayer .point").count() == 5
-    assert page.locator("#memory .legendtext").count() == 4
+    assert drawn(page, "nll", "bar") == drawn(page, "nll", "whisker") == 5
+    assert drawn(page, "loss", "way") == drawn(page, "loss", "band") == 5
+    assert page.locator("#short tbody tr").count() == 5
+    assert page.locator("#short thead th").count() == 4
+    for folded in page.locator("details").all():
+        assert folded.get_attribute("open") is None
+        folded.locator("summary").first.click()
+    assert drawn(page, "throughput", "bar") == 5
+    assert drawn(page, "memory", "line") == 4
     assert page.locator("#figures tbody tr").count() == 5
     assert page.locator(".answer").count() == 4
     assert page.locator("pre").count() == 5
@@ -73,6 +79,17 @@ def test_everything_is_drawn(opened: Any) -> None:
         "alert(1)"
         in page.locator("pre").all_inner_texts()[page.locator(".passages h3").all_inner_texts().index("stateful2")]
     )
+    assert (report / "report.html").stat().st_size < 200_000
+
+
+def test_the_first_screen_answers_the_question(opened: Any) -> None:
+    page = opened(DESKTOP)
+    assert page.locator("h1").inner_text() == "Which regime trains best?"
+    assert page.locator("#nll svg").bounding_box()["y"] + 100 < 900
+    told = page.locator(".headline").inner_text()
+    assert told.startswith(("No clear winner: ", "stateful", "segments", "windowed", "onestep"))
+    bars = [bar.bounding_box()["x"] + bar.bounding_box()["width"] for bar in page.locator("#nll .bar > rect").all()]
+    assert bars == sorted(bars)  # the lowest loss first
 
 
 def test_names_that_would_be_more_than_text_are_text(opened: Any, report: Path, tmp_path: Path) -> None:
@@ -86,10 +103,10 @@ def test_names_that_would_be_more_than_text_are_text(opened: Any, report: Path, 
     page = opened(DESKTOP, tmp_path / "comparison")
     label = f"stateful2 name={name}"
     assert label in page.locator(".chip").all_inner_texts()
-    assert label in page.locator("#throughput .ytick").all_text_contents()
+    assert f"{label[:29]}…" in page.locator("#nll .name").all_text_contents()
     assert page.locator("img").count() == 0
     page.locator(".chip", has_text="onerror").click()
-    assert page.locator("#throughput .barlayer .point").count() == 1
+    assert drawn(page, "nll", "bar") == 1
 
 
 def test_a_member_is_toggled_in_all_charts_at_once(opened: Any) -> None:
@@ -97,12 +114,11 @@ def test_a_member_is_toggled_in_all_charts_at_once(opened: Any) -> None:
     chip = page.locator(".chip", has_text="segments")
     chip.click()
     assert chip.get_attribute("aria-pressed") == "false"
-    assert drawn(page, "loss", "scatterlayer") == 2 * 4
-    assert page.locator("#throughput .barlayer .point").count() == 4
-    assert page.locator("#memory .legendtext").count() == 4
+    assert drawn(page, "loss", "way") == drawn(page, "nll", "bar") == drawn(page, "throughput", "bar") == 4
+    assert drawn(page, "memory", "line") == 4
     chip.click()
     assert chip.get_attribute("aria-pressed") == "true"
-    assert drawn(page, "loss", "scatterlayer") == 2 * 5
+    assert drawn(page, "loss", "way") == 5
 
 
 def test_the_x_axis_is_switched(opened: Any) -> None:
@@ -115,17 +131,21 @@ def test_the_x_axis_is_switched(opened: Any) -> None:
     assert titles == ["seconds of training", "tokens trained on", "updates"]
     page.locator(".chip", has_text="onestep").click()
     assert page.locator("#loss .xtitle").text_content() == "updates"  # a switch keeps its position
+    page.locator("summary", has_text="More plots").click()
     page.locator("[data-chart=utilisation]", has_text="waiting for data").click()
-    assert page.locator("#utilisation .xtitle").text_content() == "share of the time"
+    assert page.locator("#utilisation .title").text_content() == "share of the time"
 
 
 def test_pointing_at_a_line_tells_its_figures(opened: Any) -> None:
     page = opened(DESKTOP)
     page.locator("#loss").scroll_into_view_if_needed()
-    box = page.locator("#loss .scatterlayer .trace .point").last.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_selector("#loss .hoverlayer .hovertext")
-    assert "seeds" in page.locator("#loss .hoverlayer").text_content()
+    for chart, target in (("loss", ".point"), ("nll", ".bar > rect")):
+        box = page.locator(f"#{chart} {target}").last.bounding_box()
+        assert not page.locator(f"#{chart} .tip").is_visible()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        assert page.locator(f"#{chart} .tip").is_visible()
+        assert "seeds" in page.locator(f"#{chart} .tip").inner_text()
+        page.mouse.move(0, 0)
 
 
 def colours(page: Any) -> tuple[str, str]:
@@ -157,7 +177,5 @@ def test_it_is_printed_on_white_and_goes_back_to_dark(opened: Any) -> None:
 def test_nothing_is_wider_than_a_phone(opened: Any) -> None:
     page = opened(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    widths = page.evaluate(
-        "[...document.querySelectorAll('.plot .main-svg')].map(plot => plot.getBoundingClientRect().right)"
-    )
+    widths = page.evaluate("[...document.querySelectorAll('.plot svg')].map(plot => plot.getBoundingClientRect().right)")
     assert max(widths) <= 390

@@ -9,16 +9,17 @@ import numpy as np
 
 from throughline.regimes.windowed import Windowed
 from throughline.results.comparison import Comparison
+from throughline.results.looks import Look, by_rank, looks
 from throughline.results.memory import bytes_of_windows
 from throughline.results.metrics import AXES
 from throughline.results.run import Run
 
 
 class Series(NamedTuple):
-    """Points under one name, each with the lowest and the highest seed; `rank` chooses the colour."""
+    """Points under one name, each with the lowest and the highest seed."""
 
     label: str
-    rank: int
+    look: Look
     x: list[Any]
     y: list[float]
     low: list[float]
@@ -26,13 +27,14 @@ class Series(NamedTuple):
 
 
 class View(NamedTuple):
-    """One view of a chart; in bars, y are names and x are values."""
+    """One view of a chart; in bars, y are names and x are values, and `zero` says whether bars begin there."""
 
     name: str
     x_title: str
     y_title: str
     series: list[Series]
     bars: bool = False
+    zero: bool = True
     log_x: bool = False
     log_y: bool = False
     show: Callable[[float], str] = "{:.4g}".format
@@ -56,6 +58,13 @@ class Chart(NamedTuple):
 def charts(comparison: Comparison) -> list[Chart]:
     """All plots that the runs have the metrics for."""
     every = [
+        Chart(
+            "nll",
+            "Loss at the end",
+            "The carried nll of the whole validation split, lower is better. A bar is the mean over seeds, and its whisker "
+            "reaches from the lowest to the highest seed. The axis does not begin at zero.",
+            [_bars(comparison, "val/nll", f"carried nll (nats per {comparison.step})", nll_format(comparison), zero=False)],
+        ),
         _curves(
             comparison,
             "loss",
@@ -138,18 +147,19 @@ def _curves(
 ) -> Chart:
     """A chart with a view along each axis; its caption also names the seeds that are in no line."""
     lines, absent = [], []
-    for rank, member in enumerate(comparison.finished):
+    of = looks(comparison.finished)
+    for member in comparison.finished:
         curves = [points(run) for run in member.finished]
         together = aligned(curves, key)
         if together:
-            lines.append((member.label, rank, together))
+            lines.append((member.label, of[member.label], together))
         if len(together) < len(curves):
             absent.append(f"{len(curves) - len(together)} of the {len(curves)} seeds of {member.label}")
     views = []
     for axis, x_title in AXES.items():
         series = [
-            _over_seeds(label, rank, _means([way[axis] for way in ways]), [*zip(*(way[key] for way in ways), strict=True)])
-            for label, rank, ways in lines
+            _over_seeds(label, look, _means([way[axis] for way in ways]), [*zip(*(way[key] for way in ways), strict=True)])
+            for label, look, ways in lines
         ]
         log_x, log_y = _positive([x for s in series for x in s.x]), _positive([y for s in series for y in s.low])
         views.append(View(axis, x_title, y_title, series, log_x=log_x, log_y=log_y))
@@ -189,23 +199,34 @@ def _positive(values: Sequence[float]) -> bool:
     return min(values, default=0) > 0
 
 
-def _over_seeds(label: str, rank: int, x: list[Any], values: Sequence[Sequence[float]]) -> Series:
+def _over_seeds(label: str, look: Look, x: list[Any], values: Sequence[Sequence[float]]) -> Series:
     mean = [math.fsum(seeds) / len(seeds) for seeds in values]
-    return Series(label, rank, x, mean, [min(seeds) for seeds in values], [max(seeds) for seeds in values])
+    return Series(label, look, x, mean, [min(seeds) for seeds in values], [max(seeds) for seeds in values])
 
 
-def _bars(comparison: Comparison, key: str, x_title: str, show: Callable[[float], str], name: str = "") -> View:
-    series = []
-    for rank, member in enumerate(comparison.finished):
+def nll_format(comparison: Comparison) -> Callable[[float], str]:
+    """Writes a loss with the digits that the spread over the seeds allows: one more than it has in common."""
+    ranges = [member.nll.high - member.nll.low for member in comparison.finished if len(member.finished) > 1]
+    widest = max(ranges, default=0.0)
+    digits = 4 if widest <= 0 else min(4, max(2, 1 - math.floor(math.log10(widest))))
+    return lambda nll: f"{nll:.{digits}f}" if abs(nll) < 1e6 else f"{nll:.4g}"
+
+
+def _bars(
+    comparison: Comparison, key: str, x_title: str, show: Callable[[float], str], name: str = "", zero: bool = True
+) -> View:
+    series, of = [], looks(comparison.finished)
+    for member in comparison.finished:
         spread = member.metric(key)
         if spread:
-            series.append(Series(member.label, rank, [member.label], [spread.mean], [spread.low], [spread.high]))
-    return View(name, x_title, "", series, bars=True, show=show)
+            look = of[member.label]
+            series.append(Series(member.label, look, [member.label], [spread.mean], [spread.low], [spread.high]))
+    return View(name, x_title, "", series, bars=True, zero=zero, show=show)
 
 
 def _by_position(comparison: Comparison) -> View:
-    series = []
-    for rank, member in enumerate(comparison.finished):
+    series, of = [], looks(comparison.finished)
+    for member in comparison.finished:
         if all(run.by_position for run in member.finished):
             steps = min(run.by_position[-1][0] for run in member.finished)
             edges = [*(2**k for k in range(steps.bit_length()) if 2**k < steps), steps] if steps > 1 else [1]
@@ -213,7 +234,7 @@ def _by_position(comparison: Comparison) -> View:
             values = [[_mean_between(run, *b) for run in member.finished] for b in bins]
             names = [str(b) if a == b else f"{a}–{b}" for a, b in bins]  # noqa: RUF001
             carried = [run.metrics["val/nll"] for run in member.finished]
-            series.append(_over_seeds(member.label, rank, [*names, "carried"], [*values, carried]))
+            series.append(_over_seeds(member.label, of[member.label], [*names, "carried"], [*values, carried]))
     return View("", f"{comparison.step}s read since the reset", f"nll (nats per {comparison.step})", series)
 
 
@@ -229,7 +250,7 @@ def _memory(comparison: Comparison) -> View:
     record = runs[0].finished
     steps, named = bytes_of_windows(record.train_targets, int(record.data["vocab"]), batch_size)
     series = [
-        _over_seeds(label, rank, list(steps), [[v] for v in sizes])
+        _over_seeds(label, by_rank(rank), list(steps), [[v] for v in sizes])
         for rank, (label, sizes) in enumerate(named.items())
         if steps  # the line is longer than the shortest window
     ]
@@ -237,6 +258,8 @@ def _memory(comparison: Comparison) -> View:
     for member in windowed:
         peaks.setdefault(member.shape[1], []).extend(run.metrics["peak_memory_bytes"] for run in member.finished)
     if peaks:
-        series.append(_over_seeds("whole runs (measured)", len(named), sorted(peaks), [peaks[T] for T in sorted(peaks)]))
+        series.append(
+            _over_seeds("whole runs (measured)", by_rank(len(named)), sorted(peaks), [peaks[T] for T in sorted(peaks)])
+        )
     sizes_are_positive = _positive([y for s in series for y in s.low])
     return View("", "steps of a window", "bytes", series, log_x=True, log_y=sizes_are_positive)

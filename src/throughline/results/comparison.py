@@ -121,13 +121,18 @@ class Comparison:
         return [run for member in self.members for run in member.runs]
 
     def best(self, metric: Metric) -> float | None:
-        """The best mean of a metric; None if it has no better direction, or if only one member has it."""
-        means = [
-            spread.mean
+        """The best mean of a metric; None if it has no better direction, or if seeds do not tell it from the others."""
+        found = [
+            (spread, len(member.finished))
             for member in self.finished
             if member.regime != ABLATION and (spread := member.metric(metric.key)) is not None
         ]
-        return metric.better(means) if metric.better and len(means) > 1 else None
+        if metric.better is None or len(found) < 2:
+            return None
+        best = metric.better(spread.mean for spread, _ in found)
+        (own, seeds), *_ = (pair for pair in found if pair[0].mean == best)
+        apart = all(s.high < own.low or s.low > own.high for s, _ in found if s.mean != best)
+        return best if apart and seeds > 1 else None
 
     def differences(self) -> dict[str, list[str]]:
         """The settings in which members differ, with the value of each member; lost settings differ from none."""

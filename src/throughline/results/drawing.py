@@ -1,6 +1,5 @@
-"""How charts are drawn: by plotly for the page, and by matplotlib as pictures."""
+"""How charts are drawn: as values for the page, which draws them itself, and by matplotlib as pictures."""
 
-import html
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,77 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from throughline.results.charts import Chart, Series, View
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999", "#b2182b", "#66a61e")
-"""The colours of members, in their order. Most people who do not see all colours can distinguish them, on white or black."""
-SYMBOLS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X", "cross": "P", "star": "*"}
-"""The symbols of members, so that colour is never the only difference: plotly's names, and matplotlib's. There are seven, so
-that the eleventh member, which has the colour of the first, has another symbol."""
+from throughline.results.charts import Chart, View
+from throughline.results.looks import SYMBOLS
 
 
-def for_plotly(view: View) -> dict[str, Any]:
-    """The view as the data and layout of plotly; the page sets the colours of text and grid lines."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure(layout={"template": None, "uirevision": "same", "showlegend": False, "bargap": 0.35})
-    for s in view.series:
-        colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS)[s.rank % len(SYMBOLS)]
-        label = html.escape(s.label, quote=False).replace("$", "&#36;")  # plotly reads names as HTML or TeX
-        about = {"name": label, "legendgroup": s.label}
-        seeds = [f"{view.show(low)}–{view.show(high)}" for low, high in zip(s.low, s.high, strict=True)]  # noqa: RUF001
-        if view.bars:
-            figure.add_bar(
-                **about,
-                orientation="h",
-                x=s.y,
-                y=[label],
-                marker_color=colour,
-                text=[view.show(y) for y in s.y],
-                textposition="auto",
-                insidetextanchor="start",  # where the line of the seeds does not cross it
-                error_x=_errors(s),
-                customdata=seeds,
-                hovertemplate=f"%{{text}}<br>seeds %{{customdata}}<extra>{label}</extra>",
-            )
-            continue
-        if len(s.x) > 1 and s.low != s.high:
-            figure.add_scatter(
-                **about,
-                x=[*s.x, *s.x[::-1]],
-                y=[*s.high, *s.low[::-1]],
-                fill="toself",
-                fillcolor=f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},0.18)",
-                line_width=0,
-                mode="lines",
-                hoverinfo="skip",
-                showlegend=False,
-            )
-        figure.add_scatter(
-            **about,
-            x=s.x,
-            y=s.y,
-            mode="lines+markers" if len(s.x) > 1 else "markers",
-            line_color=colour,
-            marker={"symbol": symbol, "size": 7},
-            customdata=seeds,
-            hovertemplate=f"%{{y:.4g}} at %{{x}}<br>seeds %{{customdata}}<extra>{label}</extra>",
-        )
-    figure.update_xaxes(title_text=view.x_title)
-    figure.update_yaxes(title_text=view.y_title, autorange="reversed" if view.bars else None)
-    if view.log_x:
-        places, names = _ticks([x for s in view.series for x in s.x])
-        figure.update_xaxes(type="log", tickvals=places, ticktext=names)
-    if view.log_y:
-        places, names = _ticks([y for s in view.series for y in (*s.low, *s.high)])
-        figure.update_yaxes(type="log", tickvals=places, ticktext=names)
-    spec: dict[str, Any] = figure.to_plotly_json()
-    return spec
-
-
-def _errors(s: Series) -> dict[str, Any]:
-    above, below = (np.abs(np.subtract(edge, s.y)).tolist() for edge in (s.high, s.low))
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": "rgba(128,128,128,0.9)"}
+def for_page(view: View) -> dict[str, Any]:
+    """The view as plain values for `charts.js`."""
+    names = [x for s in view.series for x in s.x] if view.series and isinstance(view.series[0].x[0], str) else None
+    return {
+        **{key: getattr(view, key) for key in ("name", "x_title", "y_title", "bars", "zero", "log_x", "log_y")},
+        "names": None if names is None or view.bars else list(dict.fromkeys(names)),
+        "series": [
+            {
+                **{"label": s.label, "colour": s.look.colour, "dash": s.look.dash, "symbol": s.look.symbol},
+                **{"x": s.x, "y": s.y, "low": s.low, "high": s.high, "shown": [view.show(y) for y in s.y]},
+                "seeds": [f"{view.show(a)} to {view.show(b)}" for a, b in zip(s.low, s.high, strict=True)],
+            }
+            for s in view.series
+        ],
+    }
 
 
 def _ticks(values: list[float]) -> tuple[list[float], list[str]]:
@@ -104,7 +51,7 @@ def draw(chart: Chart, view: View, picture: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for s in view.series:
-        colour, symbol = COLOURS[s.rank % len(COLOURS)], list(SYMBOLS.values())[s.rank % len(SYMBOLS)]
+        colour, symbol = s.look.colour, SYMBOLS[s.look.symbol]
         label = textwrap.fill(s.label, 28).replace("$", r"\$")  # matplotlib reads names as a subset of TeX
         if view.bars:
             errors = np.abs(np.subtract([s.low, s.high], s.y))
@@ -124,6 +71,10 @@ def draw(chart: Chart, view: View, picture: Path) -> None:
     if view.bars:
         axes.invert_yaxis()
         axes.margins(x=0.15)
+        if not view.zero:
+            low, high = min(s.low[0] for s in view.series), max(s.high[0] for s in view.series)
+            room = (high - low) or abs(high) or 1.0
+            axes.set_xlim(low - 0.25 * room, high + 0.2 * room)
     else:
         axes.legend(fontsize="small")
     axes.set(xlabel=view.x_title, ylabel=view.y_title, title=chart.title)

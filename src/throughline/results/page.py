@@ -4,6 +4,7 @@ import base64
 import csv
 import html
 import io
+import math
 import os
 import shlex
 from pathlib import Path
@@ -14,11 +15,16 @@ from markupsafe import Markup
 
 from throughline.plumbing import atomic
 from throughline.plumbing.reading import printable
-from throughline.results.answers import SEEDS_NEEDED, answers
-from throughline.results.charts import Chart, charts
+from throughline.results.answers import SEEDS_NEEDED, UNSUPPORTED, answers
+from throughline.results.charts import Chart, charts, nll_format
 from throughline.results.comparison import ABLATION, Comparison, Member
-from throughline.results.drawing import COLOURS, for_plotly, pictures
+from throughline.results.drawing import for_page, pictures
+from throughline.results.looks import looks
 from throughline.results.metrics import METRICS, Metric
+
+SHORT = ("val/nll", "tokens_per_second", "cost")
+"""The columns that a reader needs first."""
+SCRIPT = Path(__file__).parent / "charts.js"
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -33,7 +39,9 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     values = page_values(comparison, drawn, files)
     atomic.write(
         {
-            folder / "report.html": _rendered("report.html.jinja", plotly=_plotly(), **values).encode(),
+            folder / "report.html": _rendered(
+                "report.html.jinja", script=SCRIPT.read_text(encoding="utf-8"), **values
+            ).encode(),
             folder / "report.md": _rendered("report.md.jinja", **values).encode(),
             folder / "runs.csv": _csv(tidy(comparison)).encode(),
         }
@@ -50,6 +58,8 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
         "columns": columns(comparison),
         "table": [_row(comparison, member) for member in comparison.members],
         "answers": answers(comparison),
+        "unsupported": UNSUPPORTED,
+        "all_keys": [metric.key for metric in columns(comparison)],
         "seeds_needed": SEEDS_NEEDED,
         "charts": [
             {"chart": chart, "views": chart.views, "files": [file.name for file in files[chart.key]]} for chart in drawn
@@ -58,13 +68,15 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
             {
                 "key": chart.key,
                 "of_members": chart.of_members,
-                "bars": chart.views[0].bars,
                 "view": 0,
-                "views": [for_plotly(view) for view in chart.views],
+                "views": [for_page(view) for view in chart.views],
             }
             for chart in drawn
         ],
-        "colours": {member.label: COLOURS[rank % len(COLOURS)] for rank, member in enumerate(comparison.finished)},
+        "colours": {label: look.colour for label, look in looks(comparison.finished).items()},
+        "question": question(comparison),
+        "next_step": next_step(comparison),
+        "short": [metric.key for metric in columns(comparison) if metric.key in SHORT],
         "passages": [(member.label, member.finished[0]) for member in comparison.finished],
         "differences": comparison.differences(),
         "parent": printable(os.path.relpath(parent)),
@@ -83,24 +95,44 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
     }
 
 
+def question(comparison: Comparison) -> str:
+    """What the page answers."""
+    regimes = {member.regime for member in comparison.finished}
+    return "Which regime trains best?" if len(regimes) > 1 else "Which settings train best?"
+
+
 def headline(comparison: Comparison) -> str:
+    """The answer in a sentence or two."""
     best, *others = [member for member in comparison.finished if member.regime != ABLATION] or comparison.finished
     budget = f"after {comparison.budget} each" if comparison.budget else "after different budgets"
+    show = nll_format(comparison)
+    ended = f"{show(best.nll.mean)} nats per {comparison.step} {budget}"
     if not others:
-        return (
-            f"{best.label} ended with a carried nll of {best.nll.mean:.3f}, {budget}; there is nothing to compare it with."
-        )
+        return f"{best.label} ended with a carried nll of {ended}; there is nothing to compare it with."
     tied = [member.label for member in others if member.nll.low <= best.nll.high]
     if tied:
         return (
-            f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per {comparison.step}, {budget}. But its "
-            f"range over the seeds overlaps with that of {', '.join(tied)}."
+            f"No clear winner: {best.label} has the lowest loss, {ended}, but its seeds overlap with those of "
+            f"{', '.join(tied)}."
         )
     gap = others[0].nll.mean - best.nll.mean
-    return (
-        f"{best.label} has the lowest carried nll, {best.nll.mean:.3f} nats per {comparison.step}, {budget}. "
-        f"This is {gap:.3f} less than {others[0].label}."
-    )
+    of_symbols = best.finished[0].metrics.get("val/ppl") is not None
+    share = f", {1 - math.exp(-gap):.1%} in perplexity" if of_symbols else ""
+    wins = f"{show(gap)} nats per {comparison.step}{share}: {ended}, and {show(others[0].nll.mean)} of {others[0].label}."
+    if min(len(member.finished) for member in (best, others[0])) < 2:
+        return f"{best.label} is ahead by {wins} With a single seed this may be chance."
+    return f"{best.label} wins by {wins}"
+
+
+def next_step(comparison: Comparison) -> str:
+    """What to run next."""
+    best, *others = comparison.finished
+    seeds = max(len({run.seed for run in member.finished}) for member in comparison.finished)
+    overlaps = any(member.nll.low <= best.nll.high for member in others)
+    if others and (overlaps or seeds < SEEDS_NEEDED):
+        more = ",".join(map(str, range(1, max(2 * seeds, 5) + 1)))
+        return f"More seeds would tell more: give the command of the sweep seed={more} and resume=auto."
+    return f"{best.label} may learn more with a larger budget; train.py printed the command for it at the end of each run."
 
 
 def columns(comparison: Comparison) -> list[Metric]:
@@ -114,10 +146,12 @@ def _row(comparison: Comparison, member: Member) -> dict[str, Any]:
     for metric in columns(comparison):
         spread = member.metric(metric.key)
         if spread is None:
-            cells.append({"mean": "unknown", "seeds": "", "best": False})
+            cells.append({"key": metric.key, "mean": "unknown", "seeds": "", "best": False})
         else:
-            seeds = f"{metric.show(spread.low)}–{metric.show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
-            cells.append({"mean": metric.show(spread.mean), "seeds": seeds, "best": spread.mean == comparison.best(metric)})
+            show = nll_format(comparison) if metric.key == "val/nll" else metric.show
+            seeds = f"{show(spread.low)}–{show(spread.high)}" if len(member.finished) > 1 else ""  # noqa: RUF001
+            best = spread.mean == comparison.best(metric)
+            cells.append({"key": metric.key, "mean": show(spread.mean), "seeds": seeds, "best": best})
     seeds = f"seed{'s' * (len(member.finished) > 1)} {', '.join(str(run.seed) for run in member.finished)}"
     return {
         "label": member.label,
@@ -154,13 +188,6 @@ def _inert(cell: Any) -> Any:
         except ValueError:
             return f"'{cell}"
     return cell
-
-
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    source: str = get_plotlyjs()
-    return source
 
 
 def _rendered(template: str, **values: Any) -> str:
