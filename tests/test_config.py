@@ -33,7 +33,7 @@ def choices() -> list[tuple[str, str]]:
     return sorted(
         (file.parent.name, file.stem)
         for file in files
-        if file.parent.name not in ("hydra", "launcher", "experiment") and file.stem not in ("auto", "grid")
+        if file.parent.name not in ("hydra", "launcher", "experiment", "debug") and file.stem not in ("auto", "grid")
     )
 
 
@@ -50,7 +50,7 @@ def test_every_choice_builds_with_the_values_of_its_file(group: str, choice: str
     built = config(f"{group}={choice}", *(f"{group}.{key}={value}" for key, value in required.items()))
     settings, plain = getattr(built, group), built.to_plain()[group]
     expected = said(PROJECT / "conf" / group / f"{choice}.yaml") | required
-    if group == "readings":  # several may be chosen, so each is a value under its name
+    if group in ("readings", "callbacks"):  # several may be chosen, so each is a value under its name
         settings, plain, expected = settings[choice], plain[choice], expected[choice]
     target = expected.pop("_target_", None)
     assert target in (None, f"{type(settings).__module__}.{type(settings).__name__}")
@@ -74,7 +74,7 @@ def test_several_readings_are_chosen_and_two_are_always_there() -> None:
 
 def test_the_files_are_those_of_every_group() -> None:
     assert {group for group, _ in choices()} == {
-        *("codec", "data", "head", "logger", "model", "optimizer", "readings", "regime", "schedule", "sweep"),
+        *("callbacks", "codec", "data", "head", "logger", "model", "optimizer", "readings", "regime", "schedule", "sweep"),
     }
 
 
@@ -83,7 +83,7 @@ def test_a_run_is_told_what_its_file_says() -> None:
     groups = {next(iter(group)) for group in values.pop("defaults") if group != "_self_"}
     plain = config().to_plain()
     assert values == {"_target_": "throughline.config.Config", "output_root": "${project:outputs}"}
-    assert groups - {"hydra", "launcher", "experiment"} <= plain.keys() == {f.name for f in fields(Config)}
+    assert groups - {"hydra", "launcher", "experiment", "debug"} <= plain.keys() == {f.name for f in fields(Config)}
 
 
 def test_a_file_is_silent_about_defaults() -> None:
@@ -133,7 +133,9 @@ def test_a_model_is_called_as_its_file_is(file: Path) -> None:
     assert config(f"model={file.stem}").model.name == file.stem
 
 
-@pytest.mark.parametrize("experiment", sorted((PROJECT / "conf" / "experiment").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "experiment", sorted((PROJECT / "conf" / "experiment").glob("regimes*.yaml")), ids=lambda file: file.stem
+)
 def test_every_member_of_an_experiment_builds(experiment: Path) -> None:
     cfg = composed(f"experiment={experiment.stem}", hydra=True)
     params = cfg.hydra.sweeper.params
@@ -277,3 +279,27 @@ def test_files_of_a_users_folder_keep_what_they_inherit_and_what_they_require(tm
         drop = compose("train", overrides=[search, "model=drop"]).model
         assert (drop.hidden_size, drop.dropout, drop.num_layers) == (64, 0.1, 1)
         assert OmegaConf.is_missing(compose("train", overrides=[search, "model=open"]).model, "hidden_size")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for group in ("experiment", "debug", "launcher") for file in sorted((PROJECT / "conf" / group).glob("*.yaml"))],
+    ids=lambda file: f"{file.parent.name}={file.stem}",
+)
+def test_every_preset_composes_and_builds(file: Path) -> None:
+    chosen = f"{file.parent.name}={file.stem}"
+    assert file.read_text(encoding="utf-8").startswith("# @package _global_\n# ")  # it says what it shows
+    if file.parent.name == "launcher":
+        cfg = composed("regime=segments", chosen, hydra=True)
+        assert cfg.hydra.launcher._target_.rpartition(".")[2] != "BasicLauncher"
+    else:
+        assert config(chosen) != config()
+
+
+def test_the_search_of_wandb_names_our_settings() -> None:
+    sweep: Any = OmegaConf.to_container(OmegaConf.load(PROJECT / "conf" / "wandb_sweep.yaml"), resolve=False)
+    assert sweep["metric"] == {"name": "val/nll", "goal": "minimize"}
+    for key, values in sweep["parameters"].items():
+        several = values.get("values") or [values[name] for name in ("value", "min", "max") if name in values]
+        for value in several:
+            assert config(f"{key}={value}")

@@ -346,7 +346,7 @@ def test_the_wheel_would_hold_every_package_and_every_setting() -> None:
     setup = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     source = PROJECT / "src"
     there = {".".join(file.parent.relative_to(source).parts) for file in (source / "throughline").rglob("__init__.py")}
-    assert set(setup["tool"]["setuptools"]["packages"]) == there | {"throughline.conf"}
+    assert set(setup["tool"]["setuptools"]["packages"]) == there | {"throughline.conf", "hydra_plugins"}
     assert setup["tool"]["setuptools"]["package-dir"]["throughline.conf"] == "conf"
     commands = {file.stem for file in source.glob("*.py")}
     assert {name.removeprefix("throughline-") for name in setup["project"]["scripts"]} == commands

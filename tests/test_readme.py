@@ -80,7 +80,14 @@ def test_every_test_that_the_pages_name_is_there() -> None:
 README = (PROJECT / "README.md").read_text()
 COMMANDS = [
     shlex.split(line, comments=True)[1:]
-    for page in ("README.md", "docs/library.md", "docs/extending.md", "docs/reliability.md", "docs/defaults.md")
+    for page in (
+        "README.md",
+        "docs/library.md",
+        "docs/extending.md",
+        "docs/reliability.md",
+        "docs/defaults.md",
+        "docs/sweeps.md",
+    )
     for line in re.findall(r"^    (python src/\w+\.py.*)$", (PROJECT / page).read_text(), re.MULTILINE)
     if " -cd " not in line and "KEY=VALUE" not in line
 ]
@@ -115,11 +122,14 @@ def test_every_command_of_the_pages_is_taken(command: list[str]) -> None:
     parsed = OverridesParser.create().parse_overrides(overrides)
     values = [
         [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        if o.is_discrete_sweep()
+        else [f"{o.key_or_group}={o.value().start}"]  # of an interval that a search draws from
         if o.is_sweep_override()
         else [str(o.input_line)]
         for o in parsed
     ]
-    assert ("-m" in arguments) == (any(len(choices) > 1 for choices in values) or "experiment=" in " ".join(overrides))
+    many = any(len(choices) > 1 for choices in values) or {"experiment", "sweep"} & {o.key_or_group for o in parsed}
+    assert ("-m" in arguments) == bool(many)
     for member in itertools.product(*values):
         assert config(*member, name=name, cls=SETTINGS[name])
 

@@ -10,7 +10,7 @@ from helpers import PROJECT
 
 PACKAGE = PROJECT / "src" / "throughline"
 ROOMS = [
-    *("plumbing", "settings", "data", "regimes", "batches", "model", "evaluation"),
+    *("plumbing", "settings", "callbacks", "data", "regimes", "batches", "model", "evaluation"),
     *("config", "memory", "cautions", "runs", "training", "results", "sweeps", "commands"),
 ]
 """In reading order. A room imports only from the rooms before it, and from itself."""

@@ -238,7 +238,7 @@ class Config:
     tags: list[str] = field(default_factory=list)
     """Words by which the run is found in W&B."""
     data_limit: Annotated[int, Field(ge=2)] | None = None
-    """Train and validate on the first so many steps of the training split alone: can they be learned by heart?"""
+    """Train and validate on the first so many steps of the training split alone, which a network learns by heart."""
     output_root: PathStr = "outputs"
     """The folder that contains the folders of all runs."""
     resume: PathStr = "none"

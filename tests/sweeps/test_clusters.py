@@ -63,14 +63,7 @@ def test_a_sweep_survives_cancelled_jobs_requeued_jobs_and_nodes_that_go_down(sl
     def asked(*command: str) -> str:
         return subprocess.run(command, env=slurm, capture_output=True, text=True, check=True).stdout
 
-    first = subprocess.Popen(
-        [sys.executable, TRAIN, *sweep, *jobs],
-        cwd=tmp_path,
-        env=slurm,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    first = subprocess.Popen([sys.executable, TRAIN, *sweep, *jobs], cwd=tmp_path, env=slurm, stdout=subprocess.DEVNULL)
     until(lambda: len(list((tmp_path / "cluster").glob("*/checkpoints/last.ckpt"))) == 4)
     running = sorted(asked("squeue", "-h", "-r", "-t", "R", "-o", "%i").split())
     assert len(running) == 4

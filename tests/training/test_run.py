@@ -21,6 +21,7 @@ from throughline.evaluation.readings.carried import Carried
 from throughline.model.generator import Generator
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import load_parts
+from throughline.runs.record import AS_IT_LEARNED
 from throughline.training import machine
 
 
@@ -51,7 +52,9 @@ def test_a_run_leaves_what_it_promises(finished: tuple[Path, dict[str, Any], Cor
     assert summary["steps"] == 10 * math.ceil(math.ceil(corpus.train.num_targets / 4) / 16)
     assert summary["seconds"] < summary["wall_seconds"]
     assert summary["val/unknown"] == 5 * 3  # d, g and ! in five sentences
-    assert len((folder / "samples.txt").read_text()) == 42
+    passage, _, earlier = (folder / "samples.txt").read_text().partition(f"\n{AS_IT_LEARNED}\n")
+    assert len(passage) == 42
+    assert earlier.count(" tokens:\n") == len(column(folder, "val/nll")) >= 10
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -199,7 +199,7 @@ def wandb_logger(
         config.output_root,
         console,
         "the run continues without it, metrics.csv has everything",
-        id=f"{config.name}-{run_id}",
+        id=os.environ["WANDB_RUN_ID"] if "WANDB_SWEEP_ID" in os.environ else f"{config.name}-{run_id}",  # an agent's own
         name=config.logger.run_name or f"{config.regime.label}-{config.model.name}-s{config.seed}",
         job_type="train",
         tags=list(dict.fromkeys([*config.tags, *config.logger.tags, config.regime.name, config.model.name])),

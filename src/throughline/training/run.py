@@ -214,7 +214,7 @@ def refuse_other_number(settings: TrainerSettings) -> None:
     launch = launched()
     wanted = f"trainer.devices={settings.devices} trainer.num_nodes={settings.num_nodes}"
     if launch is None and settings.num_nodes > 1:
-        raise UserError(f"{wanted}: several machines need torchrun or srun, as docs/clusters.md shows")
+        raise UserError(f"{wanted}: several machines need torchrun or srun, as docs/sweeps.md shows")
     if launch is not None and launch[2:] != (settings.devices * settings.num_nodes, settings.num_nodes):
         raise UserError(
             f"{wanted}: {launch.by} has started {launch.processes} processes on {launch.nodes} "
