@@ -129,6 +129,7 @@ class WandbRows(WandbLogger):
         self.wandb = wandb
         self.root = root
         self.best = math.inf
+        self.tables = True
         self._step = 0
 
     @property
@@ -151,10 +152,16 @@ class WandbRows(WandbLogger):
         def log() -> None:
             import wandb
 
-            table = wandb.Table(["tokens", "passage"], [list(row) for row in rows])
-            self.wandb.run.log({"passages": table}, step=self._step)
+            try:
+                table = wandb.Table(["tokens", "passage"], [list(row) for row in rows])
+                self.wandb.run.log({"passages": table}, step=self._step)
+            except Exception as error:  # W&B keeps tables as artifacts, and asks its server about them; metrics go on
+                self.tables = False
+                what = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+                self.wandb.console.print(f"W&B: no table of passages, {what}", highlight=False, markup=False, soft_wrap=True)
 
-        self.wandb.attempt(log)
+        if self.tables:
+            self.wandb.attempt(log)
 
     def replay(self, metrics: Path) -> None:
         """Log the rows that an earlier part of the run left in `metrics.csv`, and delete W&B's local files of that part.
