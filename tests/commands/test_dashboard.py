@@ -26,13 +26,14 @@ def test_without_a_key_the_workspace_is_described(tmp_path: Path, capsys: pytest
     assert "in the project mine" in said
     section = json.loads((tmp_path / "new" / "workspace.json").read_text())["section"]
     shown = {part["name"]: [panel["config"] for panel in part["panels"]] for part in section["panelBankConfig"]["sections"]}
-    assert list(shown) == ["Loss", "Device", "Samples", "Differences"]
+    assert list(shown) == ["Loss", "Passages", "Device", "Differences"]
     assert [(panel["xAxis"], panel["metrics"]) for panel in shown["Loss"]][:2] == [
         ("tokens", ["val/nll"]),
         ("seconds", ["val/nll"]),
     ]
     (runs,) = section["runSets"]
     assert runs["grouping"] == [{"section": "config", "name": "regime.value.name"}]
+    assert "train" in json.dumps(runs["filters"])
     assert runs["sort"]["keys"] == [{"key": {"section": "summary", "name": "val/nll"}, "ascending": True}]
 
 

@@ -54,7 +54,7 @@ def dashboard(settings: Dashboard) -> None:
 
 
 def workspace(entity: str, project: str) -> Any:
-    """Loss by tokens and by seconds, the device, samples and a comparer; runs are grouped by regime and sorted by loss."""
+    """Loss by tokens and seconds, passages, the device and a comparer; runs of training by regime, the best first."""
     try:
         from wandb_workspaces.reports.v2.interface import BarPlot, LinePlot, MediaBrowser, RunComparer
         from wandb_workspaces.workspaces import Config, Ordering, RunsetSettings, Section, Summary, Workspace
@@ -79,17 +79,23 @@ def workspace(entity: str, project: str) -> Any:
         bars("tokens_per_second", "tokens per second"),
         bars("peak_memory_bytes", "peak memory in bytes"),
     ]
+    shown = ["passages", "samples", "curve"]
     return Workspace(
         entity=entity,
         project=project,
         name="regimes",
         sections=[
             Section("Loss", panels=loss, is_open=True),
+            Section(
+                "Passages",
+                panels=[MediaBrowser(title="passages", media_keys=shown)],
+                is_open=True,
+            ),
             Section("Device", panels=device, is_open=True),
-            Section("Samples", panels=[MediaBrowser(title="samples", media_keys=["samples", "curve"])], is_open=True),
             Section("Differences", panels=[RunComparer(diff_only="split")], is_open=True),
         ],
         runset_settings=RunsetSettings(
+            filters="JobType = 'train'",  # not the comparisons
             groupby=[Config("regime.name")],
             order=[Ordering(Summary("val/nll"))],
             pinned_columns=[
