@@ -1,5 +1,6 @@
 """A comparison shows the results of its runs, recomputed here from metrics.csv and the checkpoints by other means."""
 
+import html
 import itertools
 import json
 import math
@@ -24,10 +25,11 @@ from helpers import (
     resealed,
     run_as_from_hydra,
 )
+from throughline.commands.compare import Compare, compare
 from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
-from throughline.results.comparison import Spread, read
+from throughline.results.comparison import Spread, read, read_each
 from throughline.results.metrics import METRICS
 
 
@@ -174,6 +176,31 @@ def test_several_folders_and_what_cannot_be_compared(sweep: Path, tmp_path: Path
         read([sweep / "0", tmp_path / "other"])
     told = str(error.value).partition("compared: ")[2].split("; ")  # in the order of the folders
     assert sorted(re.sub(r" \w{12} ", " ", data) for data in told) == ["fox & dog (1 run)", "other (1 run)"]
+
+
+def test_runs_on_several_data_sets_get_a_table_each(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = corpus_of("another text. " * 40, "another text. " * 5, source="other")
+    for seed in (1, 2):
+        run_as_from_hydra(other, tmp_path / "other" / str(seed), "budget.tokens=100", f"seed={seed}")
+    settings = config(
+        f"runs=[{sweep},{tmp_path}/other]", f"out={tmp_path}/report", "logger=none", name="compare", cls=Compare
+    )
+    compare(settings)
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert page.count("<table>") == 2
+    assert page.count('<th scope="row">') == len(MEMBERS) + 1
+    told = capsys.readouterr().out
+    for number, name in ((1, "fox & dog"), (2, "other")):
+        (part,) = (tmp_path / "report").glob(f"{number}-*")
+        assert f'href="{part.name}/report.html"' in page
+        assert (part / "report.html").exists()
+        assert f"<h2>{html.escape(name)}</h2>" in page
+        assert f"{name}:\n" in told
+    assert told.count(" has the lowest loss, ") + told.count(" wins by ") + told.count("nothing to compare it with") == 2
+    assert "<script" not in page
+    three = read_each([sweep, tmp_path / "other"])
+    assert [run.where for one in three for run in one.runs if run.fault]  # unfinished ones are with their own data
+    assert all(not run.fault or run.folder.parent == sweep.resolve() for run in three[0].runs)
 
 
 def test_words_and_subwords_are_compared_per_word(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import FOX_AND_DOG, PROJECT, config, run_as_from_hydra
+from throughline.commands.compare import Compare, compare
 from throughline.config import Optuna
 from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
@@ -160,6 +161,8 @@ def test_a_search_ends_with_its_best_settings(record: Path, tmp_path: Path, caps
     )
     states = [trial.state.name for trial in opened(tmp_path / "s", SETTINGS).get_trials()]
     assert states == ["COMPLETE", "COMPLETE", "FAIL", *["COMPLETE"] * 3]
+    for name in ("history.png", "importance.png"):
+        assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(record: Path, tmp_path: Path) -> None:
@@ -317,6 +320,9 @@ def test_a_search_by_the_command(tmp_path: Path) -> None:
     assert set(states) <= {"finished", "pruned"}
     reported = [len(trial.intermediate_values) for trial in opened(tmp_path / "found", SETTINGS).get_trials()]
     assert all(1 <= count <= 3 for count in reported)
+    compare(config(f"runs={tmp_path}/found", "logger=none", name="compare", cls=Compare))
+    page = (tmp_path / "found" / "comparison" / "report.html").read_text()
+    assert page.count('alt="the search"') == 1 + (tmp_path / "found" / "importance.png").exists()
     best = next(line for line in done.stdout.splitlines() if "-cd found experiment=best" in line)
     assert best.startswith("            or python ")
     cfg = subprocess.run(

@@ -40,25 +40,33 @@ def compare(settings: Compare) -> None:
         from rich.console import Console
 
         from throughline.results import page
-        from throughline.results.comparison import read
+        from throughline.results.comparison import per_word, read_each
         from throughline.runs.wandb_log import log_comparison
 
     quieten()
-    comparison = read(settings.folders)
-    folder = Path(settings.folders[0]) / "comparison" if settings.out is None else Path(settings.out)
-    try:
-        pictures = page.write(comparison, folder)
-    except OSError as error:
-        raise UserError(f"{printable(folder)}: {error.strerror}; give out=FOLDER") from None
+    each = read_each(settings.folders)
+    root = Path(settings.folders[0]) / "comparison" if settings.out is None else Path(settings.out)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(page.headline(comparison))
-    for line in [*comparison.cautions, *(f"{run.where}: {run.fault}" for run in comparison.runs if run.fault)]:
-        console.print(line)
-    if settings.logger.name == "wandb":
-        groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
-        logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
-        log_comparison(logger, settings.output_root, folder, page.tidy(comparison), pictures, console)
-    console.print(f"the comparison is in {printable(folder / 'report.html')}")
+    parts = page.parts(each)
+    try:
+        pictures = [page.write(one, root / part) for one, part in zip(each, parts, strict=True)]
+        if len(each) > 1:
+            page.write_index(each, parts, per_word(each), root)
+    except OSError as error:
+        raise UserError(f"{printable(root)}: {error.strerror}; give out=FOLDER") from None
+    for comparison, part, drawn in zip(each, parts, pictures, strict=True):
+        if len(each) > 1:
+            console.print(f"{page.data_of(comparison)}:")
+        console.print(page.headline(comparison))
+        for line in [*comparison.cautions, *(f"{run.where}: {run.fault}" for run in comparison.runs if run.fault)]:
+            console.print(line)
+        if settings.logger.name == "wandb":
+            groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
+            logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
+            log_comparison(logger, settings.output_root, root / part, page.tidy(comparison), drawn, console)
+    if len(each) > 1 and per_word(each):
+        console.print(f"losses per step of different codecs cannot be compared; {per_word(each)}")
+    console.print(f"the comparison is in {printable(root / 'report.html')}")
 
 
 def main(root: Path | None = None) -> None:

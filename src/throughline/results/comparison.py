@@ -148,6 +148,26 @@ def read(folders: Sequence[str | Path]) -> Comparison:
     Raises:
         UserError: there are no runs, none is finished, or they were trained on different data.
     """
+    each = read_each(folders)
+    if len(each) > 1:
+        finished = [run for one in each for member in one.finished for run in member.finished]
+        sources = Counter(f"{run.finished.data['source']} {run.finished.data['tokens_sha256'][:12]}" for run in finished)
+        different = "; ".join(f"{source} ({n} run{'s' * (n > 1)})" for source, n in sources.items())
+        codecs = len({run.finished.data["vocab_sha256"] for run in finished}) > 1
+        unlike = "on different data or with different codecs" if codecs else "on different data"
+        told = f"runs: trained {unlike}, so their nll per step cannot be compared: {different}"
+        raise UserError("; ".join([told, *filter(None, [per_word(each)])]))
+    return each[0]
+
+
+def read_each(folders: Sequence[str | Path]) -> list[Comparison]:
+    """Compare all runs in and under `folders`, those on the same data with each other, in the order of the folders.
+
+    A run that has not finished is shown among those that read the same data settings.
+
+    Raises:
+        UserError: there are no runs, or none is finished.
+    """
     for folder in folders:
         if not Path(folder).is_dir():
             raise UserError(
@@ -158,18 +178,28 @@ def read(folders: Sequence[str | Path]) -> Comparison:
         given = printable(", ".join(map(str, folders)))
         raise UserError(f"runs={given}: no run is there; give the folder of a sweep or of a run")
     runs = [read_run(folder) for folder in sorted(found, key=_natural)]
-    finished = [run for run in runs if not run.fault]
-    if not finished:
+    if all(run.fault for run in runs):
         lines = [f"{run.where}: {run.fault}" for run in runs]
         raise UserError("\n".join(["runs: none of these is finished, so there is nothing to compare:", *lines]))
-    if len({run.finished.data["tokens_sha256"] for run in finished}) > 1:
-        sources = Counter(f"{run.finished.data['source']} {run.finished.data['tokens_sha256'][:12]}" for run in finished)
-        different = "; ".join(f"{source} ({n} run{'s' * (n > 1)})" for source, n in sources.items())
-        codecs = len({run.finished.data["vocab_sha256"] for run in finished}) > 1
-        unlike = "on different data or with different codecs" if codecs else "on different data"
-        by_word = _by_word(finished) if codecs and len({run.finished.data["source"] for run in finished}) == 1 else []
-        per_word = f"; their perplexity per word can: {', '.join(by_word)}" if by_word else ""
-        raise UserError(f"runs: trained {unlike}, so their nll per step cannot be compared: {different}{per_word}")
+    by_data: dict[str, list[Run]] = {}
+    for run in runs:
+        if not run.fault:
+            by_data.setdefault(run.finished.data["tokens_sha256"], []).append(run)
+    like = {_data_settings(run): data for data, group in reversed(by_data.items()) for run in group}
+    for run in runs:
+        if run.fault:
+            by_data[like.get(_data_settings(run), next(iter(by_data)))].append(run)
+    return [_compared(sorted(group, key=lambda run: _natural(run.folder))) for group in by_data.values()]
+
+
+def _data_settings(run: Run) -> str:
+    """The settings that decide what a run reads."""
+    kept = {key: value for key, value in run.settings.items() if key.split(".")[0] in ("data", "codec", "data_limit")}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _compared(runs: list[Run]) -> Comparison:
+    finished = [run for run in runs if not run.fault]
     worst = max(run.validations[-1]["val/nll"] for run in finished)
     for run in finished:
         run.metrics["seconds_to_worst"] = _seconds_to(run, worst)
@@ -179,6 +209,15 @@ def read(folders: Sequence[str | Path]) -> Comparison:
         run.metrics["cost"] = run.metrics["seconds_to_worst"] / shortest if shortest > 0 else math.nan
     members.sort(key=lambda member: member.nll.mean if member.finished else math.inf)
     return Comparison(members, worst, _budget(finished), _cautions(members, finished))
+
+
+def per_word(each: Sequence[Comparison]) -> str:
+    """A line with the perplexity per word of runs on one text by different codecs; empty if one of them has none."""
+    finished = [run for one in each for member in one.finished for run in member.finished]
+    if len({run.finished.data["source"] for run in finished}) > 1 or len(each) == 1:
+        return ""
+    by_word = _by_word(finished)
+    return f"their perplexity per word can: {', '.join(by_word)}" if by_word else ""
 
 
 def _by_word(runs: list[Run]) -> list[str]:

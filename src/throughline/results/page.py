@@ -7,6 +7,8 @@ import io
 import math
 import os
 import shlex
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from throughline.plumbing import atomic
+from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import printable
 from throughline.results.answers import SEEDS_NEEDED, UNSUPPORTED, answers
 from throughline.results.charts import Chart, charts, nll_format
@@ -21,6 +24,8 @@ from throughline.results.comparison import ABLATION, Comparison, Member
 from throughline.results.drawing import for_page, pictures
 from throughline.results.looks import looks
 from throughline.results.metrics import METRICS, Metric
+from throughline.results.run import picture
+from throughline.runs.record import SEARCH_PICTURES
 
 SHORT = ("val/nll", "tokens_per_second", "cost")
 """The columns that a reader needs first."""
@@ -49,6 +54,41 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     return [file for of_chart in files.values() for file in of_chart]
 
 
+def data_of(comparison: Comparison) -> str:
+    """The data of a comparison and their codec, in words."""
+    run = comparison.finished[0].finished[0]
+    codec = run.settings.get("codec")
+    return f"{run.finished.data['source']}{f', by {codec}' if codec else ''}"
+
+
+def parts(each: Sequence[Comparison]) -> list[str]:
+    """The folder of each comparison, below that of the report; a single one has none of its own."""
+    if len(each) == 1:
+        return ["."]
+    names = ["".join(c if c.isalnum() or c in "._-" else "_" for c in Path(data_of(one)).name)[:40] for one in each]
+    return [f"{number}-{name}" for number, name in enumerate(names, start=1)]
+
+
+def write_index(each: Sequence[Comparison], parts: Sequence[str], per_word: str, folder: Path) -> None:
+    """Write the page before those of several data sets: an answer and a short table for each.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    sections = [
+        {
+            "data": data_of(one),
+            "headline": headline(one),
+            "page": f"{part}/report.html",
+            "columns": [column for column in columns(one) if column.key in SHORT],
+            "rows": [_row(one, member) for member in one.members],
+        }
+        for one, part in zip(each, parts, strict=True)
+    ]
+    html = _rendered("index.html.jinja", sections=sections, per_word=per_word)
+    atomic.write({folder / "report.html": html.encode()})
+
+
 def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
     """All contents of the page, as plain values."""
     parent = os.path.commonpath([run.folder.parent for run in comparison.runs])
@@ -75,6 +115,7 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
         ],
         "colours": {label: look.colour for label, look in looks(comparison.finished).items()},
         "question": question(comparison),
+        "search": _of_a_search(Path(parent)),
         "next_step": next_step(comparison),
         "short": [metric.key for metric in columns(comparison) if metric.key in SHORT],
         "passages": [(member.label, member.finished[0]) for member in comparison.finished],
@@ -93,6 +134,15 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
         ],
         "first": comparison.finished[0].finished[0].finished,
     }
+
+
+def _of_a_search(folder: Path) -> list[bytes]:
+    """The pictures that a search has left beside its trials."""
+    found = []
+    for name in SEARCH_PICTURES:
+        with suppress(UserError):  # there is none, or it is no picture
+            found.append(picture(folder / name))
+    return found
 
 
 def question(comparison: Comparison) -> str:

@@ -135,7 +135,7 @@ def _finished(run: Run) -> Run:
         curve=curve,
         by_position=_by_position(folder / "by_position.csv") if (folder / "by_position.csv").exists() else [],
         passage="" if record.step == "frame" else _passage(folder / "samples.txt"),
-        picture=_picture(folder / "samples.png") if record.step == "frame" else b"",
+        picture=picture(folder / "samples.png") if record.step == "frame" else b"",
     )
 
 
@@ -187,16 +187,16 @@ def _passage(file: Path) -> str:
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines)
 
 
-def _picture(file: Path) -> bytes:
-    """The picture of generated frames.
+def picture(file: Path) -> bytes:
+    """A picture in a file.
 
     Raises:
         UserError: it is none.
     """
-    picture = content(file, SMALL_FILE)
-    if not picture.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise UserError("samples.png: not a picture")
-    return picture
+    found = content(file, SMALL_FILE)
+    if not found.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise UserError(f"{file.name}: not a picture")
+    return found
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:

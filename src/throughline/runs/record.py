@@ -47,6 +47,9 @@ Kept = Literal[
 ]
 """The files of a result, apart from `summary.json`."""
 
+SEARCH_PICTURES = ("history.png", "importance.png")
+"""What a search leaves in its folder, beside its trials, for the report."""
+
 AS_IT_LEARNED = "--- passages on the way, from first to last ---"
 """The line in `samples.txt` after the passage that was generated at the end."""
 

@@ -15,6 +15,7 @@ from throughline.config import Optuna
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.runs.folders import shown
+from throughline.sweeps import pictures
 from throughline.sweeps import study as studies
 from throughline.sweeps.grid import Launch, watched
 from throughline.sweeps.members import Member, Seen, labelled, seen
@@ -80,6 +81,7 @@ def train(
     own = [override for override in member.overrides if not override.lstrip("+").startswith(OF_THE_SEARCH)]
     atomic.write({sweep / "experiment" / "best.yaml": experiment(own, nll, is_group).encode()})
     (sweep / "trials.csv").write_text(csv(everyone), encoding="utf-8")
+    pictures.draw(study, sweep)
     train_command, compare = commands
     console.print(f"best:       {train_command} {shlex.join(own)}")
     console.print(f"            or {train_command} -cd {shlex.quote(shown(sweep))} experiment=best")
