@@ -45,7 +45,32 @@ def ema(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], No
     return update
 
 
-class Averaging(Callback):
+class AtUpdates(Callback):
+    """Does something after each update, not after each batch.
+
+    Args:
+        spending: what the run has spent.
+    """
+
+    def __init__(self, spending: Spending) -> None:
+        self.spending = spending
+        self._updates = 0
+
+    def on_update(self, trainer: Trainer, learner: Learner) -> None:
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        self._updates = pl_module.updates
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Learner)
+        if pl_module.updates > self._updates:
+            self._updates = pl_module.updates
+            self.on_update(trainer, pl_module)
+
+
+class Averaging(AtUpdates):
     """Keeps an average of the weights, with which validations, checkpoints and the end of the run are made.
 
     The optimizer goes on with its own weights, which a checkpoint keeps beside the average.
@@ -57,20 +82,14 @@ class Averaging(Callback):
     """
 
     def __init__(self, spending: Spending, start: float, multi_avg_fn: Any) -> None:
-        self.spending, self.start, self.multi_avg_fn = spending, start, multi_avg_fn
+        super().__init__(spending)
+        self.start, self.multi_avg_fn = start, multi_avg_fn
         self.average: AveragedModel | None = None
         self._own: dict[str, Tensor] = {}
-        self._updates = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
-        self._updates = pl_module.updates
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        assert isinstance(pl_module, Learner)
-        if pl_module.updates > self._updates and self.spending.spent(trainer) >= self.start:
-            self._updates = pl_module.updates
-            self._averaged(pl_module).update_parameters(pl_module.generator)
+    def on_update(self, trainer: Trainer, learner: Learner) -> None:
+        if self.spending.spent(trainer) >= self.start:
+            self._averaged(learner).update_parameters(learner.generator)
 
     def _averaged(self, learner: Learner) -> AveragedModel:
         if self.average is None:
@@ -114,27 +133,11 @@ class Averaging(Callback):
             pl_module.generator.load_state_dict(state["own"])
 
 
-class LrMonitor(Callback):
-    """Logs the learning rate at every update, to all loggers but `metrics.csv`, whose rows are means over batches.
+class LrMonitor(AtUpdates):
+    """Logs the learning rate at every update, to all loggers but `metrics.csv`, whose rows are means over batches."""
 
-    Args:
-        spending: what the run has spent.
-    """
-
-    def __init__(self, spending: Spending) -> None:
-        self.spending = spending
-        self._updates = 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
-        self._updates = pl_module.updates
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        assert isinstance(pl_module, Learner)
-        if pl_module.updates == self._updates:
-            return
-        self._updates = pl_module.updates
-        row = {"train/lr": trainer.optimizers[0].param_groups[0]["lr"], "updates": self._updates}
+    def on_update(self, trainer: Trainer, learner: Learner) -> None:
+        row = {"train/lr": trainer.optimizers[0].param_groups[0]["lr"], "updates": learner.updates}
         row |= {"tokens": self.spending.tokens, "seconds": self.spending.seconds}
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):
