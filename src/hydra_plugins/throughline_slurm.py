@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
+
+from throughline.plumbing import atomic
+from throughline.plumbing.locking import locked
 
 EVERY = 5.0
 """Seconds from one look at the queue to the next. Slurm asks for patience: a look takes a lock of the whole cluster."""
@@ -44,35 +48,70 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
             # A job imports what this command has imported, also from a checkout that is not installed.
             os.environ["PYTHONPATH"] = os.pathsep.join([SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])
             numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-            file = Path(self.config.hydra.sweep.dir) / ".submitit" / "jobs.json"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            written = {int(n): id for n, id in json.loads(file.read_text()).items()} if file.exists() else {}
-            there = _queued()
-            ids = {number: id for number, id in written.items() if number in numbers and id in there}
-            new = [(number, each) for number, each in zip(numbers, job_overrides, strict=True) if number not in ids]
-            if new:
-                states = [(list(each), "hydra.sweep.dir", n, f"job_id_for_{n}", Singleton.get_state()) for n, each in new]
-                jobs = self._executor().map_array(self, *zip(*states, strict=True))
-                ids |= {number: job.job_id for (number, _), job in zip(new, jobs, strict=True)}
-                file.write_text(json.dumps(written | ids))
-            folder = self.params["submitit_folder"]
-            return _results({number: submitit.SlurmJob(folder, ids[number], [0]) for number in numbers})
+            folder = Path(self.config.hydra.sweep.dir) / ".submitit"
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / "jobs.lock", -1):  # commands that share a search submit one after the other
+                jobs = Jobs.read(folder / "jobs.json", _queued())
+                ids = {number: id for number, id in jobs.alive.items() if number in numbers}
+                new = [(number, each) for number, each in zip(numbers, job_overrides, strict=True) if number not in ids]
+                if new:
+                    name = f"{self.params['name']}-{secrets.token_hex(4)}"
+                    jobs.write(submitting=(name, [number for number, _ in new]))
+                    states = [
+                        (list(each), "hydra.sweep.dir", n, f"job_id_for_{n}", Singleton.get_state()) for n, each in new
+                    ]
+                    submitted = self._executor(name).map_array(self, *zip(*states, strict=True))
+                    ids |= {number: job.job_id for (number, _), job in zip(new, submitted, strict=True)}
+                    jobs.ids |= ids
+                    jobs.write()
+            return _results(
+                {number: submitit.SlurmJob(self.params["submitit_folder"], ids[number], [0]) for number in numbers}
+            )
 
-        def _executor(self) -> Any:
+        def _executor(self, name: str) -> Any:
             import submitit
 
             folder, times = self.params["submitit_folder"], self.params["max_num_timeout"]
             executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=times)
             given = {key: value for key, value in self.params.items() if key not in ("submitit_folder", "max_num_timeout")}
+            given["name"] = name
             shared = BaseQueueConf.__dataclass_fields__
             executor.update_parameters(**{key if key in shared else f"slurm_{key}": v for key, v in given.items()})
             return executor
 
 
-def _queued() -> set[str]:
-    """The jobs of this user that wait or run."""
-    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True, check=True)
-    return set(asked.stdout.split())
+def _queued() -> dict[str, str]:
+    """The jobs of this user that wait or run, with their names."""
+    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True, check=True)
+    return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())
+
+
+class Jobs:
+    """The jobs of a sweep, as they are written down in its folder.
+
+    Attributes:
+        file: where.
+        ids: the job of each member that was ever submitted.
+        alive: those that wait or run.
+    """
+
+    def __init__(self, file: Path, ids: dict[int, str], queued: dict[str, str]) -> None:
+        self.file, self.ids = file, ids
+        self.alive = {number: id for number, id in ids.items() if id in queued}
+
+    @classmethod
+    def read(cls, file: Path, queued: dict[str, str]) -> "Jobs":
+        """Read the file; what a command was submitting when it died is looked for in the queue, by its name."""
+        values = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        ids = {int(number): str(id) for number, id in values.get("jobs", {}).items()}
+        name, numbers = values.get("submitting") or ("", [])
+        found = sorted((id for id, job in queued.items() if job == name), key=lambda id: int(id.partition("_")[2] or 0))
+        ids |= dict(zip(numbers, found, strict=False)) if len(found) == len(numbers) else {}
+        return cls(file, ids, queued)
+
+    def write(self, submitting: tuple[str, list[int]] | None = None) -> None:
+        values = {"jobs": self.ids, "submitting": submitting}
+        atomic.write({self.file: json.dumps(values).encode()})
 
 
 def _results(jobs: dict[int, Any]) -> list[JobReturn]:

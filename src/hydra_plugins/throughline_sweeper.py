@@ -17,11 +17,12 @@ class Sweep(BasicSweeper):
         super().__init__(max_batch_size, params)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from throughline.commands.compose import load, own_folders_of, without_hydra
+        from throughline.commands.arguments import SWEEPS
+        from throughline.commands.compose import load, own_folders_of, typed, without_hydra
         from throughline.commands.train import command, compare
         from throughline.config import Config, Optuna
         from throughline.plumbing.errors import UserError
-        from throughline.runs.folders import held
+        from throughline.runs.folders import held, refuse_other_sweep
         from throughline.sweeps import grid, search, space
 
         assert self.config is not None
@@ -49,16 +50,27 @@ class Sweep(BasicSweeper):
         together = isinstance(settings, Optuna)
         with nullcontext() if together else held(folder, "runs a sweep"):
             if isinstance(settings, Optuna):
+                cfg = loader.load_sweep_config(whole, [*fixed, named(())])
+                usual = {**cfg.hydra.runtime.choices}
+
+                def holds(key: str, value: str) -> bool:
+                    return str(usual.get(key, OmegaConf.select(cfg, key))) == value
+
                 draws = space.draws(settings.space or {}, overrides, parser)
                 self._save(folder)
                 keys = named([draw.key for draw in draws])
-                commands = command("train"), compare(folder)
+                drawn = {draw.key for draw in draws}
+                kept = [a for a in typed if a not in SWEEPS and not a.startswith(search.OF_THE_SEARCH)]
+                kept = [a for a in kept if a.partition("=")[0].lstrip("+") not in drawn]
+                own = any(a.partition("=")[0] in ("-cd", "--config-dir") for a in typed)
+                commands = search.Commands(command("train"), kept, own, compare(folder))
                 is_group = lambda key: bool(loader.get_group_options(key))  # noqa: E731
-                return search.train(settings, draws, [*fixed, keys], folder, launch, checked, is_group, commands)
+                return search.train(settings, draws, [*fixed, keys], folder, launch, checked, is_group, holds, commands)
             for override in swept.values():
                 if not override.is_discrete_sweep():
                     line = f"{override.input_line}: a search draws from it; give sweep=optuna, or several values"
                     raise UserError(line)
+            refuse_other_sweep(folder, list(whole.hydra.overrides.task))
             batches = self.split_arguments(overrides, self.max_batch_size)
             batches = [[[*member, named(list(swept))] for member in batch] for batch in batches]
             for batch in batches:

@@ -46,10 +46,10 @@ def read(*typed: str, space: dict[str, Any] = SPACE) -> list[Draw]:
 
 
 def test_the_command_line_adds_to_the_space_and_takes_out_of_it() -> None:
-    assert [draw.key for draw in read()] == [*SPACE]
-    assert [draw.when for draw in read()] == ["", "regime=stateful", "", "", ""]
+    assert [draw.key for draw in read()] == ["regime", *[*SPACE][2:], "regime.streams"]  # what asks comes last
+    assert {draw.key: draw.when for draw in read() if draw.when} == {"regime.streams": ("regime", "stateful")}
     assert [draw.key for draw in read("model.dropout=0.1", "seed=1,2", "optimizer.lr=0.1,0.2")] == [
-        *("regime", "regime.streams", "model.hidden_size", "seed", "optimizer.lr")
+        *("regime", "model.hidden_size", "seed", "optimizer.lr", "regime.streams")
     ]
 
 
@@ -75,7 +75,7 @@ def test_what_is_drawn_lies_in_the_space() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     streams, rates = [], []
     for _ in range(200):
-        fixed, chosen, *rest = drawn(study.ask(), read(), ["data=text"])
+        fixed, chosen, *rest = drawn(study.ask(), read(), ["data=text"], lambda key, value: False)
         assert fixed == "data=text"
         values = dict(override.split("=") for override in rest)
         assert chosen in ("regime=stateful", "regime=segments")
@@ -128,12 +128,18 @@ class Launcher:
         return [None] * len(members)
 
 
+FIXED = (r"data.path='it\'s: 1.txt'", "callbacks=[ema]", "seed=010", "task_name='2024_1'")
+"""What Hydra's grammar and YAML write in different ways."""
+
+
 def searched(sweep: Path, launcher: Launcher, settings: Optuna = SETTINGS, **space: Any) -> float:
     sweep.mkdir(exist_ok=True)
     found = draws({"optimizer.lr": "tag(log,interval(1e-3,1e-1))", **space}, [], PARSER)
-    is_group = lambda key: key in ("data", "regime")  # noqa: E731
-    fixed = ["data=text", "model.hidden_size=8", "sweep=optuna", "launcher=slurm", "++hydra.x=[1]"]
-    return search.train(settings, found, fixed, sweep, launcher, lambda _: None, is_group, ("train", "compare"))
+    is_group = lambda key: key in ("data", "regime", "callbacks")  # noqa: E731
+    fixed = ["data=text", "model.hidden_size=8", "sweep=optuna", "launcher=slurm", "++hydra.x=[1]", *FIXED]
+    commands = search.Commands("train", ["data=text", "model.hidden_size=8"], False, "compare")
+    never = lambda key, value: False  # noqa: E731
+    return search.train(settings, found, fixed, sweep, launcher, lambda _: None, is_group, never, commands)
 
 
 def test_a_search_ends_with_its_best_settings(record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +156,10 @@ def test_a_search_ends_with_its_best_settings(record: Path, tmp_path: Path, caps
     assert f"best:       train data=text model.hidden_size=8 optimizer.lr={rate} regime={regime}\n" in told
     assert f"            or train -cd {tmp_path}/s experiment=best\n" in told
     assert yaml.safe_load((tmp_path / "s" / "experiment" / "best.yaml").read_text()) == {
-        "defaults": [{"override /data": "text"}, {"override /regime": regime}],
+        "defaults": [{"override /data": "text"}, {"override /callbacks": ["ema"]}, {"override /regime": regime}],
+        "data": {"path": "it's: 1.txt"},
+        "seed": 10,
+        "task_name": "2024_1",
         "model": {"hidden_size": 8},
         "optimizer": {"lr": float(rate)},
     }
@@ -245,8 +254,10 @@ def test_wrong_settings_end_the_search(record: Path, tmp_path: Path) -> None:
         raise UserError("model.dropout=2: no")
 
     found = draws({"model.dropout": "interval(2,3)"}, [], PARSER)
+    never: Any = lambda *_: False  # noqa: E731
+    no_commands = search.Commands("", [], False, "")
     with pytest.raises(UserError, match=r"^model\.dropout=2: no$"):
-        search.train(SETTINGS, found, [], tmp_path, Launcher(tmp_path, record), check, lambda key: False, ("", ""))
+        search.train(SETTINGS, found, [], tmp_path, Launcher(tmp_path, record), check, never, never, no_commands)
     assert [trial.state.name for trial in opened(tmp_path, SETTINGS).get_trials()] == ["FAIL"]
 
 
@@ -334,3 +345,44 @@ def test_a_search_by_the_command(tmp_path: Path) -> None:
     )
     assert "tokens: 4000" in cfg.stdout
     assert claimed(tmp_path / "found", 0) is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ("tag(log,interval(0,0.1))", r"^x=tag\(log,interval\(0,0\.1\)\): nothing can be drawn from it, because "),
+        ("interval(0.1,0.001)", r"^x=interval\(0\.1,0\.001\): nothing can be drawn from it, because "),
+        ("interval(0.1,inf)", r"^x=interval\(0\.1,inf\): nothing can be drawn from it, because an end is not finite$"),
+    ],
+)
+def test_nothing_is_drawn_from_what_is_no_range(values: str, line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        read(f"x={values}")
+
+
+def test_choices_are_the_same_in_every_process() -> None:
+    assert read("x=shuffle(3,1,2)", space={})[0].distribution.choices == ("1", "2", "3")
+
+
+@pytest.mark.parametrize(("usual", "drawn_too"), [("stateful", True), ("segments", False)])
+def test_a_condition_also_holds_for_what_is_not_drawn(usual: str, drawn_too: bool) -> None:
+    space = {"regime.bptt": {"when": "regime=stateful", "values": "choice(8,16)"}}
+    holds = lambda key, value: (key, value) == ("regime", usual)  # noqa: E731
+    overrides = drawn(optuna.create_study().ask(), read(space=space), [], holds)
+    assert bool(overrides) == drawn_too
+    typed = drawn(optuna.create_study().ask(), read("regime=stateful,segments", space=space), [], holds)
+    assert ("regime=stateful" in typed) == any(override.startswith("regime.bptt=") for override in typed)
+
+
+def test_a_search_goes_on_with_the_values_that_it_began_with(record: Path, tmp_path: Path) -> None:
+    searched(tmp_path / "s", Launcher(tmp_path / "s", record), replace(SETTINGS, n_trials=2), **{"model.dropout": "0.1,0.2"})
+    with pytest.raises(UserError, match=r"^model\.dropout: this search has drawn from other values before; give it another"):
+        searched(tmp_path / "s", Launcher(tmp_path / "s", record), **{"model.dropout": "0.1,0.3"})
+    states = [trial.state.name for trial in opened(tmp_path / "s", SETTINGS).get_trials()]
+    assert states == ["COMPLETE", "COMPLETE", "FAIL"]  # nothing waits for ever
+
+
+def test_a_journal_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "study.journal").write_text("garbage\n")
+    with pytest.raises(UserError, match=r"study\.journal: is no study of this version \(JSONDecodeError: .*; give another"):
+        opened(tmp_path, SETTINGS)

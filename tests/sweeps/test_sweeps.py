@@ -214,3 +214,29 @@ def test_the_table_puts_seeds_together_and_the_best_first(tmp_path: Path) -> Non
         "c       pruned                                           3-*",
         f"folders are in {tmp_path}",
     ]
+
+
+def test_a_member_that_is_refused_is_not_taken_for_finished(
+    tmp_path: Path, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its folder shows is of an earlier try."""
+    some = members(OVERRIDES[:2])
+    for member in some:
+        shutil.copytree(done, tmp_path / f"{member.number}-run")
+    (tmp_path / "1-run" / "failure.txt").write_text("an old reason")
+    lines, results = launched(tmp_path, lambda member: Failed(UserError("resume: other data")), some, total=2)
+    assert [line.partition("  (about")[0] for line in lines] == ["1 of 2  stateful  failed", "2 of 2  segments  failed"]
+    assert [(now.state, now.why) for _, now in results] == [("failed", "resume: other data")] * 2
+
+
+def test_a_launcher_that_gives_up_is_no_traceback(tmp_path: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = members(OVERRIDES)
+
+    def work(member: Member) -> None:
+        if member.number == 1:
+            raise RuntimeError("a worker\nwas killed")
+        shutil.copytree(done, tmp_path / f"{member.number}-run")
+
+    _, results = launched(tmp_path, work, some)
+    assert [now.state for _, now in results] == ["finished", "failed", "failed"]
+    assert [now.why for _, now in results[1:]] == ["RuntimeError: a worker was killed"] * 2

@@ -61,6 +61,10 @@ def train(cfg: DictConfig) -> float:
     sweep, folder = hydra.mode == RunMode.MULTIRUN, Path(hydra.runtime.output_dir)
     # Hydra keeps the error of a member of a sweep, and runs the other members.
     with nullcontext() if sweep else one_line_errors(), ExitStack() as ending:
+        if launched() is not None:  # so that the other processes hear of whatever is refused
+            from throughline.training.processes import leading
+
+            ending.enter_context(leading())
         ending.callback(folders.remove_empty, folder)
         console = Kept(quiet=sweep)  # a sweep has a line for each member
         config = load(cfg, Config)
@@ -202,6 +206,10 @@ def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
     with one_line_errors():
         refuse_foreign_launcher(training=True)
+        if launched() is not None and read_options(sys.argv[1:]).multirun:
+            raise UserError(
+                "-m: makes many runs, and a launcher has started this one; launcher=slurm gives each its processes"
+            )
     if is_helper():
         join_first([Path(folder) for folder in [read_options(sys.argv[1:]).config_dir] if folder])
         return

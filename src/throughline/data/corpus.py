@@ -158,10 +158,9 @@ class Corpus:
         return self.splits[split]
 
     def first(self, steps: int) -> "Corpus":
-        """The first steps of the training split, for training and validation: whole sequences if they are not joined.
+        """The first steps of the training split, or all if there are fewer, for training and validation.
 
-        Raises:
-            UserError: there are too few.
+        Of sequences that are not joined, whole ones: at least one.
         """
         line = self.train
         if line.joined and not line.ended:

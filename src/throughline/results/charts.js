@@ -23,7 +23,8 @@ function linearTicks(low, high) {
   const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find(digit => power * digit >= rough);
   const ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) ticks.push(Number((k * step).toPrecision(12)));
+  for (let n = 0, first = Math.ceil(low / step - 1e-9); n < 12 && (first + n) * step <= high + 1e-9 * step; n++)
+    ticks.push(Number(((first + n) * step).toPrecision(12)));
   return ticks;
 }
 

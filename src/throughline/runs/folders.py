@@ -60,13 +60,29 @@ def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> 
         return resume
     if resume in ("auto", "must"):
         for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
-            if _command(file, "hydra", "overrides", "task") == _apart(overrides) and any(map(_begun, file.parent.iterdir())):
+            if _command(file, "hydra", "overrides", "task") == _apart(overrides) and _has_members(file.parent):
                 return str(file.parent)
     if resume == "must":
         raise UserError(
             f"resume=must: no sweep of this command is in {Path(root) / 'multirun'}; resume=auto would begin one"
         )
     return new
+
+
+def _has_members(sweep: Path) -> bool:
+    """Whether members have folders, jobs or trials, though none may have a checkpoint yet."""
+    return (sweep / "study.journal").exists() or any(path.is_dir() for path in sweep.iterdir())
+
+
+def refuse_other_sweep(sweep: Path, overrides: Sequence[str]) -> None:
+    """Refuse to continue a sweep by another command: a member would be taken for the one of its number.
+
+    Raises:
+        UserError: the folder holds another sweep.
+    """
+    file = sweep / "multirun.yaml"
+    if file.exists() and _command(file, "hydra", "overrides", "task") not in (None, _apart(overrides)):
+        raise UserError(f"{shown(sweep)}: holds the sweep of another command; give that command, or another folder")
 
 
 def _begun(folder: Path) -> bool:

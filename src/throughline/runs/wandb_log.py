@@ -206,7 +206,8 @@ def wandb_logger(
         config.output_root,
         console,
         "the run continues without it, metrics.csv has everything",
-        id=os.environ["WANDB_RUN_ID"] if "WANDB_SWEEP_ID" in os.environ else f"{config.name}-{run_id}",  # an agent's own
+        id=(os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"))  # of an agent's own
+        or f"{config.name}-{run_id}",
         name=config.logger.run_name or f"{config.regime.label}-{config.model.name}-s{config.seed}",
         job_type="train",
         tags=list(dict.fromkeys([*config.tags, *config.logger.tags, config.regime.name, config.model.name])),

@@ -50,8 +50,14 @@ def watched(sweep: Path, some: Sequence[Member], total: int, console: Console, l
     watch = Watch(sweep, some, total, console)
     try:
         with watch:
-            returns = launch([member.overrides for member in some], some[0].number)
-            watch.errors = {member.number: _error(result) for member, result in zip(some, returns, strict=False)}
+            try:
+                returns = launch([member.overrides for member in some], some[0].number)
+                watch.errors = {member.number: _error(result) for member, result in zip(some, returns, strict=False)}
+            except UserError:
+                raise
+            except Exception as error:  # a launcher gives up all members if one of its processes is killed
+                why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                watch.errors = {member.number: why for member in some if watch.open(member)}
     except stopping.Stopped as stopped:
         console.print(f"{stopped.number.name}: the sweep is stopped; resume=auto continues it")
         stopped.told = True

@@ -1,13 +1,17 @@
 """A search by trials: drawn, trained, and told to a study that several processes share."""
 
+import csv
+import io
 import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import BaseFileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
 from omegaconf import OmegaConf
 from rich.console import Console
 
@@ -34,7 +38,8 @@ def train(
     launch: Launch,
     check: Callable[[Sequence[str]], object],
     is_group: Callable[[str], bool],
-    commands: tuple[str, str],
+    holds: Callable[[str, str], bool],
+    commands: "Commands",
 ) -> float:
     """Train trials until there are enough.
 
@@ -46,7 +51,8 @@ def train(
         launch: the launcher.
         check: refuses overrides that no run can have.
         is_group: whether an override of this key chooses a file.
-        commands: the command that trains, and a line with the one that compares.
+        holds: whether a setting that no trial draws has this value.
+        commands: those that are printed at the end.
 
     Returns:
         The lowest nll.
@@ -55,12 +61,12 @@ def train(
         UserError: no trial has finished.
     """
     study, console = studies.opened(sweep, settings), Console(highlight=False, markup=False, soft_wrap=True)
-    work = _Work(settings, draws, fixed, sweep, study)
+    work = _Work(settings, draws, fixed, sweep, study, holds)
     while members := work.taken():
         try:
             for member in members:
                 check(member.overrides)
-        except UserError:
+        except Exception:
             for member in members:
                 work.tell(member, Seen("failed", {}))
             raise
@@ -78,19 +84,38 @@ def train(
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     console.print(f"{len(everyone)} trials: {counts}")
     nll, _, member = best[0]
-    own = [override for override in member.overrides if not override.lstrip("+").startswith(OF_THE_SEARCH)]
-    atomic.write({sweep / "experiment" / "best.yaml": experiment(own, nll, is_group).encode()})
-    (sweep / "trials.csv").write_text(csv(everyone), encoding="utf-8")
+    own = [o for o in member.overrides if not o.lstrip("+~").startswith(OF_THE_SEARCH)]
+    file = experiment(OverridesParser.create().parse_overrides(own), nll, is_group)
+    atomic.write({sweep / "trials.csv": csv_of(everyone)})
+    if file:
+        atomic.write({sweep / "experiment" / "best.yaml": file.encode()})
     pictures.draw(study, sweep)
-    train_command, compare = commands
-    console.print(f"best:       {train_command} {shlex.join(own)}")
-    console.print(f"            or {train_command} -cd {shlex.quote(shown(sweep))} experiment=best")
-    console.print(compare)
+    drawn_values = [o for o in own if o.partition("=")[0] in {draw.key for draw in draws}]
+    console.print(f"best:       {commands.train} {shlex.join([*commands.typed, *drawn_values])}".rstrip())
+    if file and not commands.own_folder:
+        console.print(f"            or {commands.train} -cd {shlex.quote(shown(sweep))} experiment=best")
+    console.print(commands.compare)
     return nll
 
 
 AGAIN = "resume=auto"
 """Given to every trial, because it may be one that a dead process has begun."""
+
+
+class Commands(NamedTuple):
+    """What is printed at the end of a search.
+
+    Attributes:
+        train: the command that trains.
+        typed: what a person typed for it that all trials share.
+        own_folder: whether that names a folder of a user's own files; Hydra takes only one.
+        compare: a line with the command that compares.
+    """
+
+    train: str
+    typed: list[str]
+    own_folder: bool
+    compare: str
 
 
 OF_THE_SEARCH = ("sweep", "launcher", "hydra", "resume=")
@@ -100,8 +125,16 @@ OF_THE_SEARCH = ("sweep", "launcher", "hydra", "resume=")
 class _Work:
     """The trials that this process takes."""
 
-    def __init__(self, settings: Optuna, draws: Sequence[Draw], fixed: Sequence[str], sweep: Path, study: Any) -> None:
-        self.settings, self.draws, self.sweep, self.study = settings, draws, sweep, study
+    def __init__(
+        self,
+        settings: Optuna,
+        draws: Sequence[Draw],
+        fixed: Sequence[str],
+        sweep: Path,
+        study: Any,
+        holds: Callable[[str, str], bool],
+    ) -> None:
+        self.settings, self.draws, self.sweep, self.study, self.holds = settings, draws, sweep, study, holds
         self.fixed = [*fixed, AGAIN]
         self.began = time.monotonic()
         self._claims: dict[int, BaseFileLock] = {}
@@ -129,12 +162,16 @@ class _Work:
                 claim = studies.claimed(self.sweep, trial.number)
                 assert claim is not None, "nobody else knows of it yet"
                 self._claims[trial.number] = claim
-                members.append(self._member(trial))
+                try:
+                    members.append(self._member(trial))
+                except Exception:
+                    self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                    raise
             undone.pop_all()
             return members
 
     def _member(self, trial: Any) -> Member:
-        overrides = drawn(trial, self.draws, self.fixed)
+        overrides = drawn(trial, self.draws, self.fixed, self.holds)
         trial.set_user_attr("overrides", overrides)
         return self._labelled(trial.number, overrides)
 
@@ -158,16 +195,35 @@ class _Work:
         self._claims.pop(member.number).release()
 
 
-def experiment(overrides: Sequence[str], nll: float, is_group: Callable[[str], bool]) -> str:
-    """The best settings as a file for `experiment=`."""
-    pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
-    groups = [{f"override /{key}": value} for key, value in pairs if is_group(key)]
-    values = OmegaConf.from_dotlist([f"{key}={value}" for key, value in pairs if not is_group(key)])
-    whole = OmegaConf.merge({"defaults": groups} if groups else {}, values)
+PRESETS = ("experiment", "debug")
+"""Groups of files that choose others, so that no file of theirs can hold their choice."""
+
+
+def experiment(overrides: Sequence[Override], nll: float, is_group: Callable[[str], bool]) -> str:
+    """The best settings as a file for `experiment=`; empty if no such file can hold them."""
+    if any(o.key_or_group in PRESETS or o.is_delete() or o.package for o in overrides):
+        return ""
+    groups = [{f"override /{o.key_or_group}": _plain(o.value())} for o in overrides if is_group(o.key_or_group)]
+    whole = OmegaConf.create({"defaults": groups} if groups else {})
+    for override in overrides:
+        if not is_group(override.key_or_group):
+            OmegaConf.update(whole, override.key_or_group, _plain(override.value()), force_add=True)
     return f"# @package _global_\n# Found by a search: val nll {nll:.4f}.\n{OmegaConf.to_yaml(whole)}"
 
 
-def csv(everyone: Sequence[tuple[Member, Seen]]) -> str:
+def _plain(value: Any) -> Any:
+    """A value of an override without the quotes that only Hydra's grammar needs."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return {str(_plain(key)): _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def csv_of(everyone: Sequence[tuple[Member, Seen]]) -> bytes:
     """A row per trial."""
-    rows = [f'{m.number},{now.state},{now.nll:.6g},{now.seconds:.1f},"{m.label}"' for m, now in everyone]
-    return "\n".join(["trial,state,val_nll,seconds,settings", *rows]) + "\n"
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["trial", "state", "val_nll", "seconds", "settings"])
+    rows.writerows([m.number, now.state, f"{now.nll:.6g}", f"{now.seconds:.1f}", m.label] for m, now in everyone)
+    return text.getvalue().encode()

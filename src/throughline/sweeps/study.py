@@ -42,9 +42,15 @@ def opened(sweep: Path, settings: Optuna) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     file = sweep / FILE
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(file), Lock(file)))  # type: ignore[arg-type]
     pruner = optuna.pruners.MedianPruner(n_startup_trials=settings.startup) if settings.prune else optuna.pruners.NopPruner()
-    return optuna.create_study(study_name=NAME, storage=storage, pruner=pruner, direction="minimize", load_if_exists=True)
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(file), Lock(file)))  # type: ignore[arg-type]
+        return optuna.create_study(
+            study_name=NAME, storage=storage, pruner=pruner, direction="minimize", load_if_exists=True
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        raise UserError(f"{file}: is no study of this version ({what}); give another folder") from None
 
 
 class Lock:

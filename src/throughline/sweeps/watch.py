@@ -50,6 +50,10 @@ class Watch:
         self._thread.join()
         self._look(last=error is None)
 
+    def open(self, member: Member) -> bool:
+        """Whether the member has begun, or may begin, and has not been seen to end."""
+        return member.number not in self._ended
+
     def ended(self, member: Member) -> Seen:
         """What the member had come to when it ended."""
         return self._ended.get(member.number, Seen("waiting", {}))
@@ -79,6 +83,9 @@ class Watch:
         self._say(member, how)
 
     def _end(self, member: Member, now: Seen, changed: bool) -> None:
+        error = self.errors.get(member.number, "")
+        if error and not changed:  # refused before it began again: what its folder shows is of an earlier try
+            now = replace(now, state="failed", why=error)
         self._ended[member.number] = now
         if now.state in ("waiting", "begun", "failed"):
             why = now.why or self.errors.get(member.number) or UNKNOWN[now.state == "waiting"]

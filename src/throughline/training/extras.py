@@ -87,9 +87,16 @@ class Averaging(AtUpdates):
         self.average: AveragedModel | None = None
         self._own: dict[str, Tensor] = {}
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if self.average is not None:  # it was read before the model was moved to its device
+            self.average.to(pl_module.device)
+
     def on_update(self, trainer: Trainer, learner: Learner) -> None:
         if self.spending.spent(trainer) >= self.start:
             self._averaged(learner).update_parameters(learner.generator)
+        else:
+            self.average = None  # of a run with a smaller budget, which this one continues
 
     def _averaged(self, learner: Learner) -> AveragedModel:
         if self.average is None:
@@ -181,7 +188,7 @@ class Profile(Callback):
         profiler.stop()
         by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
         table = profiler.key_averages().table(sort_by=by, row_limit=30)
-        (self.folder / "profile.txt").write_text(f"{self.active} batches\n{table}\n", encoding="utf-8")
+        (self.folder / "profile.txt").write_text(f"{self.batches - self.wait} batches\n{table}\n", encoding="utf-8")
         trace = self.folder / "trace.json"
         profiler.export_chrome_trace(str(trace))
         trace.with_suffix(".json.gz").write_bytes(gzip.compress(trace.read_bytes()))

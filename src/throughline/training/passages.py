@@ -46,9 +46,12 @@ class Passages(Callback):
         due = self.settings.every and self.validations % self.settings.every == 0
         if not due or isinstance(codec, Frames) or not trainer.is_global_zero:
             return
-        trained = Trained(copy.deepcopy(pl_module.generator).cpu().eval(), codec)
+        with self.spending.paused():
+            self._generate(Trained(copy.deepcopy(pl_module.generator).cpu().eval(), codec))
+
+    def _generate(self, trained: Trained) -> None:
         most = min(SYMBOLS, self.settings.length)
-        longest: dict[str, Any] = {"length": most} if codec.end is None else {"max_length": most}
+        longest: dict[str, Any] = {"length": most} if trained.codec.end is None else {"max_length": most}
         passage = trained.generate(temperature=self.settings.temperature, seed=self.seed, **longest)
         self.rows.append((self.spending.tokens, passage))
         if len(self.rows) > MOST:

@@ -56,10 +56,9 @@ def environment() -> ClusterEnvironment:
 
 
 @contextmanager
-def connected(devices: int) -> Iterator[None]:
-    """Connect with the processes that the launcher has started, while the body runs, and share the cores of a machine."""
-    found, threads = environment(), torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // devices))
+def _connected() -> Iterator[None]:
+    """Connect with the processes that the launcher has started, while the body runs."""
+    found = environment()
     address = {"MASTER_ADDR": found.main_address, "MASTER_PORT": str(found.main_port)}
     os.environ.update({**address, "RANK": str(found.global_rank()), "WORLD_SIZE": str(found.world_size())})
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
@@ -67,14 +66,60 @@ def connected(devices: int) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
-        torch.set_num_threads(threads)
 
 
-def sent(value: Any = None) -> Any:
-    """What the first process has sent to all: there the value, elsewhere what arrives."""
+_sent = False
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """Lead the processes that a launcher has started. Without one, or inside such a block, this does nothing.
+
+    If the body ends before it has sent them anything, for example because the settings are refused, they are sent nothing to
+    do, so that none of them waits.
+    """
+    global _sent
+    if launched() is None or dist.is_initialized():
+        yield
+        return
+    _sent = False
+    with _connected():
+        try:
+            yield
+        finally:
+            if not _sent:
+                send(None)
+
+
+def send(job: Any) -> None:
+    """Send all other processes what they have to do."""
+    global _sent
+    _sent = True
+    _broadcast(job)
+
+
+@contextmanager
+def following() -> Iterator[Any]:
+    """What the first process has sent, while the body does it; None if there is nothing to do."""
+    with _connected():
+        yield _broadcast(None)
+
+
+def _broadcast(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, device=torch.device("cpu"))
     return box[0]
+
+
+@contextmanager
+def share_of_cores(processes: int) -> Iterator[None]:
+    """Take this process's share of the cores of its machine while the body runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // processes))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -1,11 +1,17 @@
 """Ends a trial of a search that other trials have left behind."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from throughline.plumbing.errors import PRUNED, Pruned
 from throughline.training.learner import Learner
+from throughline.training.spending import spending_of
+
+
+def _never(check: int, nll: float) -> str:
+    return ""
 
 
 class Pruning(Callback):
@@ -22,8 +28,15 @@ class Pruning(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         self.checks += 1
-        if trainer.is_global_zero and (why := self.hopeless(self.checks, pl_module.metrics["val/nll"])):
-            raise Pruned(f"{PRUNED}{why}")
+        if trainer.is_global_zero:
+            with spending_of(trainer).paused():
+                why = self.hopeless(self.checks, pl_module.metrics["val/nll"])
+            if why:
+                raise Pruned(f"{PRUNED}{why}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In the other processes of a run, nothing is asked: the first one decides."""
+        return Pruning, (_never,)
 
     def state_dict(self) -> dict[str, int]:
         return {"checks": self.checks}

@@ -62,7 +62,7 @@ from throughline.training.machine import (
 )
 from throughline.training.metric_log import MetricLog
 from throughline.training.passages import Passages
-from throughline.training.processes import connected, environment, sent, spawned
+from throughline.training.processes import environment, following, leading, send, share_of_cores, spawned
 from throughline.training.saving import CheckpointFiles, Checkpoints
 from throughline.training.single_token import SingleTokenLearner
 from throughline.training.spending import Spending
@@ -109,7 +109,7 @@ def train(
         throughline.plumbing.stopping.Stopped: a signal came; what was trained is saved.
     """
     clock, console = time.perf_counter(), console or Console()
-    with stopping.heard():
+    with stopping.heard(), leading():
         config = runnable(config)
         folder = new_folder(config) if folder is None else Path(folder)
         if corpus is None:
@@ -125,7 +125,11 @@ def train(
             if start.finished is not None:
                 return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
             begin = begin or (lambda new: refuse_other_run(folder, None, config.resume == "auto") if new else None)
-            begin(start.checkpoint is None or start.checkpoint.parents[1] != folder)
+            new = start.checkpoint is None or start.checkpoint.parents[1] != folder
+            if not new:  # before anything else changes: who watches the folder takes these for the end of this life
+                for name in ("summary.json", "failure.txt"):
+                    (folder / name).unlink(missing_ok=True)
+            begin(new)
             ending.enter_context(noted_failure(folder))
             try:
                 return _train(asked, config, data, folder, start, callbacks, clock, console, ending)
@@ -159,10 +163,9 @@ def _train(
     if launched() is None:
         others = spawned(config.trainer.devices, train_silently, config, data, folder, start, callbacks)
     else:
-        others = connected(config.trainer.devices)
+        send((config, folder, start))
+        others = share_of_cores(config.trainer.devices)
     with others:
-        if launched() is not None:
-            sent((asked, config, folder, start))
         learner = build_learner(config, data, start.run_id)
         introduce(asked, data, learner.generator, config.trainer.precision, console)
         loggers = open_loggers(config, learner, data, folder, start, console, ending)
@@ -230,8 +233,10 @@ def join(folders: Sequence[Path] = ()) -> None:
         folders: those of a user's own modules.
     """
     sys.path += [str(folder) for folder in folders]
-    with stopping.heard(), connected(1):
-        _, config, folder, start = sent()
+    with stopping.heard(), following() as job:
+        if job is None:
+            return
+        config, folder, start = job
         config = replace(config, resume="none")
         corpus = config.read()
         data = StreamDataModule(
@@ -440,9 +445,9 @@ def fit(
             utilisation,
             metric_log,
             Display(console, spending, metric_log),
+            Passages(config.sampling, config.seed, spending, partial(_show_passage, console, loggers)),
             *built(list(config.callbacks.values()), folder, spending),
             *callbacks,
-            Passages(config.sampling, config.seed, spending, partial(_show_passage, console, loggers)),
             Checkpoints(folder / "checkpoints", spending, settings.checkpoint_seconds),
         ],
         plugins=[CheckpointFiles(), environment()],

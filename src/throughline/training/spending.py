@@ -16,6 +16,11 @@ from throughline.training.learner import between_updates
 from throughline.training.processes import max_over_processes
 
 
+def spending_of(trainer: Trainer) -> "Spending":
+    """What the run of a trainer has spent."""
+    return next(part for part in trainer.callbacks if isinstance(part, Spending))  # type: ignore[attr-defined]
+
+
 class Spending(Callback):
     """Counts what training has spent, sets the learning rate by it, and stops the run when the budget is used up.
 
