@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from throughline.commands.compare import Compare
 from throughline.commands.evaluate import Evaluate
@@ -12,7 +12,7 @@ from throughline.commands.export import Export
 from throughline.commands.generate import Generate
 from throughline.commands.prepare import Prepare
 from throughline.config import Config
-from throughline.settings import defaults, explained, kinds, targets
+from throughline.settings import defaults, explained, kinds, targets, word
 
 PAGE = Path(__file__).with_name("settings.md")
 INTRODUCTION = """# Every setting
@@ -47,9 +47,8 @@ def page() -> str:
             continue
         parts.append(f"\n## {f.name}\n\n{about.get(f.name) or summary(kind)}\n")
         if inspect.isabstract(kind):
-            prefix = f"{f.name}.NAME." if f.name == "readings" else f"{f.name}."
             for cls in targets(kind).values():
-                own = [*lines(cls, prefix)]
+                own = [*lines(cls, f"{f.name}.{word(cls)}." if get_origin(f.type) is dict else f"{f.name}.")]
                 parts += [f"### {cls.__name__}\n\n{summary(cls)}\n", *own, *([""] if own else [])]
         else:
             parts += lines(kind, f"{f.name}.")

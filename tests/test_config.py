@@ -33,7 +33,9 @@ def choices() -> list[tuple[str, str]]:
     return sorted(
         (file.parent.name, file.stem)
         for file in files
-        if file.parent.name not in ("hydra", "launcher", "experiment", "debug") and file.stem not in ("auto", "grid")
+        if file.parent.name not in ("hydra", "launcher", "experiment", "debug")
+        and file.stem not in ("auto", "grid")
+        and file.parts[-2:] != ("callbacks", "none.yaml")
     )
 
 
@@ -112,7 +114,12 @@ def test_a_file_is_silent_about_defaults() -> None:
         ((), {}),
         (("data=shakespeare", "data.path=a"), {"data": "text", "data.path": "a", "data.separator": "\n\n"}),
         (("model.hidden_size=24", "regime.streams=4"), {"model.hidden_size": 24, "regime.streams": 4}),
-        (("regime=segments", "seed=2", "readings=dynamic"), {"regime": "segments", "seed": 2, "readings": ["dynamic"]}),
+        (
+            ("callbacks=[ema,early_stopping]", "callbacks.ema.decay=0.9"),
+            {"callbacks": "[ema,early_stopping]", "callbacks.ema.decay": 0.9},
+        ),
+        (("callbacks=none",), {}),
+        (("regime=segments", "seed=2", "readings=dynamic"), {"regime": "segments", "seed": 2, "readings": "dynamic"}),
         (("codec=bytes", "logger=none"), {"codec": "bytes", "logger.name": "none"}),
         (
             ("schedule=constant", "budget.seconds=3"),
@@ -304,3 +311,8 @@ def test_the_search_of_wandb_names_our_settings() -> None:
         several = values.get("values") or [values[name] for name in ("value", "min", "max") if name in values]
         for value in several:
             assert config(f"{key}={value}")
+
+
+def test_one_average_is_enough() -> None:
+    with pytest.raises(UserError, match=r"^callbacks: ema and swa are both averages of the weights; give one$"):
+        config("callbacks=[ema,swa]")

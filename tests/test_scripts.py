@@ -178,7 +178,8 @@ def test_a_member_that_fails_is_told_and_stops_no_other(sweep: Sweep) -> None:
 
 
 def test_a_sweep_has_a_line_for_each_member_that_begins_or_ends_and_a_table(sweep: Sweep) -> None:
-    lines = sweep.run.stdout.splitlines()
+    first, *lines = sweep.run.stdout.splitlines()
+    assert first == "sweep: failing"
     begun, ended = lines[:8:2], lines[1:8:2]
     labels = ["stateful8 lr=1e+30", "stateful8 lr=0.01", "segments lr=1e+30", "segments lr=0.01"]
     assert begun == [f"{number} of 4  {label}  begins" for number, label in enumerate(labels, start=1)]

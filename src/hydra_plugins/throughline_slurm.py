@@ -82,7 +82,11 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
 
 def _queued() -> dict[str, str]:
     """The jobs of this user that wait or run, with their names."""
-    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True, check=True)
+    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True)
+    if asked.returncode:
+        from throughline.plumbing.errors import UserError
+
+        raise UserError(f"launcher=slurm: squeue says: {' '.join(asked.stderr.split())[:200] or asked.returncode}")
     return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())
 
 

@@ -248,6 +248,10 @@ class Config:
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seeds the weights, the dropout, the order of the data, and the passage at the end."""
 
+    def __post_init__(self) -> None:
+        if sum(callback.changes_weights for callback in self.callbacks.values()) > 1:
+            raise ValueError("callbacks: ema and swa are both averages of the weights; give one")
+
     @property
     def name(self) -> str:
         task = [] if self.task_name is None else [self.task_name]
@@ -290,8 +294,15 @@ class Config:
             if f.name in ("output_root", "resume") or value == default:
                 continue
             if not is_dataclass(value) or isinstance(value, type):
-                more = [key for key in value if key not in ("carried", "reset")] if isinstance(value, dict) else value
-                found |= {f.name: more} if more else {}
+                if isinstance(value, dict):
+                    more = {key: part for key, part in value.items() if key not in ("carried", "reset")}
+                    names = ",".join(more)
+                    found |= {f.name: f"[{names}]" if len(more) > 1 else names} if more else {}
+                    for key, part in more.items():
+                        own = defaults(type(part))
+                        found |= {f"{f.name}.{key}.{name}": v for name, v in asdict(part).items() if own[name] != v}
+                    continue
+                found |= {f.name: value} if value else {}
                 continue
             if type(value) is not type(default):
                 found[f.name] = word(type(value))

@@ -158,7 +158,7 @@ def test_a_search_ends_with_its_best_settings(record: Path, tmp_path: Path, caps
     assert yaml.safe_load((tmp_path / "s" / "experiment" / "best.yaml").read_text()) == {
         "defaults": [{"override /data": "text"}, {"override /callbacks": ["ema"]}, {"override /regime": regime}],
         "data": {"path": "it's: 1.txt"},
-        "seed": 10,
+        "seed": "010",
         "task_name": "2024_1",
         "model": {"hidden_size": 8},
         "optimizer": {"lr": float(rate)},

@@ -162,6 +162,8 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
     """Lines with the next commands, ready to be copied."""
     if sweep:
         return
+    if (run.folder / "profile.txt").exists():
+        yield f"profile:    {shown(run.folder / 'profile.txt')}, and trace.json.gz for Chrome or Perfetto"
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     checkpoint = shlex.quote(shown(best if best.exists() else last))
     array = "" if run.codec.steps == "ids" else f" length={config.sampling.length} out=new.npy"

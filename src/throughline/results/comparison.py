@@ -311,6 +311,15 @@ def _limits(run: Run) -> dict[str, float]:
     return {key: value for key, value in run.finished.limits.items() if value is not None}
 
 
+UNLIKE_SPEEDS = 1.3
+"""How many times as many tokens one seed may read as another in equal seconds without a word."""
+
+
+def _most_by_least(member: Member) -> float:
+    read = [run.finished.tokens for run in member.finished]
+    return max(read) / min(read)
+
+
 def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
     cautions = []
     faults = [run for member in members for run in member.faults]
@@ -328,6 +337,14 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
     for key in ("evaluation.tokens", "evaluation.streams", "evaluation.warmup"):
         if len({str(run.settings.get(key)) for run in finished}) > 1:
             cautions.append(f"{key} differs, so the curves and the values from them were not measured alike.")
+    if {*_limits(finished[0])} == {"seconds"} and _budget(finished):
+        unlike = [m for m in members if len(m.finished) > 1 and _most_by_least(m) > UNLIKE_SPEEDS]
+        if unlike:
+            told = ", ".join(f"{m.label} {_most_by_least(m):.1f} times" for m in unlike[:3])
+            cautions.append(
+                f"In equal seconds, one seed read more tokens than another: {told}. The machine was busy, so these losses "
+                "are rough. budget.tokens does not depend on that."
+            )
     read = [run.finished.tokens for run in finished]
     if {*_limits(finished[0])} == {"tokens"} and _budget(finished) and max(read) > 1.02 * min(read):
         cautions.append(f"A run ends with a whole batch, so the runs read between {min(read):,} and {max(read):,} tokens.")

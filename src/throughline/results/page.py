@@ -116,7 +116,7 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
         "colours": {label: look.colour for label, look in looks(comparison.finished).items()},
         "question": question(comparison),
         "search": _of_a_search(Path(parent)),
-        "next_step": next_step(comparison),
+        "next_step": next_step(comparison, bool(_of_a_search(Path(parent)))),
         "short": [metric.key for metric in columns(comparison) if metric.key in SHORT],
         "passages": [(member.label, member.finished[0]) for member in comparison.finished],
         "differences": comparison.differences(),
@@ -174,14 +174,19 @@ def headline(comparison: Comparison) -> str:
     return f"{best.label} wins by {wins}"
 
 
-def next_step(comparison: Comparison) -> str:
+def next_step(comparison: Comparison, of_a_search: bool) -> str:
     """What to run next."""
     best, *others = comparison.finished
-    seeds = max(len({run.seed for run in member.finished}) for member in comparison.finished)
+    seeds = {run.seed for member in comparison.finished for run in member.finished if isinstance(run.seed, int)}
     overlaps = any(member.nll.low <= best.nll.high for member in others)
-    if others and (overlaps or seeds < SEEDS_NEEDED):
-        more = ",".join(map(str, range(1, max(2 * seeds, 5) + 1)))
-        return f"More seeds would tell more: give the command of the sweep seed={more} and resume=auto."
+    if others and (overlaps or min(len(member.finished) for member in comparison.finished) < SEEDS_NEEDED):
+        first = max(seeds, default=0) + 1
+        more = ",".join(map(str, range(first, first + SEEDS_NEEDED)))
+        if of_a_search:
+            return (
+                f"To see whether the best is chance, train it with other seeds: -m -cd FOLDER experiment=best seed={more}."
+            )
+        return f"More seeds tell more: give the same command seed={more}, and compare both folders, runs=[A,B]."
     return f"{best.label} may learn more with a larger budget; train.py printed the command for it at the end of each run."
 
 

@@ -58,6 +58,8 @@ def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> 
     """
     if Path(resume).is_dir():
         return resume
+    if resume not in ("none", "auto", "must") and not Path(resume).exists():
+        raise UserError(f"resume={resume}: no such file or directory; give the folder of a sweep, auto, or must")
     if resume in ("auto", "must"):
         for file in sorted(Path(root).glob("multirun/*/*/multirun.yaml"), reverse=True):
             if _command(file, "hydra", "overrides", "task") == _apart(overrides) and _has_members(file.parent):

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
+from throughline.runs.folders import shown
 from throughline.sweeps.members import Member, Seen, members
 from throughline.sweeps.table import table
 from throughline.sweeps.watch import Watch
@@ -33,6 +34,7 @@ def train(batches: Sequence[Sequence[Sequence[str]]], sweep: Path, launch: Launc
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
     everyone = members([overrides for batch in batches for overrides in batch])
+    console.print(f"sweep: {shown(sweep)}")
     results: list[tuple[Member, Seen]] = []
     for batch in batches:
         some = everyone[len(results) : len(results) + len(batch)]

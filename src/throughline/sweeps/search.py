@@ -62,6 +62,7 @@ def train(
     """
     study, console = studies.opened(sweep, settings), Console(highlight=False, markup=False, soft_wrap=True)
     work = _Work(settings, draws, fixed, sweep, study, holds)
+    console.print(f"search: {shown(sweep)}")
     while members := work.taken():
         try:
             for member in members:
@@ -83,6 +84,8 @@ def train(
     states = [now.state for _, now in everyone]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     console.print(f"{len(everyone)} trials: {counts}")
+    if {"begun", "waiting"} & set(states):
+        console.print("another command still trains trials of this search, so the best may change")
     nll, _, member = best[0]
     own = [o for o in member.overrides if not o.lstrip("+~").startswith(OF_THE_SEARCH)]
     file = experiment(OverridesParser.create().parse_overrides(own), nll, is_group)

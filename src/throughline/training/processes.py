@@ -65,7 +65,8 @@ def _connected() -> Iterator[None]:
     try:
         yield
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 _sent = False
@@ -113,13 +114,15 @@ def _broadcast(value: Any) -> Any:
 
 @contextmanager
 def share_of_cores(processes: int) -> Iterator[None]:
-    """Take this process's share of the cores of its machine while the body runs."""
+    """Take this process's share of the cores of its machine while the body trains; afterwards, it is alone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // processes))
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        if dist.is_initialized():
+            dist.destroy_process_group()  # what is measured after the training, the first process measures alone
 
 
 @contextmanager
@@ -192,6 +195,8 @@ def _variables_of(rank: int, port: int, processes: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+        if dist.is_initialized():
+            dist.destroy_process_group()  # what is measured after the training, the first process measures alone
         for key, value in before.items():
             if value is None:
                 del os.environ[key]
