@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -167,3 +168,17 @@ def serving() -> Iterator[Server]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def helpers_alive() -> list[int]:
+    """The helper processes of this process that live."""
+    children = [pid for task in Path("/proc/self/task").iterdir() for pid in text_of(task / "children").split()]
+    return [int(pid) for pid in children if "wandb-core" in text_of(Path(f"/proc/{pid}/cmdline"))]
+
+
+def text_of(file: Path) -> str:
+    """The text of a file of the kernel; empty if its thread or process has ended meanwhile."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

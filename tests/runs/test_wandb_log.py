@@ -25,26 +25,13 @@ from throughline.plumbing.errors import UserError
 from throughline.runs import wandb_log
 from throughline.runs.wandb_log import WandbRows, log_comparison
 from throughline.training.learner import Learner
+from wandb_server import helpers_alive
 
 # W&B does not wait for a helper process that was killed, and Python says so when the object is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 LOGGED = ("logger.name=wandb", "trainer.max_epochs=1", "trainer.log_every_n_steps=2", "regime.streams=4", "regime.bptt=16")
 WITHOUT = "; the run continues without it, metrics.csv has everything"
-
-
-def helpers_alive() -> list[int]:
-    """The helper processes of this process that live."""
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in text_of(task / "children").split()]
-    return [int(pid) for pid in children if "wandb-core" in text_of(Path(f"/proc/{pid}/cmdline"))]
-
-
-def text_of(file: Path) -> str:
-    """The text of a file of the kernel; empty if its thread or process has ended meanwhile."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from wandb.sdk.lib.module import unset_globals
 from helpers import column, fox, rows, run, run_with_kills, without_times
 from throughline.config import Logger
 from throughline.runs import wandb_log
-from wandb_server import Server, serving
+from wandb_server import Server, helpers_alive, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -34,6 +36,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         wandb.teardown()
         unset_globals()
         gc.collect()
+        for helper in helpers_alive():  # one that waits for a silent server
+            os.kill(helper, signal.SIGKILL)
 
 
 def said(folder: Path) -> list[str]:

@@ -78,7 +78,11 @@ function pointAt(target, text, holder) {  // the figures of what the pointer is 
 }
 
 function bars(holder, view, series) {
-  const names = 1.15 * Math.min(30, Math.max(...series.map(s => s.label.length))), row = 38, top = 6;
+  const words = series.map(s => s.label.split(" "));
+  let common = 0;  // words that all names begin with
+  while (series.length > 1 && words.every(w => w.length > common + 1 && w[common] === words[0][common])) common++;
+  const labels = words.map(w => w.slice(common).join(" "));
+  const names = 1.15 * Math.min(30, Math.max(...labels.map(label => label.length))), row = 38, top = 6;
   const [svg, width] = frame(holder, top + row * series.length + 44, view.x_title);
   const left = Math.min(names * 6.4 + 12, width * 0.4), right = width - 70, bottom = top + row * series.length;
   const ends = series.flatMap(s => [s.low[0], s.high[0]]);
@@ -91,13 +95,14 @@ function bars(holder, view, series) {
   add(svg, "text", { class: "title", x: (left + right) / 2, y: bottom + 36, "text-anchor": "middle" }, view.x_title);
   series.forEach((s, number) => {
     const y = top + row * number + row / 2, x = place(s.y[0]);
-    const name = s.label.length > 30 ? `${s.label.slice(0, 29)}…` : s.label;
+    const most = Math.min(30, Math.floor((left - 12) / 6.4)), label = labels[number];
+    const name = label.length > most ? `${label.slice(0, most - 1)}…` : label;
     add(svg, "text", { class: "name", x: left - 8, y: y + 4, "text-anchor": "end" }, name);
     const bar = add(svg, "g", { class: "bar" });
     add(bar, "rect", { x: Math.min(place(from), x), y: y - 11, width: Math.abs(x - place(from)), height: 22, fill: s.colour, rx: 2 });
     const [low, high] = [place(s.low[0]), place(s.high[0])];
     add(bar, "path", { class: "whisker", d: `M${low},${y - 6}v12M${low},${y}H${high}M${high},${y - 6}v12` });
-    add(svg, "text", { class: "value", x: Math.max(high, x) + 6, y: y + 4 }, s.shown[0]);
+    add(svg, "text", { class: "value", x: right + 8, y: y + 4 }, s.shown[0]);
     pointAt(bar, `${s.label}: ${s.shown[0]}, seeds ${s.seeds[0]}`, holder);
   });
 }

@@ -155,7 +155,9 @@ class WandbRows(WandbLogger):
             try:
                 table = wandb.Table(["tokens", "passage"], [list(row) for row in rows])
                 self.wandb.run.log({"passages": table}, step=self._step)
-            except Exception as error:  # W&B keeps tables as artifacts, and asks its server about them; metrics go on
+            except (wandb.Error, OSError):
+                raise
+            except Exception as error:  # W&B asks its server about tables, and may not understand the answer; metrics go on
                 self.tables = False
                 what = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
                 self.wandb.console.print(f"W&B: no table of passages, {what}", highlight=False, markup=False, soft_wrap=True)
