@@ -16,6 +16,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 
 from throughline.plumbing import atomic
+from throughline.plumbing.errors import UserError
 from throughline.plumbing.locking import locked
 
 EVERY = 5.0
@@ -38,8 +39,6 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
             import submitit
 
-            from throughline.plumbing.errors import UserError
-
             if shutil.which("sbatch") is None:
                 raise UserError(
                     "launcher=slurm: this machine has no sbatch; start it where Slurm is, or give launcher=joblib"
@@ -57,9 +56,8 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
                 if new:
                     name = f"{self.params['name']}-{secrets.token_hex(4)}"
                     jobs.write(submitting=(name, [number for number, _ in new]))
-                    states = [
-                        (list(each), "hydra.sweep.dir", n, f"job_id_for_{n}", Singleton.get_state()) for n, each in new
-                    ]
+                    state = Singleton.get_state()
+                    states = [(list(each), "hydra.sweep.dir", n, f"job_id_for_{n}", state) for n, each in new]
                     submitted = self._executor(name).map_array(self, *zip(*states, strict=True))
                     ids |= {number: job.job_id for (number, _), job in zip(new, submitted, strict=True)}
                     jobs.ids |= ids
@@ -84,8 +82,6 @@ def _queued() -> dict[str, str]:
     """The jobs of this user that wait or run, with their names."""
     asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True)
     if asked.returncode:
-        from throughline.plumbing.errors import UserError
-
         raise UserError(f"launcher=slurm: squeue says: {' '.join(asked.stderr.split())[:200] or asked.returncode}")
     return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())
 

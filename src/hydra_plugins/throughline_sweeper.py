@@ -1,13 +1,16 @@
 """What Hydra runs for `-m`. It takes sweepers only from packages of this name; `throughline.sweeps` does the work."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    from throughline.config import Config, Optuna
 
 
 class Sweep(BasicSweeper):
@@ -17,68 +20,95 @@ class Sweep(BasicSweeper):
         super().__init__(max_batch_size, params)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from throughline.commands.arguments import SWEEPS
-        from throughline.commands.compose import load, own_folders_of, typed, without_hydra
-        from throughline.commands.train import command, compare
-        from throughline.config import Config, Optuna
+        from throughline.config import Optuna
+        from throughline.runs.folders import held
+
+        overrides = self._parser().parse_overrides([*self._parse_config(), *arguments])
+        fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
+        cfg, config = self._composed([*fixed, _named(())])
+        if isinstance(config.sweep, Optuna):
+            return self._search(config.sweep, overrides, fixed, cfg)
+        with held(self._folder, "runs a sweep"):
+            return self._grid(overrides)
+
+    def _grid(self, overrides: list[Override]) -> list[float]:
+        from throughline.commands.train import compare
         from throughline.plumbing.errors import UserError
-        from throughline.runs.folders import held, refuse_other_sweep
-        from throughline.sweeps import grid, search, space
+        from throughline.runs.folders import refuse_other_sweep
+        from throughline.sweeps import grid
 
         assert self.config is not None
-        assert self.launcher is not None
-        assert self.hydra_context is not None
-        whole, launcher, loader = self.config, self.launcher, self.hydra_context.config_loader
-        folder = Path(whole.hydra.sweep.dir)
-        parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         swept = {override.key_or_group: override for override in overrides if override.is_sweep_override()}
+        for override in swept.values():
+            if not override.is_discrete_sweep():
+                line = f"{override.input_line}: a search draws from it; give sweep=optuna, or several values"
+                raise UserError(line)
+        refuse_other_sweep(self._folder, list(self.config.hydra.overrides.task))
+        batches = self.split_arguments(overrides, self.max_batch_size)
+        batches = [[[*member, _named(list(swept))] for member in batch] for batch in batches]
+        for batch in batches:
+            for member in batch:  # all members are checked before the first is trained
+                self._composed(member)
+        self._save()
+        return grid.train(batches, self._folder, self._launch, compare(self._folder))
 
-        def named(keys: Sequence[str]) -> str:
-            """For the name of a member's folder, which may be given on another machine."""
-            return f"++hydra.sweeper.swept=[{','.join(keys)}]"
+    def _search(self, settings: "Optuna", overrides: list[Override], fixed: list[str], cfg: Any) -> float:
+        from throughline.commands.arguments import SWEEPS
+        from throughline.commands.compose import typed
+        from throughline.commands.train import command, compare
+        from throughline.sweeps import search, space
 
-        def checked(member: Sequence[str]) -> Config:
-            cfg = loader.load_sweep_config(whole, list(member))
-            return load(without_hydra(cfg), Config, own_folders_of(cfg.hydra))
+        assert self.hydra_context is not None
+        loader, usual = self.hydra_context.config_loader, {**cfg.hydra.runtime.choices}
 
-        def launch(members: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
-            return launcher.launch(members, initial_job_idx=first)
+        def holds(key: str, value: str) -> bool:
+            return str(usual.get(key, OmegaConf.select(cfg, key))) == value
 
-        fixed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
-        settings = checked([*fixed, named(())]).sweep
-        together = isinstance(settings, Optuna)
-        with nullcontext() if together else held(folder, "runs a sweep"):
-            if isinstance(settings, Optuna):
-                cfg = loader.load_sweep_config(whole, [*fixed, named(())])
-                usual = {**cfg.hydra.runtime.choices}
+        def is_group(key: str) -> bool:
+            return bool(loader.get_group_options(key))
 
-                def holds(key: str, value: str) -> bool:
-                    return str(usual.get(key, OmegaConf.select(cfg, key))) == value
+        draws = space.draws(settings.space or {}, overrides, self._parser())
+        self._save()
+        drawn = [draw.key for draw in draws]
+        kept = [a for a in typed if a not in SWEEPS and not a.startswith(search.OF_THE_SEARCH)]
+        kept = [a for a in kept if a.partition("=")[0].lstrip("+") not in drawn]
+        own = any(a.partition("=")[0] in ("-cd", "--config-dir") for a in typed)
+        commands = search.Commands(command("train"), kept, own, compare(self._folder))
+        trials = [*fixed, _named(drawn)]
+        return search.train(settings, draws, trials, self._folder, self._launch, self._composed, is_group, holds, commands)
 
-                draws = space.draws(settings.space or {}, overrides, parser)
-                self._save(folder)
-                keys = named([draw.key for draw in draws])
-                drawn = {draw.key for draw in draws}
-                kept = [a for a in typed if a not in SWEEPS and not a.startswith(search.OF_THE_SEARCH)]
-                kept = [a for a in kept if a.partition("=")[0].lstrip("+") not in drawn]
-                own = any(a.partition("=")[0] in ("-cd", "--config-dir") for a in typed)
-                commands = search.Commands(command("train"), kept, own, compare(folder))
-                is_group = lambda key: bool(loader.get_group_options(key))  # noqa: E731
-                return search.train(settings, draws, [*fixed, keys], folder, launch, checked, is_group, holds, commands)
-            for override in swept.values():
-                if not override.is_discrete_sweep():
-                    line = f"{override.input_line}: a search draws from it; give sweep=optuna, or several values"
-                    raise UserError(line)
-            refuse_other_sweep(folder, list(whole.hydra.overrides.task))
-            batches = self.split_arguments(overrides, self.max_batch_size)
-            batches = [[[*member, named(list(swept))] for member in batch] for batch in batches]
-            for batch in batches:
-                for member in batch:  # all members are checked before the first is trained
-                    checked(member)
-            self._save(folder)
-            return grid.train(batches, folder, launch, compare(folder))
+    @property
+    def _folder(self) -> Path:
+        assert self.config is not None
+        return Path(self.config.hydra.sweep.dir)
 
-    def _save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+    def _parser(self) -> OverridesParser:
+        assert self.hydra_context is not None
+        return OverridesParser.create(config_loader=self.hydra_context.config_loader)
+
+    def _composed(self, member: Sequence[str]) -> "tuple[Any, Config]":
+        """What Hydra composes for a member, and its settings.
+
+        Raises:
+            UserError: no run can have them.
+        """
+        from throughline.commands.compose import load, own_folders_of, without_hydra
+        from throughline.config import Config
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(member))
+        return cfg, load(without_hydra(cfg), Config, own_folders_of(cfg.hydra))
+
+    def _launch(self, members: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
+        assert self.launcher is not None
+        return self.launcher.launch(members, initial_job_idx=first)
+
+    def _save(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, self._folder / "multirun.yaml")
+
+
+def _named(keys: Sequence[str]) -> str:
+    """An override with the keys that differ, for the name of a member's folder: it may be given on another machine."""
+    return f"++hydra.sweeper.swept=[{','.join(keys)}]"

@@ -47,11 +47,11 @@ def compare(settings: Compare) -> None:
     each = read_each(settings.folders)
     root = Path(settings.folders[0]) / "comparison" if settings.out is None else Path(settings.out)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    parts = page.parts(each)
+    parts, by_word = page.parts(each), per_word(each)
     try:
         pictures = [page.write(one, root / part) for one, part in zip(each, parts, strict=True)]
         if len(each) > 1:
-            page.write_index(each, parts, per_word(each), root)
+            page.write_index(each, parts, by_word, root)
     except OSError as error:
         raise UserError(f"{printable(root)}: {error.strerror}; give out=FOLDER") from None
     for comparison, part, drawn in zip(each, parts, pictures, strict=True):
@@ -64,8 +64,8 @@ def compare(settings: Compare) -> None:
             groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
             logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
             log_comparison(logger, settings.output_root, root / part, page.tidy(comparison), drawn, console)
-    if len(each) > 1 and per_word(each):
-        console.print(f"losses per step of different codecs cannot be compared; {per_word(each)}")
+    if by_word:
+        console.print(f"losses per step of different codecs cannot be compared; {by_word}")
     console.print(f"the comparison is in {printable(root / 'report.html')}")
 
 

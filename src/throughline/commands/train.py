@@ -21,7 +21,7 @@ from throughline.config import Config, Optuna, Sweep
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError, one_line_errors
 from throughline.plumbing.kept import Kept
-from throughline.plumbing.launchers import launched, refuse_foreign_launcher
+from throughline.plumbing.launchers import launched
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
 from throughline.runs import folders
@@ -42,14 +42,9 @@ def run_folder(new: str, *, _root_: DictConfig) -> str:
     return folders.run_folder(new, _root_.output_root, resume, overrides, limits)
 
 
-def sweep_folder(new: str, root: str, resume: str, overrides: list[str]) -> str:
-    """The folder of a sweep (see `throughline.runs.folders.sweep_folder`)."""
-    return folders.sweep_folder(new, root, str(resume), overrides)
-
-
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 # Cached: Hydra resolves this once per sweep and once per member, and a member's overrides no longer identify the sweep.
-OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("sweep_folder", folders.sweep_folder, replace=True, use_cache=True)
 
 
 def train(cfg: DictConfig) -> float:
@@ -206,15 +201,16 @@ def own_parts() -> str:
 
 def main(root: Path | None = None) -> None:
     """Run the command; `root` is the folder that contains `outputs/`, by default the current one."""
-    with one_line_errors():
-        refuse_foreign_launcher(training=True)
-        if launched() is not None and read_options(sys.argv[1:]).multirun:
-            raise UserError(
-                "-m: makes many runs, and a launcher has started this one; launcher=slurm gives each its processes"
-            )
-    if is_helper():
-        join_first([Path(folder) for folder in [read_options(sys.argv[1:]).config_dir] if folder])
-        return
+    if launched() is not None:
+        with one_line_errors():
+            options = read_options(sys.argv[1:])
+            if options.multirun:
+                raise UserError(
+                    "-m: makes many runs, and a launcher has started this one; launcher=slurm gives each its processes"
+                )
+        if is_helper():
+            join_first([Path(options.config_dir)] if options.config_dir else [])
+            return
     composed("train", Config, train, root)
 
 

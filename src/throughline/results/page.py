@@ -92,6 +92,7 @@ def write_index(each: Sequence[Comparison], parts: Sequence[str], per_word: str,
 def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, list[Path]]) -> dict[str, Any]:
     """All contents of the page, as plain values."""
     parent = os.path.commonpath([run.folder.parent for run in comparison.runs])
+    search = _of_a_search(Path(parent))
     return {
         "comparison": comparison,
         "headline": headline(comparison),
@@ -115,8 +116,8 @@ def page_values(comparison: Comparison, drawn: list[Chart], files: dict[str, lis
         ],
         "colours": {label: look.colour for label, look in looks(comparison.finished).items()},
         "question": question(comparison),
-        "search": _of_a_search(Path(parent)),
-        "next_step": next_step(comparison, bool(_of_a_search(Path(parent)))),
+        "search": search,
+        "next_step": next_step(comparison, bool(search)),
         "short": [metric.key for metric in columns(comparison) if metric.key in SHORT],
         "passages": [(member.label, member.finished[0]) for member in comparison.finished],
         "differences": comparison.differences(),

@@ -50,12 +50,13 @@ def finished_folder(root: str, overrides: Sequence[str], limits: Limits) -> Path
     return next((folder for folder in _runs_of(root, overrides) if _limits(folder) == limits), None)
 
 
-def sweep_folder(new: str, root: str, resume: str, overrides: Sequence[str]) -> str:
+def sweep_folder(new: str, root: str, resume: object, overrides: Sequence[str]) -> str:
     """The folder of a sweep: with `auto` and `must` that of the latest one of the same command, or the given one, or `new`.
 
     Raises:
         UserError: there must be one, and there is none.
     """
+    resume = str(resume)  # a command line may give a number
     if Path(resume).is_dir():
         return resume
     if resume not in ("none", "auto", "must") and not Path(resume).exists():

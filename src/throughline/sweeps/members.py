@@ -52,14 +52,21 @@ class Seen:
 FILES = ("summary.json", "failure.txt", ".hydra/config.yaml")
 
 
-def seen(folder: Path | None) -> Seen:
-    """What a member's folder shows now; None is no folder."""
+def seen(folder: Path | None, before: Seen | None = None) -> Seen:
+    """What a member's folder shows now.
+
+    Args:
+        folder: None is no folder.
+        before: what it showed before; its files are not read again while their times are the same.
+    """
     if folder is None:
         return Seen("waiting", {})
     marks = {}
     for name in FILES:
         with suppress(OSError):
             marks[name] = (folder / name).stat().st_mtime_ns
+    if before is not None and before.state != "waiting" and marks == before.marks:
+        return before
     if "failure.txt" in marks:
         with suppress(UserError):
             lines = content(folder / "failure.txt", SMALL_FILE).decode("utf-8", "replace").strip().splitlines()

@@ -13,8 +13,7 @@ def table(sweep: Path, results: Sequence[tuple[Member, Seen]]) -> Iterator[str]:
     """The lines of the table, the lowest nll first; members that differ in nothing but the seed are one row."""
     groups: dict[str, list[tuple[Member, Seen]]] = {}
     for member, now in results:
-        name = "  ".join(part for part in member.label.split("  ") if part)
-        name = " ".join(word for word in name.split(" ") if not word.startswith("seed=")) or "all"
+        name = " ".join(word for word in member.label.split() if not word.startswith("seed=")) or "all"
         groups.setdefault(name, []).append((member, now))
     rows = sorted((_row(name, group) for name, group in groups.items()), key=lambda row: row[0])
     cells = [HEADINGS, *(row[1:] for row in rows)]

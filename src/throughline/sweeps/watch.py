@@ -67,7 +67,8 @@ class Watch:
         for member in self.members:
             if member.number in self._ended:
                 continue
-            now, before = seen(member.folder(self.sweep)), self._before[member.number]
+            before = self._before[member.number]
+            now = seen(member.folder(self.sweep), before)
             if now.state == "waiting" and not last:
                 continue
             changed = now.marks != before.marks or before.state == "waiting"
@@ -86,13 +87,12 @@ class Watch:
         error = self.errors.get(member.number, "")
         if error and not changed:  # refused before it began again: what its folder shows is of an earlier try
             now = replace(now, state="failed", why=error)
-        self._ended[member.number] = now
         if now.state in ("waiting", "begun", "failed"):
             why = now.why or self.errors.get(member.number) or UNKNOWN[now.state == "waiting"]
             now = replace(now, state="failed", why=why)
-            self._ended[member.number] = now
             folder = member.folder(self.sweep)
             print(f"failed: {shown(folder or self.sweep)}: {now.why}", file=sys.stderr, flush=True)
+        self._ended[member.number] = now
         if now.state == "finished" and not changed:
             self._say(member, f"{now.nll:.4f}  already finished")
             return
@@ -105,9 +105,7 @@ class Watch:
     def _left(self) -> str:
         """The time that members which have not ended likely need."""
         left = len(self.members) - len(self._ended)
-        if not left:
-            return ""
-        if not any(self._took):
+        if not left or not any(self._took):
             return ""
         seconds = sum(self._took) / len(self._took) * left / min(self._most_at_once, left)
         unit, name = next((unit, name) for unit, name in ((3600, "h"), (60, "min"), (1, "s")) if seconds > unit or unit == 1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from throughline import callbacks as settings
+from throughline.runs.checkpoint import PREFIX
 from throughline.runs.csv_log import CSVLogger
 from throughline.training.learner import Learner
 from throughline.training.spending import Spending
@@ -104,10 +105,7 @@ class Averaging(AtUpdates):
         return self.average
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
-        if self.average is not None:
-            self._own = _copied(pl_module.generator.state_dict())
-            pl_module.generator.load_state_dict(self.average.module.state_dict())
+        self._show(pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Learner)
@@ -116,10 +114,14 @@ class Averaging(AtUpdates):
             self._own = {}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
+        self._show(pl_module)
+
+    def _show(self, learner: LightningModule) -> None:
+        """Put the average in the place of the weights."""
+        assert isinstance(learner, Learner)
         if self.average is not None:
-            self._own = _copied(pl_module.generator.state_dict())
-            pl_module.generator.load_state_dict(self.average.module.state_dict())
+            self._own = _copied(learner.generator.state_dict())
+            learner.generator.load_state_dict(self.average.module.state_dict())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, Learner)
@@ -127,8 +129,7 @@ class Averaging(AtUpdates):
             return
         own = self._own or _copied(pl_module.generator.state_dict())
         average = self.average.module.state_dict()
-        prefix = "generator."
-        checkpoint["state_dict"].update({f"{prefix}{key}": value for key, value in average.items()})
+        checkpoint["state_dict"].update({f"{PREFIX}{key}": value for key, value in average.items()})
         checkpoint["callbacks"][self.state_key] = {"own": own, "averaged": int(self.average.n_averaged)}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -142,7 +142,7 @@ def spawned(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[
         context.Process(target=_worker, args=(rank, port, processes, target, args), name=f"process {rank + 1}")
         for rank in range(1, processes)
     ]
-    with _variables_of(0, port, processes):
+    with _variables_of(0, port), share_of_cores(processes):
         try:
             with stopping.not_inherited():
                 for process in others:
@@ -162,9 +162,6 @@ def spawned(processes: int, target: Callable[..., Any], *args: Any) -> Iterator[
                 ended = ", ".join(f"{p.name} of {processes} ended with {_status(p.exitcode)}" for p in broken)
                 raise UserError(f"{ended}; resume=auto continues from the last checkpoint") from error
             raise
-        finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
 
 
 def _status(exitcode: int | None) -> str:
@@ -173,7 +170,7 @@ def _status(exitcode: int | None) -> str:
 
 def _worker(rank: int, port: int, processes: int, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
     first = multiprocessing.parent_process()
-    with _variables_of(rank, port, processes):
+    with _variables_of(rank, port), share_of_cores(processes):
         try:
             target(*args)
         except UserError:
@@ -185,18 +182,14 @@ def _worker(rank: int, port: int, processes: int, target: Callable[..., Any], ar
 
 
 @contextmanager
-def _variables_of(rank: int, port: int, processes: int) -> Iterator[None]:
-    """Set the environment variables by which Lightning identifies this process, and share the processor's cores."""
+def _variables_of(rank: int, port: int) -> Iterator[None]:
+    """Set the environment variables by which Lightning identifies this process."""
     variables = {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    before, threads = {key: os.environ.get(key) for key in variables}, torch.get_num_threads()
+    before = {key: os.environ.get(key) for key in variables}
     os.environ.update(variables)
-    torch.set_num_threads(max(1, threads // processes))
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
-        if dist.is_initialized():
-            dist.destroy_process_group()  # what is measured after the training, the first process measures alone
         for key, value in before.items():
             if value is None:
                 del os.environ[key]

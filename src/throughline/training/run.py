@@ -118,9 +118,7 @@ def train(
         asked, config = config, config.suited(corpus.codec)
         refuse_too_much(config, lambda config: of_training(config, corpus))
         with held(folder), process_as_before(), contextlib.ExitStack() as ending:
-            data = StreamDataModule(
-                corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
-            )
+            data = data_module(config, corpus)
             config, start = find_start(config, data, folder, console)
             if start.finished is not None:
                 return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
@@ -184,6 +182,12 @@ def new_folder(config: Config) -> Path:
     return Path(config.output_root, f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-{config.name}")
 
 
+def data_module(config: Config, corpus: Corpus) -> StreamDataModule:
+    """The data of a run, as its regime and its readings cut them."""
+    settings = config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
+    return StreamDataModule(corpus, *settings)
+
+
 def runnable(config: Config) -> Config:
     """The settings as this machine and the regime can run them.
 
@@ -239,9 +243,7 @@ def join(folders: Sequence[Path] = ()) -> None:
         config, folder, start = job
         config = replace(config, resume="none")
         corpus = config.read()
-        data = StreamDataModule(
-            corpus, config.regime, config.all_readings, config.evaluation, config.seed, config.trainer.num_workers
-        )
+        data = data_module(config, corpus)
         train_silently(config, data, folder, start, [])
 
 
