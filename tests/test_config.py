@@ -182,7 +182,7 @@ def test_plain_is_plain() -> None:
             return [leaf for v in value.values() for leaf in leaves(v)]
         return [leaf for v in value for leaf in leaves(v)] if isinstance(value, list) else [value]
 
-    plain = config("logger.tags=[a,b]").to_plain()
+    plain = config("tags=[a,b]").to_plain()
     rest = {"reset_probability": 0.02, "sequences": "auto"}
     assert plain["regime"] == {"name": "stateful", "streams": 64, "bptt": 32, "rotate": False, **rest}
     assert {type(leaf) for leaf in leaves(plain)} <= {int, float, str, bool, type(None)}

@@ -56,6 +56,7 @@ class Sweep(BasicSweeper):
         from throughline.commands.arguments import SWEEPS
         from throughline.commands.compose import typed
         from throughline.commands.train import command, compare
+        from throughline.plumbing.errors import UserError
         from throughline.sweeps import search, space
 
         assert self.hydra_context is not None
@@ -67,6 +68,12 @@ class Sweep(BasicSweeper):
         def is_group(key: str) -> bool:
             return bool(loader.get_group_options(key))
 
+        for override in overrides:
+            if override.key_or_group == "sweep.space" and override.value() == {}:
+                raise UserError(
+                    "sweep.space={}: adds nothing to what is searched; '~sweep.space' takes all of it away, and a single "
+                    "value takes a setting out"
+                )
         draws = space.draws(settings.space or {}, overrides, self._parser())
         self._save()
         drawn = [draw.key for draw in draws]

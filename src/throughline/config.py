@@ -141,8 +141,6 @@ class Logger:
     """The checkpoint that W&B keeps as a versioned file, at the end of the run."""
     group: str | None = None
     """The W&B group, for the runs of one experiment. None: those of a sweep are one."""
-    tags: list[str] = field(default_factory=list)
-    """W&B tags, in addition to the model and the regime."""
     init_timeout: Annotated[float, Field(gt=0, le=86400)] = 6.0
     """Seconds to wait for the server. Raise it behind a slow connection."""
 
@@ -236,7 +234,7 @@ class Config:
     task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$", max_length=40)] | None = None
     """What the run is for, in a word; its name begins with it."""
     tags: list[str] = field(default_factory=list)
-    """Words by which the run is found in W&B."""
+    """Words by which the run is found in W&B, in addition to its regime and its model."""
     data_limit: Annotated[int, Field(ge=2)] | None = None
     """Train and validate on the first so many steps of the training split alone, which a network learns by heart."""
     output_root: PathStr = "outputs"

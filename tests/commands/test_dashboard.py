@@ -28,8 +28,8 @@ def test_without_a_key_the_workspace_is_described(tmp_path: Path, capsys: pytest
     shown = {part["name"]: [panel["config"] for panel in part["panels"]] for part in section["panelBankConfig"]["sections"]}
     assert list(shown) == ["Loss", "Passages", "Device", "Differences"]
     assert [(panel["xAxis"], panel["metrics"]) for panel in shown["Loss"]][:2] == [
-        ("tokens", ["val/nll"]),
-        ("seconds", ["val/nll"]),
+        ("x/tokens", ["val/nll"]),
+        ("x/seconds", ["val/nll"]),
     ]
     (runs,) = section["runSets"]
     assert runs["grouping"] == [{"section": "config", "name": "regime.value.name"}]

@@ -261,7 +261,7 @@ def test_a_comparison_is_made_without_wandb(name: str, tmp_path: Path, monkeypat
     monkeypatch.setattr(name, raising(FULL))
     with (tmp_path / "terminal.txt").open("w") as terminal:
         console = Console(file=terminal, width=200)
-        log_comparison(Logger(), str(tmp_path), tmp_path / "comparison", [["a"], [1]], [], console)
+        log_comparison(Logger(), [], str(tmp_path), tmp_path / "comparison", [["a"], [1]], [], console)
     assert said(tmp_path)[-1] == f"W&B: OSError: {FULL}; the comparison is complete without it"
 
 
@@ -270,7 +270,7 @@ def test_comparisons_in_different_places_are_different_runs(tmp_path: Path, monk
     monkeypatch.setattr("wandb.init", lambda **settings: ids.append(settings["id"]))
     monkeypatch.chdir(tmp_path)
     for place in ("a", "b", str(tmp_path / "a")):
-        log_comparison(Logger(), place, Path(place) / "comparison", [["a"], [1]], [], Console(quiet=True))
+        log_comparison(Logger(), [], place, Path(place) / "comparison", [["a"], [1]], [], Console(quiet=True))
     assert ids[0] == ids[2] != ids[1]
     assert all(re.fullmatch("compare-[0-9a-f]{16}", run_id) for run_id in ids)
 
@@ -315,8 +315,8 @@ def test_a_run_is_made_for_browsing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     about = {key: asked[key] for key in ("name", "notes", "tags", "entity", "job_type")}
     tags = ["a", "b", "stateful", "lstm16"]
     assert about == {"name": "mine", "notes": "why", "tags": tags, "entity": "team", "job_type": "train"}
-    assert hidden == ["epoch", "tokens", "updates", "seconds"]
-    sizes = [len(row["passages"].data) for row in logged if "passages" in row]
+    assert hidden == ["x/epoch", "x/tokens", "x/updates", "x/seconds"]
+    sizes = [len(row["written/passages"].data) for row in logged if "written/passages" in row]
     assert sizes == [1, 2, 3]  # one table that grows
     lowest = min(row["val/nll"] for row in logged if "val/nll" in row)
     assert asked["id"].startswith("lstm16-stateful4-s1-")

@@ -72,7 +72,7 @@ def test_a_run_arrives_whole(server: Server, tmp_path: Path) -> None:
     assert stored.files["output.log"] == b"what the terminal showed\n"
     assert json.loads(stored.files["wandb-summary.json"])["val/nll"] == column(tmp_path, "val/nll")[-1]
     assert any(file.startswith("media/images/curve") for file in stored.files)
-    assert any(file.startswith("media/table/passages") for file in stored.files)
+    assert any(file.startswith("media/table/written/passages") for file in stored.files)
     assert server.unknown == []
 
 

@@ -91,6 +91,16 @@ def test_a_sweep_survives_cancelled_jobs_requeued_jobs_and_nodes_that_go_down(sl
         assert [row["val/nll"] for row in tables[0]] == [row["val/nll"] for row in tables[1]]
 
 
+def busiest(parent: int) -> int:
+    """The process below this one that has used most of the processor."""
+    told = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,cputimes="], capture_output=True, text=True, check=True).stdout
+    table = [tuple(map(int, line.split())) for line in told.splitlines()]
+    below = {parent}
+    for _ in table:
+        below |= {pid for pid, of, _ in table if of in below}
+    return max((used, pid) for pid, _, used in table if pid in below - {parent})[1]
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -171,3 +181,45 @@ def test_other_launchers_of_sweeps(tmp_path: Path) -> None:
         assert sum(line.endswith("begins") for line in lines) == 3
         assert any(line.startswith("all     3 finished ") for line in lines)
         assert len({weights_hash(folder) for folder in (tmp_path / launcher).glob("[0-9]-*")}) == 3
+
+
+def test_a_member_whose_time_is_over_is_queued_again_and_goes_on(slurm: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 1000)
+    sweep = ["-m", "seed=1", *SMALL, "model.hidden_size=128", "trainer.threads=1", "budget.tokens=3000000"]
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45", "hydra.launcher.cpus_per_task=1"]
+    done = train(*sweep, "launcher=slurm", *limit, "hydra.sweep.dir=cluster", cwd=tmp_path, env=slurm)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    jobs = subprocess.run(["scontrol", "show", "job"], env=slurm, capture_output=True, text=True, check=True).stdout
+    restarts = [int(part.partition("=")[2]) for part in jobs.split() if part.startswith("Restarts=")]
+    assert max(restarts) >= 1
+    assert train(*sweep, "hydra.sweep.dir=alone", cwd=tmp_path).returncode == 0
+    (cluster,), (alone,) = ([*(tmp_path / kind).glob("0-*")] for kind in ("cluster", "alone"))
+    assert weights_hash(cluster) == weights_hash(alone)
+    assert [row["step"] for row in rows(cluster)] == [row["step"] for row in rows(alone)]
+
+
+@pytest.mark.parametrize(("launcher", "survives"), [("joblib", True), ("submitit_local", False)])
+def test_a_killed_member_stops_no_other(launcher: str, survives: bool, tmp_path: Path) -> None:
+    """A pool that is lost is begun again; a job that is lost has failed, and the same command tries it again."""
+    (tmp_path / "fox.txt").write_text("the quick brown fox. " * 100)
+    sweep = ["-m", "seed=1,2,3", *SMALL, "budget.tokens=300000", "trainer.checkpoint_seconds=1", "resume=auto"]
+    where = [f"launcher={launcher}", "hydra.sweep.dir=sweep"]
+    with (tmp_path / "said.txt").open("w") as said:
+        first = subprocess.Popen([sys.executable, TRAIN, *sweep, *where], cwd=tmp_path, stdout=said, stderr=said)
+        until(lambda: [*(tmp_path / "sweep").glob("[0-9]-*/checkpoints/last.ckpt")])
+        os.kill(busiest(first.pid), signal.SIGKILL)
+        status = first.wait()
+    told = (tmp_path / "said.txt").read_text()
+    assert status == (0 if survives else 2), told
+    if survives:
+        assert told.count("the launcher has given up") == 1
+    else:
+        assert told.count("its process has ended without a word") == 1
+        assert "1 of 3 members failed" in told
+        again = train(*sweep, *where, cwd=tmp_path)
+        assert (again.returncode, again.stderr) == (0, ""), again.stdout
+    assert train(*sweep, "hydra.sweep.dir=alone", cwd=tmp_path).returncode == 0
+    members = [sorted((tmp_path / kind).glob("[0-9]-*")) for kind in ("sweep", "alone")]
+    assert [folder.name for folder in members[0]] == [folder.name for folder in members[1]]
+    assert len({*map(weights_hash, members[0])}) == 3
+    assert [*map(weights_hash, members[0])] == [*map(weights_hash, members[1])]

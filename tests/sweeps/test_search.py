@@ -168,6 +168,8 @@ def test_a_search_ends_with_its_best_settings(record: Path, tmp_path: Path, caps
     assert [float(row["val_nll"]) for row in rows if row["state"] == "finished"] == pytest.approx(
         [now.nll for now in ends.values() if now.state == "finished"], rel=1e-5
     )
+    for row, (_, overrides) in zip(rows, launcher.launched, strict=True):
+        assert {f"{key}={row[key]}" for key in ("optimizer.lr", "regime")} <= {*overrides}
     states = [trial.state.name for trial in opened(tmp_path / "s", SETTINGS).get_trials()]
     assert states == ["COMPLETE", "COMPLETE", "FAIL", *["COMPLETE"] * 3]
     for name in ("history.png", "importance.png"):
@@ -243,6 +245,35 @@ def test_several_trials_at_once_have_numbers_in_a_row(record: Path, tmp_path: Pa
     assert batches == [(0, 2), (2, 2), (4, 1)]
 
 
+def test_trials_that_were_lost_together_are_taken_up_together(record: Path, tmp_path: Path) -> None:
+    def stop(folder: Path) -> None:
+        raise stopping.Stopped(15)
+
+    settings, batches = replace(SETTINGS, parallel=2), list[tuple[int, int]]()
+    alone = Launcher(tmp_path / "alone", record)
+    searched(tmp_path / "alone", alone, settings)
+    first, second = Launcher(tmp_path / "s", record, {2: stop}), Launcher(tmp_path / "s", record)
+    with pytest.raises(stopping.Stopped):
+        searched(tmp_path / "s", first, settings)
+
+    def launch(members: Sequence[Sequence[str]], number: int) -> list[Any]:
+        batches.append((number, len(members)))
+        return second(members, number)
+
+    searched(tmp_path / "s", launch, settings)  # type: ignore[arg-type]
+    assert batches == [(2, 2), (4, 2)]
+    assert [*first.launched[:2], *second.launched] == alone.launched
+
+
+def test_a_trial_whose_process_died_before_it_drew_is_drawn_the_same(record: Path, tmp_path: Path) -> None:
+    alone, again = Launcher(tmp_path / "alone", record), Launcher(tmp_path / "s", record)
+    searched(tmp_path / "alone", alone)
+    (tmp_path / "s").mkdir()
+    opened(tmp_path / "s", SETTINGS).ask()
+    searched(tmp_path / "s", again)
+    assert again.launched == alone.launched
+
+
 def test_no_further_trial_begins_after_the_time(record: Path, tmp_path: Path) -> None:
     launcher = Launcher(tmp_path / "s", record)
     searched(tmp_path / "s", launcher, replace(SETTINGS, n_trials=1000, seconds=1.0))
@@ -259,6 +290,19 @@ def test_wrong_settings_end_the_search(record: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^model\.dropout=2: no$"):
         search.train(SETTINGS, found, [], tmp_path, Launcher(tmp_path, record), check, never, never, no_commands)
     assert [trial.state.name for trial in opened(tmp_path, SETTINGS).get_trials()] == ["FAIL"]
+
+
+def test_real_numbers_for_a_whole_one_are_told_how_to_draw(tmp_path: Path) -> None:
+    found, never = draws({"regime.bptt": "interval(2.5,3.5)"}, [], PARSER), lambda *_: False
+    line = "regime.bptt=2.7: input should be a valid integer"
+
+    def check(overrides: Sequence[str]) -> None:
+        raise UserError(line)
+
+    commands = search.Commands("", [], False, "")
+    with pytest.raises(UserError) as error:
+        search.train(SETTINGS, found, [], tmp_path, Launcher(tmp_path, tmp_path), check, never, never, commands)
+    assert str(error.value) == f"{line}; int(interval(...)) draws whole numbers"
 
 
 def test_a_trial_above_the_median_is_hopeless(tmp_path: Path) -> None:

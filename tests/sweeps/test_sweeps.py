@@ -15,10 +15,11 @@ from helpers import FOX_AND_DOG, run_as_from_hydra
 from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
 from throughline.runs.record import Record
-from throughline.sweeps import watch
+from throughline.sweeps import grid, watch
 from throughline.sweeps.grid import refuse_failures, watched
 from throughline.sweeps.members import Member, Seen, members, seen
 from throughline.sweeps.table import table
+from throughline.sweeps.watch import Pace
 
 OVERRIDES = [["data=text", "regime=stateful", "seed=1", "optimizer.lr=0.1", "+hydra.x=1"]]
 OVERRIDES += [["data=text", "regime=segments", "seed=1", "optimizer.lr=0.1", "+hydra.x=2"]]
@@ -72,7 +73,7 @@ def launched(
         assert first == some[0].number
         return [work(member) for member in some]
 
-    results = watched(sweep, some, total, Console(file=said, width=200), launch)
+    results = watched(sweep, some, Pace(total), Console(file=said, width=200), launch, after=0)
     return said.getvalue().splitlines(), results
 
 
@@ -88,7 +89,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             look(self, last)
         elif ask.is_set():
             ask.clear()
-            look(self)
+            look(self, last)
             answered.set()
 
     monkeypatch.setattr(watch.Watch, "_look", when_asked)
@@ -159,11 +160,11 @@ def test_what_was_there_before_is_not_taken_for_new(
     lines, results = launched(tmp_path, work, some)
     nll = f"{before.metrics['val/nll']:.4f}"
     assert [line.partition("  (about")[0] for line in lines] == [
+        "2 of 3 members have already finished",
         "2 of 3  segments seed=1  begins again",
         f"2 of 3  segments seed=1  {nll}  {before.wall_seconds:.0f} s",
         "3 of 3  segments seed=2  continues",
         "3 of 3  segments seed=2  failed",
-        f"1 of 3  stateful seed=1  {nll}  already finished",
     ]
     assert [now.state for _, now in results] == ["finished", "finished", "failed"]
     assert capsys.readouterr().err.endswith("2-run: no\n")
@@ -188,13 +189,87 @@ def test_a_member_without_a_folder_failed(tmp_path: Path, capsys: pytest.Capture
     ]
 
 
+class Pool:
+    """A launcher that trains side by side, and gives up all members when one of its processes is killed.
+
+    Args:
+        kills: how often this happens; each time one member has failed and one has ended before.
+    """
+
+    def __init__(self, sweep: Path, done: Path, kills: int) -> None:
+        self.sweep, self.done, self.kills = sweep, done, kills
+        self.launched: list[tuple[int, list[str]]] = []
+
+    def __call__(self, overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
+        numbers = range(first, first + len(overrides))
+        for number, each in zip(numbers, overrides, strict=True):
+            self.launched.append((number, [o for o in each if o.startswith("resume")]))
+            folder = self.sweep / f"{number}-run"
+            folder.mkdir(exist_ok=True)
+            if self.kills and number == 3:
+                (folder / "failure.txt").write_text("out of memory")
+            elif not self.kills or number == 1:
+                shutil.copytree(self.done, folder, dirs_exist_ok=True)
+        if self.kills:
+            self.kills -= 1
+            raise RuntimeError("A worker process\nwas killed")
+        return [None for _ in numbers]
+
+
+def test_members_of_a_launcher_that_gave_up_go_on(tmp_path: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some, said = members([["data=text", f"seed={seed}"] for seed in range(6)]), io.StringIO()
+    pool = Pool(tmp_path, done, kills=1)
+    results = watched(tmp_path, some, Pace(6), Console(file=said, width=200), pool, after=0)
+    again = [(number, ["resume=auto"]) for number in (0, 2, 4, 5)]  # neither who has ended nor who has failed
+    assert pool.launched == [*((number, []) for number in range(6)), *again]
+    assert [now.state for _, now in results] == [*["finished"] * 3, "failed", *["finished"] * 2]
+    told = "the launcher has given up (RuntimeError: A worker process was killed); 4 members continue"
+    assert told in said.getvalue().splitlines()
+    assert capsys.readouterr().err == f"failed: {tmp_path}/3-run: out of memory\n"
+
+
+def test_a_launcher_that_always_gives_up_is_left(tmp_path: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = members([["data=text", f"seed={seed}"] for seed in range(3)])
+    pool = Pool(tmp_path, done, kills=100)
+    results = watched(tmp_path, some, Pace(3), Console(quiet=True), pool, after=0)
+    assert 100 - pool.kills == 2 * grid.AGAIN + 1  # members 0 and 2 do not lie side by side
+    assert [now.state for _, now in results] == ["failed", "finished", "failed"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"failed: {tmp_path}/{number}-run: RuntimeError: A worker process was killed" for number in (0, 2)
+    ]
+
+
+def test_a_launcher_that_cannot_begin_is_not_asked_again(tmp_path: Path, done: Path) -> None:
+    asked: list[int] = []
+
+    def launch(overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
+        asked.append(first)
+        raise ValueError("n_jobs == 0 has no meaning")
+
+    results = watched(tmp_path, members(OVERRIDES), Pace(3), Console(quiet=True), launch, after=0)
+    assert asked == [0]
+    assert {(now.state, now.why) for _, now in results} == {("failed", "ValueError: n_jobs == 0 has no meaning")}
+
+
+def test_the_time_left_counts_all_members() -> None:
+    pace = Pace(9)
+    assert pace.left(5) == ""
+    pace.took += [10.0, 20.0]
+    assert pace.left(5) == "  (about 1 min left)"
+    pace.most_at_once = 3
+    assert pace.left(6) == "  (about 30 s left)"
+    assert pace.left(1) == "  (about 15 s left)"
+    assert pace.left(0) == ""
+
+
 def test_a_signal_stops_a_sweep_with_one_line(tmp_path: Path) -> None:
     def work(member: Member) -> None:
         raise stopping.Stopped(15)
 
     said = io.StringIO()
+    console = Console(file=said, width=200)
     with pytest.raises(stopping.Stopped) as stopped:
-        watched(tmp_path, members(OVERRIDES), 3, Console(file=said, width=200), lambda some, first: [work(m) for m in some])  # type: ignore[arg-type]
+        watched(tmp_path, members(OVERRIDES), Pace(3), console, lambda some, _: [work(m) for m in some], after=0)  # type: ignore[arg-type]
     assert stopped.value.told
     assert said.getvalue() == "SIGTERM: the sweep is stopped; resume=auto continues it\n"
 
@@ -225,18 +300,9 @@ def test_a_member_that_is_refused_is_not_taken_for_finished(
         shutil.copytree(done, tmp_path / f"{member.number}-run")
     (tmp_path / "1-run" / "failure.txt").write_text("an old reason")
     lines, results = launched(tmp_path, lambda member: Failed(UserError("resume: other data")), some, total=2)
-    assert [line.partition("  (about")[0] for line in lines] == ["1 of 2  stateful  failed", "2 of 2  segments  failed"]
+    assert [line.partition("  (about")[0] for line in lines] == [
+        "1 of 2 members have already finished",
+        "1 of 2  stateful  failed",
+        "2 of 2  segments  failed",
+    ]
     assert [(now.state, now.why) for _, now in results] == [("failed", "resume: other data")] * 2
-
-
-def test_a_launcher_that_gives_up_is_no_traceback(tmp_path: Path, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    some = members(OVERRIDES)
-
-    def work(member: Member) -> None:
-        if member.number == 1:
-            raise RuntimeError("a worker\nwas killed")
-        shutil.copytree(done, tmp_path / f"{member.number}-run")
-
-    _, results = launched(tmp_path, work, some)
-    assert [now.state for _, now in results] == ["finished", "failed", "failed"]
-    assert [now.why for _, now in results[1:]] == ["RuntimeError: a worker was killed"] * 2

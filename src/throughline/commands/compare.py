@@ -1,6 +1,6 @@
 """`src/compare.py`: compares runs in a page, a table and pictures."""
 
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,8 @@ class Compare:
     out: PathStr | None = None
     """None: a folder `comparison` in the first folder of `runs`."""
     logger: Logger = Logger()  # frozen
+    tags: list[str] = field(default_factory=list)
+    """Words by which the comparison is found in W&B."""
     output_root: PathStr = "outputs"
     """The folder that holds the runs of W&B."""
 
@@ -63,7 +65,7 @@ def compare(settings: Compare) -> None:
         if settings.logger.name == "wandb":
             groups = {str(run.settings["logger.group"]) for run in comparison.runs if run.settings.get("logger.group")}
             logger = replace(settings.logger, group=settings.logger.group or (groups.pop() if len(groups) == 1 else None))
-            log_comparison(logger, settings.output_root, root / part, page.tidy(comparison), drawn, console)
+            log_comparison(logger, settings.tags, settings.output_root, root / part, page.tidy(comparison), drawn, console)
     if by_word:
         console.print(f"losses per step of different codecs cannot be compared; {by_word}")
     console.print(f"the comparison is in {printable(root / 'report.html')}")

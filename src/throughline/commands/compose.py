@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import hydra
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -166,6 +167,9 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
             return
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(run)()
+        except MissingConfigException as error:  # Hydra does not list what a list of choices could hold
+            error.options = error.options or _choices(str(error.missing_cfg_file).rpartition("/")[0])
+            raise
         except ConfigCompositionException as error:
             wrong = re.match(r"Could not override '([^']+)'", str(error))
             if wrong is None:
@@ -177,6 +181,11 @@ def composed(name: str, cls: type[Any], run: Callable[[DictConfig], object], roo
             raise
 
 
+def _choices(group: str) -> list[str]:
+    """The names of our files of a group."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml")) if group else []
+
+
 def _no_such_key(key: str, cls: type[Any]) -> str:
     """A line about a key that a command does not have, with the likeliest one that was meant."""
     known = _keys(cls)
@@ -186,6 +195,9 @@ def _no_such_key(key: str, cls: type[Any]) -> str:
         return f"{key} is a setting of another choice of {key.partition('.')[0]}; `--cfg job` shows every key"
     if (whole := key.partition(".")[0]) in {f.name for f in fields(Config)} - {f.name for f in fields(cls)}:
         return f"{whole} is a setting of training; this command takes {', '.join(f.name for f in fields(cls))}"
+    if key.startswith("hydra.launcher."):
+        nodes = ConfigStore.instance().repo["hydra"]["launcher"].values()
+        known = [f"hydra.launcher.{name}" for launcher in nodes for name in launcher.node]
     groups = [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != key]  # of another command
     return f"{key}: there is no such setting; {did_you_mean(key, [*known, *groups]) or '`--cfg job` shows every key'}"
 

@@ -11,6 +11,7 @@ from throughline.commands.compose import launch
 from throughline.config import Logger
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
+from throughline.runs.record import ON_AXIS
 from throughline.settings import STRICT, PathStr
 
 
@@ -62,7 +63,9 @@ def workspace(entity: str, project: str) -> Any:
         raise UserError(f"{error.name} is not installed: pip install -e '.[dashboard]'") from None
 
     def by(axis: str, metric: str, title: str) -> Any:
-        return LinePlot(title=title, x=axis, y=[metric], log_x=True, groupby_aggfunc="mean", groupby_rangefunc="minmax")
+        return LinePlot(
+            title=title, x=ON_AXIS[axis], y=[metric], log_x=True, groupby_aggfunc="mean", groupby_rangefunc="minmax"
+        )
 
     def bars(metric: str, title: str) -> Any:
         return BarPlot(title=title, metrics=[metric], groupby_aggfunc="mean", groupby_rangefunc="minmax")
@@ -79,7 +82,7 @@ def workspace(entity: str, project: str) -> Any:
         bars("tokens_per_second", "tokens per second"),
         bars("peak_memory_bytes", "peak memory in bytes"),
     ]
-    shown = ["passages", "samples", "curve"]
+    shown = ["written/passages", "written/samples", "samples", "curve"]
     return Workspace(
         entity=entity,
         project=project,

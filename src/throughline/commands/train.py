@@ -153,10 +153,18 @@ def messages_in(file: Path) -> Iterator[None]:
         handler.close()
 
 
+BY_HEART = 0.1
+"""The nll below which a network knows a text by heart: it gives each symbol nine tenths of the probability."""
+
+
 def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
     """Lines with the next commands, ready to be copied."""
     if sweep:
         return
+    if config.data_limit is not None and run.codec.steps == "ids":
+        nll = run.record.metrics["val/nll"]
+        verdict = "yes" if nll < BY_HEART else "no, so something keeps it from learning, or it needs more epochs"
+        yield f"by heart:   {verdict} (val nll {nll:.4f}; below {BY_HEART} is yes)"
     if (run.folder / "profile.txt").exists():
         yield f"profile:    {shown(run.folder / 'profile.txt')}, and trace.json.gz for Chrome or Perfetto"
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))

@@ -70,8 +70,8 @@ def charts(comparison: Comparison) -> list[Chart]:
             "loss",
             "Loss",
             "Carried nll in the validations during training, on the whole validation split or on evaluation.tokens of its "
-            "targets. Lines are means over seeds, on both axes, after equal numbers of batches, as far as all seeds "
-            "have validations. Bands reach from the lowest to the highest seed.",
+            "targets, so a line may end beside its bar. Lines are means over seeds, on both axes, after equal numbers of "
+            "batches, as far as all seeds have validations. Bands reach from the lowest to the highest seed.",
             "val/nll",
             f"carried nll (nats per {comparison.step})",
             lambda run: run.validations,

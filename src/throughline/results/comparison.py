@@ -19,7 +19,7 @@ from throughline.results.run import Run, read_run
 
 ABLATION = "shuffled_carry"
 """The regime that nobody would train with. It is shown, but never marked as the best."""
-PRIVATE = ("seed", "resume", "output_root", "logger.")
+PRIVATE = ("seed", "resume", "output_root", "logger.", "tags", "task_name")
 """Settings in which two runs of the same member may differ."""
 TRACES = {".hydra", "summary.json"}
 """The entries that tell a folder of a run from others, whatever they are, so that a damaged run is not passed over."""
@@ -330,8 +330,11 @@ def _cautions(members: list[Member], finished: list[Run]) -> list[str]:
     if not _budget(finished):
         cautions.append("The runs had different budgets, so their final losses are no fair comparison of their regimes.")
     few = [member.label for member in members if len({run.seed for run in member.finished}) == 1]
-    if few:
-        cautions.append(f"Only one seed, so the result may be chance: {', '.join(few)}.")
+    if len(few) > 1 and len(few) == sum(bool(member.finished) for member in members):
+        cautions.append("Only one seed each, so the results may be chance.")
+    elif few:
+        more = f" and {len(few) - 5} others" if len(few) > 5 else ""
+        cautions.append(f"Only one seed, so the result may be chance: {', '.join(few[:5])}{more}.")
     if len({run.finished.reset_every for run in finished}) > 1:
         cautions.append("evaluation.reset_every differs, so the nll with resets cannot be compared.")
     for key in ("evaluation.tokens", "evaluation.streams", "evaluation.warmup"):

@@ -20,6 +20,8 @@ FORMAT = 2
 
 AXES = ("step", "epoch", "tokens", "updates", "seconds")
 """The place of a row of `metrics.csv`: batches, epochs and targets trained on, updates made, and seconds of training."""
+ON_AXIS = {name: f"x/{name}" for name in AXES if name != "step"}
+"""Their names in W&B, which come last in lists: the terminal browser shows them as charts of their own."""
 
 COLUMNS = (
     *AXES,

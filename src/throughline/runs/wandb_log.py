@@ -21,7 +21,7 @@ from rich.console import Console
 from throughline.config import Config
 from throughline.config import Logger as LoggerSettings
 from throughline.plumbing.errors import Pruned, UserError
-from throughline.runs.record import Record, metric_rows
+from throughline.runs.record import ON_AXIS, Record, metric_rows
 
 T = TypeVar("T")
 
@@ -137,7 +137,8 @@ class WandbRows(WandbLogger):
         return self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if "tokens" in metrics:
+        metrics = {ON_AXIS.get(name, name): value for name, value in metrics.items()}
+        if ON_AXIS["tokens"] in metrics:
             self._step = step or 0
             if (nll := metrics.get("val/nll", math.inf)) < self.best:
                 self.best = nll
@@ -154,7 +155,7 @@ class WandbRows(WandbLogger):
 
             try:
                 table = wandb.Table(["tokens", "passage"], [list(row) for row in rows])
-                self.wandb.run.log({"passages": table}, step=self._step)
+                self.wandb.run.log({"written/passages": table}, step=self._step)
             except (wandb.Error, OSError):
                 raise
             except Exception as error:  # W&B asks its server about tables, and may not understand the answer; metrics go on
@@ -212,13 +213,13 @@ def wandb_logger(
         or f"{config.name}-{run_id}",
         name=config.logger.run_name or f"{config.regime.label}-{config.model.name}-s{config.seed}",
         job_type="train",
-        tags=list(dict.fromkeys([*config.tags, *config.logger.tags, config.regime.name, config.model.name])),
+        tags=list(dict.fromkeys([*config.tags, config.regime.name, config.model.name])),
         config={**config.to_plain(), "fingerprint": fingerprint},
     ) as wandb:
-        for axis in ("epoch", "tokens", "updates", "seconds"):  # no charts of their own
+        for axis in ON_AXIS.values():  # no charts of their own
             wandb.attempt(lambda axis=axis: wandb.run.define_metric(axis, hidden=True))  # type: ignore[misc]
         for group in ("train/*", "val/*", "device/*"):
-            wandb.attempt(lambda group=group: wandb.run.define_metric(group, step_metric="tokens"))  # type: ignore[misc]
+            wandb.attempt(lambda group=group: wandb.run.define_metric(group, step_metric=ON_AXIS["tokens"]))  # type: ignore[misc]
         yield WandbRows(wandb, Path(config.output_root))
 
 
@@ -237,7 +238,7 @@ def log_ending(
         import wandb
 
         samples = wandb.Table(["tokens", "passage"], [[record.tokens, passage]])
-        run.log({"samples": samples, **{picture.stem: wandb.Image(str(picture)) for picture in pictures}})
+        run.log({"written/samples": samples, **{picture.stem: wandb.Image(str(picture)) for picture in pictures}})
         run.summary.update({key: value for key, value in record.to_plain().items() if not isinstance(value, dict | list)})
         if (folder / "console.txt").exists():
             output = Path(run.dir) / "output.log"  # where the page of a run shows what its terminal has shown
@@ -252,12 +253,19 @@ def log_ending(
 
 
 def log_comparison(
-    settings: LoggerSettings, root: str, folder: Path, table: list[list[Any]], pictures: list[Path], console: Console
+    settings: LoggerSettings,
+    tags: list[str],
+    root: str,
+    folder: Path,
+    table: list[list[Any]],
+    pictures: list[Path],
+    console: Console,
 ) -> None:
     """Log a comparison as its own run: the table, with its header as the first row, and the pictures.
 
     Args:
         settings: the settings of the logger.
+        tags: words by which it is found.
         root: the folder that contains the runs.
         folder: the folder of the comparison; the id is made from it.
     """
@@ -272,7 +280,7 @@ def log_comparison(
         images = {picture.stem: library.Image(str(picture)) for picture in pictures}
         wandb.run.log({"comparison": library.Table(columns=head, data=rows), **images})
 
-    with _begun(settings, root, console, without, id=run_id, name=name, job_type="compare", tags=settings.tags) as wandb:
+    with _begun(settings, root, console, without, id=run_id, name=name, job_type="compare", tags=tags) as wandb:
         wandb.attempt(log)
 
 

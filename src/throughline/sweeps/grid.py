@@ -11,7 +11,7 @@ from throughline.plumbing.errors import UserError
 from throughline.runs.folders import shown
 from throughline.sweeps.members import Member, Seen, members
 from throughline.sweeps.table import table
-from throughline.sweeps.watch import Watch
+from throughline.sweeps.watch import Pace, Watch
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[Any]]
 """Runs members with these overrides, the first of which has this number, and returns what Hydra knows of each at its end."""
@@ -36,9 +36,10 @@ def train(batches: Sequence[Sequence[Sequence[str]]], sweep: Path, launch: Launc
     everyone = members([overrides for batch in batches for overrides in batch])
     console.print(f"sweep: {shown(sweep)}")
     results: list[tuple[Member, Seen]] = []
+    pace = Pace(len(everyone))
     for batch in batches:
         some = everyone[len(results) : len(results) + len(batch)]
-        results += watched(sweep, some, len(everyone), console, launch)
+        results += watched(sweep, some, pace, console, launch, after=len(everyone) - len(results) - len(batch))
     console.print()
     for line in table(sweep, results):
         console.print(line)
@@ -47,24 +48,61 @@ def train(batches: Sequence[Sequence[Sequence[str]]], sweep: Path, launch: Launc
     return [now.nll for _, now in results]
 
 
-def watched(sweep: Path, some: Sequence[Member], total: int, console: Console, launch: Launch) -> list[tuple[Member, Seen]]:
-    """Launch members, with a line for each that begins or ends, and return what became of them."""
-    watch = Watch(sweep, some, total, console)
+def watched(
+    sweep: Path, some: Sequence[Member], pace: Pace, console: Console, launch: Launch, after: int
+) -> list[tuple[Member, Seen]]:
+    """Launch members, with a line for each that begins or ends, and return what became of them.
+
+    Args:
+        pace: of the whole sweep.
+        after: how many members come after these.
+    """
+    watch = Watch(sweep, some, pace, console, after)
     try:
         with watch:
-            try:
-                returns = launch([member.overrides for member in some], some[0].number)
-                watch.errors = {member.number: _error(result) for member, result in zip(some, returns, strict=False)}
-            except UserError:
-                raise
-            except Exception as error:  # a launcher gives up all members if one of its processes is killed
-                why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                watch.errors = {member.number: why for member in some if watch.open(member)}
+            _launched(some, watch, launch, console)
     except stopping.Stopped as stopped:
         console.print(f"{stopped.number.name}: the sweep is stopped; resume=auto continues it")
         stopped.told = True
         raise
     return [(member, watch.ended(member)) for member in some]
+
+
+AGAIN = 3
+"""How often a launcher may give up before the members that it has not trained count as failed."""
+
+
+def _launched(some: Sequence[Member], watch: Watch, launch: Launch, console: Console) -> None:
+    """Launch members; those that a launcher gives up, because one of its processes was killed, are launched again."""
+    left, more = [list(some)], list[str]()
+    for tries in range(1 + AGAIN):
+        why = ""
+        for each in left:
+            try:
+                returns = launch([[*member.overrides, *more] for member in each], each[0].number)
+                watch.errors |= {member.number: _error(result) for member, result in zip(each, returns, strict=False)}
+            except UserError:
+                raise
+            except Exception as error:
+                why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                watch.look()
+                watch.errors |= {member.number: why for member in each if watch.open(member)}
+        left = _consecutive([member for member in some if watch.open(member)])
+        if not why or not left or tries == AGAIN or not watch.begun:
+            return
+        console.print(f"the launcher has given up ({why}); {sum(map(len, left))} members continue")
+        more = ["resume=auto"]
+
+
+def _consecutive(members: Sequence[Member]) -> list[list[Member]]:
+    """Members in groups of consecutive numbers, because a launcher counts on from the first."""
+    groups: list[list[Member]] = []
+    for member in members:
+        if groups and member.number == groups[-1][-1].number + 1:
+            groups[-1].append(member)
+        else:
+            groups.append([member])
+    return groups
 
 
 def _error(result: Any) -> str:

@@ -5,7 +5,6 @@ import io
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from throughline.sweeps.grid import Launch, watched
 from throughline.sweeps.members import Member, Seen, labelled, seen
 from throughline.sweeps.space import Draw, drawn
 from throughline.sweeps.table import table
+from throughline.sweeps.watch import Pace
 
 BEST = 10
 """The trials in the table at the end."""
@@ -63,15 +63,16 @@ def train(
     study, console = studies.opened(sweep, settings), Console(highlight=False, markup=False, soft_wrap=True)
     work = _Work(settings, draws, fixed, sweep, study, holds)
     console.print(f"search: {shown(sweep)}")
+    pace = Pace(settings.num_members)
     while members := work.taken():
         try:
             for member in members:
                 check(member.overrides)
-        except Exception:
+        except Exception as error:
             for member in members:
                 work.tell(member, Seen("failed", {}))
-            raise
-        for member, now in watched(sweep, members, settings.num_members, console, launch):
+            raise _hinted(error, draws) from None
+        for member, now in watched(sweep, members, pace, console, launch, after=work.left()):
             work.tell(member, now)
     console.print()
     everyone = [(member, seen(member.folder(sweep))) for member in work.everyone()]
@@ -89,7 +90,7 @@ def train(
     nll, _, member = best[0]
     own = [o for o in member.overrides if not o.lstrip("+~").startswith(OF_THE_SEARCH)]
     file = experiment(OverridesParser.create().parse_overrides(own), nll, is_group)
-    atomic.write({sweep / "trials.csv": csv_of(everyone)})
+    atomic.write({sweep / "trials.csv": csv_of(everyone, [draw.key for draw in draws])})
     if file:
         atomic.write({sweep / "experiment" / "best.yaml": file.encode()})
     pictures.draw(study, sweep)
@@ -99,6 +100,16 @@ def train(
         console.print(f"            or {commands.train} -cd {shlex.quote(shown(sweep))} experiment=best")
     console.print(commands.compare)
     return nll
+
+
+def _hinted(error: Exception, draws: Sequence[Draw]) -> Exception:
+    """The error, with a hint if a setting that takes whole numbers was drawn from all numbers."""
+    kind = studies.library().distributions.FloatDistribution
+    for draw in draws:
+        whole = isinstance(error, UserError) and str(error).startswith(f"{draw.key}=") and "valid integer" in str(error)
+        if whole and isinstance(draw.distribution, kind):
+            return UserError(f"{error}; int(interval(...)) draws whole numbers")
+    return error
 
 
 AGAIN = "resume=auto"
@@ -143,24 +154,17 @@ class _Work:
         self._claims: dict[int, BaseFileLock] = {}
 
     def taken(self) -> list[Member]:
-        """One trial that a dead process has left, or new ones, up to `parallel`; none if there are enough."""
+        """Trials that dead processes have left, or new ones, up to `parallel`; none if there are enough."""
         optuna = studies.library()
-        with studies.alone(self.sweep), ExitStack() as undone:
+        with studies.alone(self.sweep):
             trials = self.study.get_trials(deepcopy=False)
-            for trial in trials:
-                running = trial.state == optuna.trial.TrialState.RUNNING
-                if running and (claim := studies.claimed(self.sweep, trial.number)) is not None:
-                    self._claims[trial.number] = claim
-                    return [self._member(optuna.trial.Trial(self.study, trial._trial_id))]
+            if lost := self._lost(trials):
+                return lost
             late = self.settings.seconds is not None and time.monotonic() - self.began > self.settings.seconds
             count = 0 if late else min(self.settings.parallel, self.settings.num_members - len(trials))
             members = []
             for _ in range(count):
-                # What is drawn depends on the trials before, and not on the process that draws.
-                number = len(self.study.get_trials(deepcopy=False))
-                self.study.sampler = optuna.samplers.TPESampler(
-                    seed=self.settings.seed + number, n_startup_trials=self.settings.startup, constant_liar=True
-                )
+                self._sample(len(self.study.get_trials(deepcopy=False)))
                 trial = self.study.ask()
                 claim = studies.claimed(self.sweep, trial.number)
                 assert claim is not None, "nobody else knows of it yet"
@@ -170,8 +174,31 @@ class _Work:
                 except Exception:
                     self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
                     raise
-            undone.pop_all()
             return members
+
+    def _lost(self, trials: Sequence[Any]) -> list[Member]:
+        """Trials that nobody works on, of consecutive numbers, because a launcher counts on from the first."""
+        optuna = studies.library()
+        members: list[Member] = []
+        for trial in trials:
+            if len(members) == self.settings.parallel or (members and trial.number > members[-1].number + 1):
+                break
+            running = trial.state == optuna.trial.TrialState.RUNNING
+            if running and (claim := studies.claimed(self.sweep, trial.number)) is not None:
+                self._claims[trial.number] = claim
+                self._sample(trial.number)  # its process may have died before all was drawn
+                members.append(self._member(optuna.trial.Trial(self.study, trial._trial_id)))
+        return members
+
+    def _sample(self, number: int) -> None:
+        """Draw as is right for a trial: this depends on the trials before, and not on the process that draws."""
+        self.study.sampler = studies.library().samplers.TPESampler(
+            seed=self.settings.seed + number, n_startup_trials=self.settings.startup, constant_liar=True
+        )
+
+    def left(self) -> int:
+        """The trials that nobody has taken yet."""
+        return self.settings.num_members - len(self.study.get_trials(deepcopy=False))
 
     def _member(self, trial: Any) -> Member:
         overrides = drawn(trial, self.draws, self.fixed, self.holds)
@@ -223,10 +250,13 @@ def _plain(value: Any) -> Any:
     return {str(_plain(key)): _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
-def csv_of(everyone: Sequence[tuple[Member, Seen]]) -> bytes:
-    """A row per trial."""
+def csv_of(everyone: Sequence[tuple[Member, Seen]], keys: Sequence[str]) -> bytes:
+    """A row per trial, with a column for each setting that is drawn, which is empty where it was not."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["trial", "state", "val_nll", "seconds", "settings"])
-    rows.writerows([m.number, now.state, f"{now.nll:.6g}", f"{now.seconds:.1f}", m.label] for m, now in everyone)
+    rows.writerow(["trial", "state", "val_nll", "seconds", *keys])
+    for member, now in everyone:
+        values = dict(override.partition("=")[::2] for override in member.overrides)
+        nll = f"{now.nll:.6g}" if now.state == "finished" else ""
+        rows.writerow([member.number, now.state, nll, f"{now.seconds:.1f}", *(values.get(key, "") for key in keys)])
     return text.getvalue().encode()

@@ -1,4 +1,4 @@
-"""Members of a sweep as Slurm jobs that outlive the command that submitted them."""
+"""Members of a sweep as jobs of submitit, of which a killed one stops no other: of this machine, or of Slurm."""
 
 import importlib.util
 import json
@@ -27,9 +27,16 @@ SOURCES = str(Path(__file__).parents[1])
 
 if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher"):
     from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
-    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 
-    class Slurm(SlurmLauncher):  # type: ignore[misc]  # submitit's launcher has no types
+    class Local(LocalLauncher):  # type: ignore[misc]  # submitit's launchers have no types
+        """As Hydra's launcher, but waits for all jobs, also if one fails or is killed."""
+
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+            members = list(enumerate(job_overrides, initial_job_idx))
+            return [_result(job) for job in _submitted(self, "local", members)]
+
+    class Slurm(SlurmLauncher):  # type: ignore[misc]
         """As Hydra's launcher, but jobs that fail, are cancelled or are lost stop no other, and no accounting is needed.
 
         The jobs are written down in the folder of the sweep. A command that resumes it watches those that are still there,
@@ -56,9 +63,7 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
                 if new:
                     name = f"{self.params['name']}-{secrets.token_hex(4)}"
                     jobs.write(submitting=(name, [number for number, _ in new]))
-                    state = Singleton.get_state()
-                    states = [(list(each), "hydra.sweep.dir", n, f"job_id_for_{n}", state) for n, each in new]
-                    submitted = self._executor(name).map_array(self, *zip(*states, strict=True))
+                    submitted = _submitted(self, "slurm", new, name=name)
                     ids |= {number: job.job_id for (number, _), job in zip(new, submitted, strict=True)}
                     jobs.ids |= ids
                     jobs.write()
@@ -66,16 +71,19 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
                 {number: submitit.SlurmJob(self.params["submitit_folder"], ids[number], [0]) for number in numbers}
             )
 
-        def _executor(self, name: str) -> Any:
-            import submitit
+    def _submitted(launcher: Any, cluster: str, members: Sequence[tuple[int, Sequence[str]]], **more: str) -> list[Any]:
+        """The job of each member, as soon as it is submitted; `more` are further parameters of the jobs."""
+        import submitit
 
-            folder, times = self.params["submitit_folder"], self.params["max_num_timeout"]
-            executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=times)
-            given = {key: value for key, value in self.params.items() if key not in ("submitit_folder", "max_num_timeout")}
-            given["name"] = name
-            shared = BaseQueueConf.__dataclass_fields__
-            executor.update_parameters(**{key if key in shared else f"slurm_{key}": v for key, v in given.items()})
-            return executor
+        given = {**launcher.params, **more}
+        of_executor = {f"{cluster}_{key}": given.pop(key) for key in ("max_num_timeout",) if key in given}
+        executor = submitit.AutoExecutor(cluster=cluster, folder=given.pop("submitit_folder"), **of_executor)
+        shared = BaseQueueConf.__dataclass_fields__
+        executor.update_parameters(**{key if key in shared else f"{cluster}_{key}": v for key, v in given.items()})
+        state = Singleton.get_state()
+        calls = [(list(each), "hydra.sweep.dir", number, f"job_id_for_{number}", state) for number, each in members]
+        jobs: list[Any] = executor.map_array(launcher, *zip(*calls, strict=True))
+        return jobs
 
 
 def _queued() -> dict[str, str]:
@@ -135,10 +143,15 @@ def _results(jobs: dict[int, Any]) -> list[JobReturn]:
 
 
 def _result(job: Any) -> JobReturn:
+    """What Hydra knows of a member at the end of its job, for which this waits."""
+    from submitit.core.utils import UncompletedJobError
+
     error = job.exception()
     if error is None:
         found: JobReturn = job.result()
         return found
+    if isinstance(error, UncompletedJobError):
+        return _failed(f"its process has ended without a word; see {job.paths.stderr}")
     parts = str(error).split("-" * 22)  # submitit puts the traceback between two lines
     return _failed((parts[1 if len(parts) > 2 else 0].strip().splitlines() or [""])[-1])
 
