@@ -57,7 +57,7 @@ def until(true: Callable[[], object], seconds: float = 120) -> None:
 def test_a_sweep_survives_cancelled_jobs_requeued_jobs_and_nodes_that_go_down(slurm: dict[str, str], tmp_path: Path) -> None:
     """Nothing is missing or doubled in the end, and every weight is that of an undisturbed sweep."""
     (tmp_path / "fox.txt").write_text("the quick brown fox. " * 400)
-    sweep = ["-m", "seed=1,2,3,4", *SMALL, "budget.tokens=600000", "trainer.checkpoint_seconds=1"]
+    sweep = ["-m", "seed=1,2,3,4", *SMALL, "budget.tokens=600000", "trainer.checkpoint_seconds=1", "trainer.threads=1"]
     jobs = ["launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.sweep.dir=cluster", "resume=auto"]
 
     def asked(*command: str) -> str:
@@ -185,7 +185,7 @@ def test_other_launchers_of_sweeps(tmp_path: Path) -> None:
 
 def test_a_member_whose_time_is_over_is_queued_again_and_goes_on(slurm: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "fox.txt").write_text("the quick brown fox. " * 1000)
-    sweep = ["-m", "seed=1", *SMALL, "model.hidden_size=128", "trainer.threads=1", "budget.tokens=3000000"]
+    sweep = ["-m", "seed=1", *SMALL, "model.hidden_size=128", "trainer.threads=1", "budget.tokens=600000"]
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45", "hydra.launcher.cpus_per_task=1"]
     done = train(*sweep, "launcher=slurm", *limit, "hydra.sweep.dir=cluster", cwd=tmp_path, env=slurm)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -202,7 +202,15 @@ def test_a_member_whose_time_is_over_is_queued_again_and_goes_on(slurm: dict[str
 def test_a_killed_member_stops_no_other(launcher: str, survives: bool, tmp_path: Path) -> None:
     """A pool that is lost is begun again; a job that is lost has failed, and the same command tries it again."""
     (tmp_path / "fox.txt").write_text("the quick brown fox. " * 100)
-    sweep = ["-m", "seed=1,2,3", *SMALL, "budget.tokens=300000", "trainer.checkpoint_seconds=1", "resume=auto"]
+    sweep = [
+        "-m",
+        "seed=1,2,3",
+        *SMALL,
+        "budget.tokens=300000",
+        "trainer.checkpoint_seconds=1",
+        "trainer.threads=1",
+        "resume=auto",
+    ]
     where = [f"launcher={launcher}", "hydra.sweep.dir=sweep"]
     with (tmp_path / "said.txt").open("w") as said:
         first = subprocess.Popen([sys.executable, TRAIN, *sweep, *where], cwd=tmp_path, stdout=said, stderr=said)
