@@ -315,7 +315,9 @@ def _lines(error: ValidationError, cls: type[Any], prefix: str) -> list[str]:
             where = f"{key.rstrip('.')}: " if key else ""
             lines.append(f"{where}{e['msg'].removeprefix('Value error, ')}")
         elif e["type"] == "list_type" and isinstance(e["input"], str | int | float):
-            lines.append(f"{key}={e['input']!r}: give a list, for example {key}=[{e['input']}]")
+            given = str(e["input"])
+            example = f", for example {key}=[{given}]" if given.isprintable() else ""
+            lines.append(f"{key}={e['input']!r}: give a list{example}")
         elif key not in told:
             line, message = f"{key}={e['input']!r}: ", f"{e['msg'][0].lower()}{e['msg'][1:]}"
             if lines and lines[-1].startswith(line):  # of another alternative of the same type
