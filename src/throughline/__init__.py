@@ -7,8 +7,8 @@
 
 Importing this package imports nothing else. Each name below imports its module when it is first used.
 
-The rooms, in the order of the story: `plumbing`, `settings`, `data`, `regimes`, `batches`, `model`, `evaluation`, `config`,
-`runs`, `training`, `results`, `commands`. Each room imports only from those before it.
+The rooms, in the order of the story: `plumbing`, `settings`, `data`, `regimes`, `batches`, `model`, `checking`,
+`evaluation`, `config`, `runs`, `training`, `results`, `commands`. Each room imports only from those before it.
 
 Words, one per concept:
     token, vocab, codec     integer id; table symbol <-> id; turns raw data into steps, and steps into text
@@ -30,6 +30,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from throughline.checking import check as check
     from throughline.config import Budget as Budget
     from throughline.config import Config as Config
     from throughline.config import Logger as Logger
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
 __version__ = "0.3.0"
 
 _HOMES = {
+    "checking": ("check",),
     "config": ("Budget", "Config", "Logger", "Numerics", "Sampling", "Schedule", "Trainer"),
     "data.codecs.bpe": ("Bpe",),
     "data.codecs.bytes": ("Bytes",),
