@@ -26,6 +26,7 @@ from throughline.evaluation.handover import Strips
 from throughline.evaluation.measure import ByPosition
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
+from throughline.evaluation.readings.cache import Cache
 from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.dynamic import Dynamic
 from throughline.evaluation.readings.reset import Reset
@@ -47,7 +48,7 @@ REGIMES: list[Regime] = [
     Padded(),
     ShuffledCarry(),
 ]
-READINGS: list[Reading] = [Carried(), Reset(), Dynamic()]
+READINGS: list[Reading] = [Carried(), Reset(), Dynamic(), Cache()]
 MOST = 25 * 2**20
 """More than NumPy's shuffle of 4 million numbers takes, and a thousandth of an array of all positions."""
 

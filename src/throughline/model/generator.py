@@ -51,7 +51,7 @@ class Generator(nn.Module):
         Returns:
             Predictions (B, T, P), in memory step after step, and the state after the last step.
         """
-        output, state = self._output(inputs, state, restart)
+        output, state = self.output(inputs, state, restart)
         predicted: Tensor = self.head(output)  # T, B, P
         return predicted.transpose(0, 1), state
 
@@ -63,7 +63,7 @@ class Generator(nn.Module):
         Returns:
             The nll (B, T) of every target in nats, and the state after the last step.
         """
-        output, state = self._output(inputs, state, restart)
+        output, state = self.output(inputs, state, restart)
         return self.head.nll_of(output, targets.transpose(0, 1)).t(), state
 
     def score(
@@ -75,11 +75,11 @@ class Generator(nn.Module):
             The nll (B, T) of every target in nats; whether it is the likeliest step (B, T), or None if no step is likelier
             than others; and the state after the last step.
         """
-        output, state = self._output(inputs, state, restart)
+        output, state = self.output(inputs, state, restart)
         nll, correct = self.head.score(output, targets.transpose(0, 1))
         return nll.t(), None if correct is None else correct.t(), state
 
-    def _output(self, inputs: Tensor, state: State | None, restart: Tensor | None) -> tuple[Tensor, State]:
+    def output(self, inputs: Tensor, state: State | None, restart: Tensor | None = None) -> tuple[Tensor, State]:
         """The output of the core (T, B, H), after dropout.
 
         Time is the first dimension inside, as in oneDNN and cuDNN. With batch first they would copy input and output.

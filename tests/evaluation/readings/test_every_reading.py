@@ -10,7 +10,8 @@ from throughline.batches.batch import Batches
 from throughline.data.line import Line
 from throughline.evaluation.measure import measure
 from throughline.evaluation.protocol import Evaluation
-from throughline.evaluation.readings import Reading
+from throughline.evaluation.readings import Reading, cache
+from throughline.evaluation.readings.cache import Cache
 from throughline.evaluation.readings.carried import Carried
 from throughline.evaluation.readings.dynamic import Dynamic
 from throughline.evaluation.readings.reset import Reset
@@ -22,6 +23,7 @@ READINGS = {
     Carried: st.just(Carried()),
     Reset: st.just(Reset()),
     Dynamic: st.builds(Dynamic, bptt=sizes),
+    Cache: st.builds(Cache, window=sizes),
 }
 readings = st.one_of(*READINGS.values())
 evaluations = st.builds(Evaluation, reset_every=sizes, streams=sizes, warmup=st.integers(0, 9))
@@ -131,6 +133,47 @@ def test_dynamic_evaluation_learns_what_repeats(model: Generator) -> None:
     line = Line.of([np.tile(np.array([1, 5, 2, 7, 3, 3, 8], dtype=np.uint8), 100)])
     metrics = measure(model, line, [Carried(), Dynamic(lr=0.5, decay=0.0, bptt=16)])
     assert metrics["val/nll_dynamic"] < 0.9 * metrics["val/nll"]
+
+
+def test_a_cache_without_strength_is_the_carried_pass(model: Generator) -> None:
+    line = random_line(500)
+    metrics = measure(model, line, [Carried(), Cache(strength=0.0, window=9)])
+    for name in ("nll", "bpc", "ppl", "accuracy"):
+        assert metrics[f"val/{name}_cache"] == pytest.approx(metrics[f"val/{name}"], abs=1e-12)
+    used = measure(model, line, [Cache(strength=0.3, window=9)])
+    assert abs(used["val/nll_cache"] - metrics["val/nll"]) > 1e-3
+
+
+@pytest.mark.parametrize("steps", [1, 3, 64])
+def test_a_cache_by_hand(model: Generator, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each target by a loop over the steps that are remembered; how many are read at once changes nothing."""
+    monkeypatch.setattr(cache, "STEPS", steps)
+    line, settings = random_line(40), Cache(strength=0.4, theta=0.7, window=5)
+    measured = measure(model, line, [settings])
+    tokens = torch.from_numpy(line.steps.astype(np.int64))
+    with torch.inference_mode():
+        outputs = model.output(tokens[None, :-1], None)[0][:, 0]
+        shares = model.head(outputs).softmax(-1)
+    total, correct = 0.0, 0
+    for place in range(39):
+        mixed = shares[place].clone()
+        remembered = range(max(0, place - 5), place)
+        if remembered:
+            weights = torch.stack([(0.7 * outputs[place] @ outputs[k]).exp() for k in remembered])
+            mixed *= 1 - 0.4
+            for weight, k in zip(weights / weights.sum(), remembered, strict=True):
+                mixed[tokens[k + 1]] += 0.4 * weight
+        assert mixed.sum().item() == pytest.approx(1.0, abs=1e-12)
+        total -= mixed[tokens[place + 1]].log().item()
+        correct += int(mixed.argmax() == tokens[place + 1])
+    assert measured["val/nll_cache"] == pytest.approx(total / 39, abs=1e-12)
+    assert measured["val/accuracy_cache"] == pytest.approx(correct / 39, abs=1e-12)
+
+
+def test_a_cache_finds_what_is_rare_and_comes_again(model: Generator) -> None:
+    line = Line.of([np.tile(np.array([1, 5, 2, 7, 3, 3, 8], dtype=np.uint8), 100)])
+    metrics = measure(model, line, [Carried(), Cache(strength=0.5, theta=1.0, window=100)])
+    assert metrics["val/nll_cache"] < 0.9 * metrics["val/nll"]
 
 
 def test_which_readings_validate_on_the_way() -> None:
