@@ -2,10 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,8 @@ from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, Posit
 if TYPE_CHECKING:
     from throughline.runs.trained import Generated, Trained
 
+LENGTH_OF_LIKELIEST = 10
+"""The symbols of the likeliest continuations, if nobody says how many."""
 ROW_OF_ARRAY = 40
 """The fewest bytes of a row that waits for the longest one."""
 
@@ -60,6 +63,9 @@ class Generate:
     """Draw only among this number of the likeliest symbols."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     """Draw only among the fewest likeliest symbols whose probabilities add up to p (Holtzman 2020)."""
+    min_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Draw only among symbols with at least so many times the probability of the likeliest one (Nguyen 2024): few where the
+    network is sure, many where it is not."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """None: another text each time. The drawn seed is printed on stderr. Give it to repeat the text."""
     out: PathStr | None = None
@@ -68,6 +74,19 @@ class Generate:
     format: Literal["auto", "text", "csv", "jsonl", "npy"] = "auto"
     """`csv`: the columns number and text. `jsonl`: a line of JSON each, with the symbols, or with ids if steps are bytes.
     `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `out`; `text` for any other ending."""
+    likeliest: PositiveInt | None = None
+    """Instead of one draw, so many of the likeliest continuations with their probabilities, found by beam search."""
+    allowed: PathStr | None = None
+    """Draw only what may follow: a CSV file with the columns `from` and `to`, a pair of symbols a row. An empty cell is the
+    beginning or the end of a sequence. `seen`: the pairs that stand side by side in the training data of the run."""
+    endless: bool = False
+    """Write until Ctrl-C, in constant memory; for texts without ends."""
+    interactive: bool = False
+    """Read lines from the terminal and continue each of them; the state is carried from one to the next. Ctrl-D ends it."""
+    state: PathStr | None = None
+    """A file of `state_out`: the sequence goes on there, as if it had not been interrupted. `prompt` is read first."""
+    state_out: PathStr | None = None
+    """Where the state is written at the end."""
     model: Model | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
     codec: Codec | None = None
@@ -92,6 +111,12 @@ def generate(settings: Generate) -> None:
 
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
     codec, model = trained.codec, trained.generator.settings
+    if settings.likeliest is not None:
+        show_likeliest(settings, trained)
+        return
+    if settings.state or settings.state_out or settings.allowed or settings.endless or settings.interactive:
+        generate_live(settings, trained)
+        return
     if isinstance(codec, Frames):
         generate_frames(settings, trained, codec)
         return
@@ -110,6 +135,7 @@ def generate(settings: Generate) -> None:
         "temperature": settings.temperature,
         "top_k": settings.top_k,
         "top_p": settings.top_p,
+        "min_p": settings.min_p,
         "seed": seed,
     }
     sequences = trained.sequences(settings.num_sequences, *where, settings.max_length, settings.stop, **draws)
@@ -138,6 +164,99 @@ def generate(settings: Generate) -> None:
         print(f"{cut} of {settings.num_sequences} sequences were cut at max_length={longest}", file=sys.stderr)
 
 
+def show_likeliest(settings: Generate, trained: "Trained") -> None:
+    """Print the likeliest continuations, each after its probability.
+
+    Raises:
+        UserError: these are frames, or the prompt cannot be read.
+    """
+    from throughline.model.generation import likeliest
+    from throughline.runs.trained import continued
+
+    codec = trained.codec
+    if isinstance(codec, Frames):
+        raise UserError(f"likeliest={settings.likeliest}: frames have no list of continuations; leave it out")
+    assert settings.likeliest is not None
+    begin = codec.prompt(codec.opening if settings.prompt is None else settings.prompt)
+    length = (settings.length if codec.end is None else settings.max_length) or LENGTH_OF_LIKELIEST
+    for probability, ids in likeliest(trained.generator, begin, length, settings.likeliest, codec.end):
+        shown = ids[:-1] if ids[-1] == codec.end else ids
+        text = "".join(continued(codec, begin, shown))
+        end = " (end)" if ids[-1] == codec.end else ""
+        print(f"{probability:.4f}  {escaped(text)!r}{end}")
+
+
+def generate_live(settings: Generate, trained: "Trained") -> None:
+    """Continue one text from a state, without end, by allowed pairs, or in a conversation, and keep its state.
+
+    Raises:
+        UserError: a setting does not go with these.
+    """
+    from throughline.runs.trained import continued
+
+    codec = trained.codec
+    given = [key for key in ("state", "state_out", "allowed", "endless", "interactive") if getattr(settings, key)]
+    for key, usual in (("num_sequences", 1), ("stop", None), ("format", "auto"), ("out", None)):
+        if getattr(settings, key) != usual:
+            raise UserError(
+                f"{key}={getattr(settings, key)}: does not go with {given[0]}, which is for one text; leave it out"
+            )
+    if isinstance(codec, Frames):
+        raise UserError(f"{given[0]}: is for symbols here; frames are continued by throughline.load(...).live()")
+    if settings.endless and codec.end is not None:
+        raise UserError("endless=true: the sequences of this checkpoint end by themselves; give num_sequences=1000000")
+    longest = None if settings.endless else trained.longest(settings.length, settings.max_length, None)
+    live = trained.live(settings.state)
+    allowed = None if settings.allowed is None else trained.allowed(settings.allowed)
+    seed = settings.seed
+    if seed is None and settings.state is None:
+        seed = secrets.randbits(32)
+        if settings.temperature:
+            print(f"seed={seed}", file=sys.stderr, flush=True)
+    draws: dict[str, Any] = {"temperature": settings.temperature, "top_k": settings.top_k, "top_p": settings.top_p}
+    draws |= {"min_p": settings.min_p, "allowed": allowed}
+    out = Terminal()
+
+    def turn(prompt: str | None, seed: int | None) -> None:
+        given = codec.opening if prompt is None and live.starts else prompt or ""
+        ids = codec.prompt(given)[codec.end is not None :] if given else np.zeros(0, np.int64)
+        before = live.last
+        for _ in live.read(ids):
+            pass
+        steps = itertools.chain(ids.tolist(), live.write(longest, seed, **draws))
+        pieces = continued(codec, np.array([before]), steps) if before else codec.stream(steps)
+        for piece in pieces:
+            print(piece, end="", flush=True, file=out)
+        print(file=out)
+
+    try:
+        if settings.interactive:
+            converse(turn, settings.prompt, seed)
+        else:
+            turn(settings.prompt, seed)
+    finally:
+        if settings.state_out is not None:
+            live.save(settings.state_out)
+
+
+def converse(turn: Callable[[str | None, int | None], None], prompt: str | None, seed: int | None) -> None:
+    """Take turns with a person: a line, and how the network continues it."""
+    if prompt is not None:
+        turn(prompt, seed)
+        seed = None
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        try:
+            turn(line.rstrip("\n") or None, seed)
+            seed = None
+        except UserError as error:  # a symbol that the network does not know
+            print(error, file=sys.stderr, flush=True)
+
+
 def generate_frames(settings: Generate, trained: "Trained", codec: Frames) -> None:
     """Write frames as an array, and a picture of the first sequence beside it.
 
@@ -163,6 +282,7 @@ def generate_frames(settings: Generate, trained: "Trained", codec: Frames) -> No
         settings.stop,
         settings.top_k,
         settings.top_p,
+        settings.min_p,
         temperature=settings.temperature,
         seed=seed,
     )

@@ -1,5 +1,6 @@
 """Generates sequences from a trained model: the prompt primes the state, then each token is fed back."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -7,11 +8,68 @@ from typing import Any
 import numpy as np
 import torch
 
+from throughline.data.codecs import UNKNOWN
 from throughline.model.generator import Generator
 from throughline.model.steps import Stepper
 
 ROWS = 64
 """The most sequences that are generated at once; more are no faster."""
+
+
+class Allowed:
+    """Which symbols may follow which.
+
+    Args:
+        table: (V, V) bool, from the symbol before to the one after.
+    """
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table = table.copy()
+        self.table[:, UNKNOWN] = False
+
+    def among(self, predicted: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Logits (B, V) with -inf for what may not follow the symbols before (B,)."""
+        allowed: np.ndarray = np.where(self.table[before], predicted, -np.inf)
+        return allowed
+
+
+def likeliest(
+    generator: Generator, prompt: np.ndarray, length: int, count: int, end: int | None = None
+) -> list[tuple[float, list[int]]]:
+    """The likeliest continuations by beam search, each with its probability; those with an end may be shorter.
+
+    A beam wider than `count` is searched, but what begins unlikely may be missed.
+
+    Args:
+        prompt: (N,) ids, read from zeros.
+        length: the most symbols after the prompt.
+        count: how many continuations.
+        end: the id of the end symbol, after which a continuation is whole.
+    """
+    width = max(4 * count, 32)
+    with torch.inference_mode():
+        predicted, state = generator(torch.from_numpy(prompt.astype(np.int64))[None])
+        beams, logs = [list[int]()], torch.zeros(1, dtype=torch.float64)
+        whole: list[tuple[float, list[int]]] = []
+        for _ in range(length):
+            steps = predicted[:, -1].double()
+            steps[:, UNKNOWN] = -torch.inf
+            all_logs = (logs[:, None] + steps.log_softmax(dim=1)).flatten()
+            best = all_logs.topk(min(width, int(all_logs.isfinite().sum())))
+            rows, ids = best.indices // generator.vocab_size, best.indices % generator.vocab_size
+            grown = [[*beams[row], id] for row, id in zip(rows.tolist(), ids.tolist(), strict=True)]
+            ended = ids == (-1 if end is None else end)
+            whole += [(float(best.values[k]), grown[k]) for k in ended.nonzero()[:, 0].tolist()]
+            on = (~ended).nonzero()[:, 0]
+            beams, logs = [grown[k] for k in on.tolist()], best.values[on]
+            whole = sorted(whole, reverse=True)[:count]
+            if not len(on) or (len(whole) == count and whole[-1][0] >= float(logs[0])):
+                break  # what goes on can only become less likely
+            predicted, state = generator(ids[on][:, None], tuple(s[:, rows[on]] for s in state))
+        found = whole + [
+            (float(log), beam) for log, beam in zip(logs, beams, strict=True) if end is None or len(beam) == length
+        ]
+    return [(math.exp(log), ids) for log, ids in sorted(found, reverse=True)[:count]]
 
 
 def generate(
@@ -23,6 +81,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     seed: int | Sequence[int] = 0,
 ) -> Iterator[list[int]]:
     """Yield the next token id of each of `num_sequences` sequences, `length` times.
@@ -35,9 +94,10 @@ def generate(
         temperature: divides the logits; at 0 the likeliest token is taken.
         top_k: sample among the k likeliest tokens.
         top_p: sample among the fewest likeliest tokens whose probabilities reach p (Holtzman 2020).
+        min_p: sample among the tokens with at least so many times the probability of the likeliest one (Nguyen 2024).
         seed: the same seed gives the same sequences.
     """
-    predicted, stepper, draw = _primed(generator, prompt, num_sequences, seed, temperature, top_k, top_p)
+    predicted, stepper, draw = _primed(generator, prompt, num_sequences, seed, temperature, top_k, top_p, min_p)
     for _ in range(length):
         tokens = draw(predicted)
         yield tokens.tolist()
@@ -94,6 +154,7 @@ def sequences(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
     seed: int = 0,
 ) -> Iterator[list[int]]:
     """Yield the tokens of `num_sequences` sequences, one after the other, without the prompt.
@@ -103,10 +164,10 @@ def sequences(
     Args:
         length: the number of tokens, or with an end symbol the most tokens before it.
         end: the id of the end symbol. It is the last token of a sequence, unless that has been cut at `length`.
-        temperature, top_k, top_p, seed: as in `generate`.
+        temperature, top_k, top_p, min_p, seed: as in `generate`.
     """
     if end is not None:
-        yield from islice(_with_ends(generator, prompt, length, end, seed, temperature, top_k, top_p), num_sequences)
+        yield from islice(_with_ends(generator, prompt, length, end, seed, temperature, top_k, top_p, min_p), num_sequences)
         return
     for batch, first in enumerate(range(0, num_sequences, ROWS)):
         steps = generate(
@@ -117,6 +178,7 @@ def sequences(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
+            min_p=min_p,
             seed=(seed, batch),
         )
         yield from map(list, zip(*steps, strict=True))

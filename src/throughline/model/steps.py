@@ -16,6 +16,11 @@ class Stepper(ABC):
     def step(self, tokens: np.ndarray) -> np.ndarray:
         """Feed steps, (B,) or (B, F), and return the predictions (B, P) for the next ones; the caller may change them."""
 
+    @property
+    @abstractmethod
+    def state(self) -> State:
+        """A copy of the state after all steps, each tensor (L, B, ...)."""
+
     @abstractmethod
     def restart(self, rows: list[int]) -> None:
         """Let these rows continue from the state with which the stepper was built."""
@@ -33,17 +38,21 @@ class TorchStepper(Stepper):
     def __init__(self, generator: nn.Module, state: State, rows: int) -> None:
         self.generator = generator
         self.begin = state
-        self.state = tuple(s.repeat_interleave(rows, dim=1) for s in state)
+        self._state = tuple(s.repeat_interleave(rows, dim=1) for s in state)
+
+    @property
+    def state(self) -> State:
+        return tuple(s.clone() for s in self._state)
 
     @torch.inference_mode()
     def step(self, tokens: np.ndarray) -> np.ndarray:
-        predicted, self.state = self.generator(torch.from_numpy(tokens)[:, None], self.state)
+        predicted, self._state = self.generator(torch.from_numpy(tokens)[:, None], self._state)
         step: np.ndarray = predicted[:, 0].numpy()
         return step
 
     @torch.inference_mode()
     def restart(self, rows: list[int]) -> None:
-        for state, begin in zip(self.state, self.begin, strict=True):
+        for state, begin in zip(self._state, self.begin, strict=True):
             state[:, rows] = begin
 
 

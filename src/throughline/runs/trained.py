@@ -1,5 +1,6 @@
 """A trained generator in use: from a checkpoint, from an exported file, or from a run that has just ended."""
 
+import csv
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from throughline.config import all_readings
-from throughline.data.codecs import Codec
+from throughline.data.codecs import UNKNOWN, Codec
 from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
@@ -21,11 +22,17 @@ from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
 from throughline.evaluation.threads import fastest_threads, in_threads
 from throughline.model import generation
+from throughline.model.generation import Allowed
 from throughline.model.generator import Generator
 from throughline.model.settings import Head, Model
+from throughline.plumbing import reading
 from throughline.plumbing.errors import UserError
 from throughline.runs.checkpoint import load_parts
+from throughline.runs.live import Live
 from throughline.settings import from_plain
+
+LARGEST_TABLE = 2**26
+"""The most bytes of a table of pairs."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Trained:
         temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
         seed: int | None = None,
     ) -> Any:
         """A text that begins with the prompt; with a codec of sequences with ends, one sequence; or frames (T, F).
@@ -62,13 +70,13 @@ class Trained:
             length: the symbols after the prompt, by default 500; only for texts without ends. Of frames it must be given.
             max_length: the most symbols after the prompt, by default 1,000; only for sequences with ends.
             stop: the text ends before the first symbol after the prompt in which this begins; only for texts without ends.
-            temperature, top_k, top_p: see `throughline.model.generation.generate`.
+            temperature, top_k, top_p, min_p: see `throughline.model.generation.generate`.
             seed: None draws another text each time.
 
         Raises:
             UserError: the prompt contains a symbol that is not known, or an argument is of the other kind of data.
         """
-        draws: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        draws: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
         draws["seed"] = secrets.randbits(32) if seed is None else seed
         if self.codec.steps != "ids":
             return self.frames(1, prompt, length, max_length, stop, **draws)[0]
@@ -117,6 +125,7 @@ class Trained:
         stop: str | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
         *,
         temperature: float = 0.8,
         seed: int,
@@ -128,7 +137,7 @@ class Trained:
         """
         if not isinstance(self.codec, Frames):
             raise UserError("frames: this checkpoint generates symbols")
-        for name, value in {"max_length": max_length, "stop": stop, "top_k": top_k, "top_p": top_p}.items():
+        for name, value in {"max_length": max_length, "stop": stop, "top_k": top_k, "top_p": top_p, "min_p": min_p}.items():
             if value is not None:
                 raise UserError(f"{name}={value}: is for symbols, and this checkpoint generates frames; leave it out")
         if length is None:
@@ -154,6 +163,51 @@ class Trained:
         steps = generation.generate(self.generator, begin, self.longest(length, None, stop), **draws)
         pieces = continued(self.codec, begin, (token for (token,) in steps))
         return chain([prompt], pieces if stop is None else before(stop, pieces))
+
+    def live(self, state: str | Path | None = None) -> Live:
+        """A sequence that is read and written step by step; from a file of `Live.save`, one that goes on.
+
+        Raises:
+            UserError: the file is no state of this generator.
+        """
+        return Live(self.generator, self.codec) if state is None else Live.load(state, self.generator, self.codec)
+
+    def allowed(self, path: str) -> Allowed:
+        """Which symbols may follow which: the pairs of a CSV file, or of the training data for "seen".
+
+        Raises:
+            UserError: the file cannot be read, holds a symbol that is not known, or lets nothing follow a symbol.
+        """
+        codec = self.codec
+        if codec.steps != "ids":
+            raise UserError(f"allowed={path}: is for symbols, and this checkpoint generates frames; leave it out")
+        table: np.ndarray = np.zeros((codec.size, codec.size), bool)
+        if path == "seen":
+            steps = self.corpus().train.steps
+            table[steps[:-1], steps[1:]] = True
+        else:
+            rows = csv.DictReader(reading.text(Path(path), LARGEST_TABLE).splitlines())
+            if not {"from", "to"} <= {*(rows.fieldnames or ())}:
+                raise UserError(f"allowed={path}: has no columns from and to; give a CSV file with these two")
+            for number, row in enumerate(rows, start=2):
+                pair = []
+                for key in ("from", "to"):
+                    try:
+                        ids = codec.prompt(row[key])[codec.end is not None :].tolist() if row[key] else []
+                    except UserError as error:
+                        raise UserError(f"allowed={path}: row {number}: {str(error).removeprefix('prompt: ')}") from None
+                    if len(ids) > 1 or (not len(ids) and codec.end is None):
+                        raise UserError(f"allowed={path}: row {number}: {key} is {row[key]!r}; give one symbol")
+                    pair.append(int(ids[0]) if len(ids) else int(codec.end or 0))
+                table[pair[0], pair[1]] = True
+        reached: np.ndarray = np.asarray(table.any(axis=0))
+        if codec.end is not None:
+            reached[codec.end] = True  # where sequences begin
+        dead = np.flatnonzero(reached & ~table[:, UNKNOWN + 1 :].any(axis=1))
+        if len(dead):
+            symbol = "the beginning" if dead[0] == codec.end else repr(codec.decode([int(dead[0])]))
+            raise UserError(f"allowed={path}: nothing may follow {symbol}; give a row with it in the column from")
+        return Allowed(table)
 
     def longest(self, length: int | None, max_length: int | None, stop: str | None) -> int:
         """The most symbols after a prompt.

@@ -4,6 +4,7 @@ For such small steps PyTorch's calls take longer than the arithmetic. Its produc
 """
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
@@ -41,6 +42,11 @@ class LSTMStepper(Stepper):
             x = weight @ layer.step(x)
             x += bias
         return x.T
+
+    @property
+    def state(self) -> State:
+        pairs = ([layer.h.T for layer in self.layers], [layer.c.T for layer in self.layers])
+        return tuple(torch.from_numpy(np.stack(layers)) for layers in pairs)
 
     def restart(self, rows: list[int]) -> None:
         for layer in self.layers:

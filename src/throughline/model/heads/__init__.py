@@ -55,7 +55,13 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def sampler(
-        self, rng: np.random.Generator, rows: int, temperature: float, top_k: int | None, top_p: float | None
+        self,
+        rng: np.random.Generator,
+        rows: int,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        min_p: float | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
         """A function that draws, in each call, one step for each of `rows` predictions (B, P)."""
 

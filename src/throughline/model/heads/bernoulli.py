@@ -44,6 +44,7 @@ class BernoulliHead(LinearHead):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Draws each feature from sigmoid(logit / T); at temperature 0, those are set that are likelier set than not."""
         if temperature == 0:

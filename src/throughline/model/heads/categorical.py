@@ -69,17 +69,19 @@ class CategoricalHead(LinearHead):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Draws from softmax(logits / T), among the k likeliest tokens or the fewest whose probabilities reach p.
+        """Draws from softmax(logits / T), among the k likeliest tokens, the fewest whose probabilities reach top_p, or those
+        with at least min_p times the probability of the likeliest one.
 
         The unknown symbol is never drawn. At temperature 0 the likeliest token is taken, of equal ones the first.
         """
         if temperature == 0:
             return lambda logits: np.asarray(logits[:, UNKNOWN + 1 :].argmax(axis=1) + UNKNOWN + 1)
         noise = gumbel_noise(rng, (rows, self.out_features), temperature)
-        if top_k is None and top_p is None:
+        if top_k is None and top_p is None and min_p is None:
             return lambda logits: (logits + next(noise)).argmax(axis=1)  # saves one of the few calls of a step
-        return lambda logits: sample(logits, next(noise), temperature, top_k, top_p)
+        return lambda logits: sample(logits, next(noise), temperature, top_k, top_p, min_p)
 
 
 def parts(rows: int, vocab_size: int) -> Iterator[slice]:
@@ -150,21 +152,28 @@ def gumbel_noise(rng: np.random.Generator, shape: tuple[int, ...], temperature: 
 
 
 def sample(
-    logits: np.ndarray, noise: np.ndarray, temperature: float, top_k: int | None = None, top_p: float | None = None
+    logits: np.ndarray,
+    noise: np.ndarray,
+    temperature: float,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
 ) -> np.ndarray:
     """Draw a token (B,) from each row of logits (B, V), given a step of `gumbel_noise` at the same temperature.
 
     The largest of logits / T + Gumbel noise is a draw from softmax(logits / T) (Maddison 2014). Both terms are multiplied
-    by T, so that the smallest temperature does not overflow. `top_p` follows Holtzman 2020.
+    by T, so that the smallest temperature does not overflow. `top_p` follows Holtzman 2020, `min_p` Nguyen 2024.
     """
-    if top_k is not None or top_p is not None:
-        logits = _likeliest(logits, temperature, top_k, top_p)
+    if top_k is not None or top_p is not None or min_p is not None:
+        logits = _likeliest(logits, temperature, top_k, top_p, min_p)
     tokens: np.ndarray = (logits + noise).argmax(axis=1)
     return tokens
 
 
-def _likeliest(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None) -> np.ndarray:
-    """Logits (B, V) with -inf for the unknown symbol and for all symbols that `top_k` and `top_p` leave out."""
+def _likeliest(
+    logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> np.ndarray:
+    """Logits (B, V) with -inf for the unknown symbol and for all symbols that `top_k`, `top_p` and `min_p` leave out."""
     logits = logits.astype(np.float64)  # in float64 the smallest temperature is not 0
     logits[:, UNKNOWN] = -np.inf
     if top_k is not None and top_k < logits.shape[1]:
@@ -177,4 +186,6 @@ def _likeliest(logits: np.ndarray, temperature: float, top_k: int | None, top_p:
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         beyond = probabilities.cumsum(axis=1) - probabilities >= top_p  # the likeliest token always stays
         logits[logits < np.where(beyond, np.inf, ordered).min(axis=1, keepdims=True)] = -np.inf
+    if min_p is not None:
+        logits[logits < logits.max(axis=1, keepdims=True) + temperature * np.log(min_p)] = -np.inf
     return logits

@@ -65,6 +65,7 @@ class MixtureHead(LinearHead):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        min_p: float | None = None,
     ) -> Callable[[np.ndarray], np.ndarray]:
         """Draws a component and then a frame, with the bias b = 1 / T - 1 of Graves 2013 (equations 61 and 62).
 
