@@ -27,6 +27,9 @@ from throughline.settings import STRICT, Fraction, PathStr, Positive, PositiveIn
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
+CHANGEABLE = ("optimizer", "schedule", "trainer.gradient_clip_val")
+"""How settings begin that may change in the middle of a run."""
+
 KEPT = ("model", "head", "regime", "optimizer", "schedule")
 """The groups of settings that stay the same when a run is resumed."""
 
@@ -243,26 +246,52 @@ class Config:
     """`auto`: continue the latest run or sweep of the same command that is unfinished, or that ended at a smaller budget. If
     there is none, begin a new one. `must`: the same, but refuse to begin a new one. The folder of a run or a sweep: continue
     it there. Or a .ckpt file: its run is continued in a new folder."""
+    resume_with: list[str] = field(default_factory=list)
+    """With `resume=FILE`: settings that change in the middle of the run, such as `[optimizer.lr,schedule]`. Allowed are
+    those of the optimizer and the schedule, and `trainer.gradient_clip_val`."""
+    init_from: PathStr | None = None
+    """A trained model, a `.ckpt` or `.safetensors` file. The run begins with its weights, on any data, with any regime,
+    optimizer and schedule. Settings of the model that are at their defaults are those of the file, except for dropout."""
+    init_vocab: Literal["extend", "keep", "replace"] = "extend"
+    """With `init_from`: `extend` adds the symbols that the trained model does not know; their weights begin at the mean of
+    all others. `keep`: such symbols are unknown. `replace`: the vocabulary is new, and only the core keeps its weights."""
+    tune: Literal["lr", "streams"] | None = None
+    """Train nothing, but find a setting in about a minute. `lr`: a learning rate that is as high as the loss allows.
+    `streams`: the number of streams that is fast enough, by the speed of each."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """Seeds the weights, the dropout, the order of the data, and the passage at the end."""
 
     def __post_init__(self) -> None:
         if sum(callback.changes_weights for callback in self.callbacks.values()) > 1:
             raise ValueError("callbacks: ema and swa are both averages of the weights; give one")
+        if self.init_from is None and self.init_vocab != "extend":
+            raise ValueError(f"init_vocab={self.init_vocab}: is for init_from=FILE; give it, or leave this out")
+        for key in self.resume_with:
+            if not key.startswith(CHANGEABLE) or key == "optimizer.name":
+                raise ValueError(
+                    f"resume_with={key}: cannot change in the middle of a run; allowed are optimizer.lr and the like, "
+                    "schedule, and trainer.gradient_clip_val; init_from=FILE begins another run with these weights"
+                )
+        if self.resume_with and self.resume in ("none", "auto", "must"):
+            raise ValueError(f"resume_with={self.resume_with}: is for resume=FILE, whose run it changes; give it")
 
     @property
     def name(self) -> str:
         task = [] if self.task_name is None else [self.task_name]
-        return "-".join([*task, f"{self.model.name}-{self.regime.label}-s{self.seed}"])
+        model = self.model.name if self.init_from is None else "init"  # whose sizes are those of a file
+        return "-".join([*task, f"{model}-{self.regime.label}-s{self.seed}"])
 
-    def read(self) -> Corpus:
+    def read(self, codec: Codec | None = None) -> Corpus:
         """The configured data.
+
+        Args:
+            codec: takes the place of the configured one.
 
         Raises:
             UserError: they cannot be used.
         """
         data = self.data.under(self.output_root)
-        corpus = replace(data.read(self.codec), source=data.located())
+        corpus = replace(data.read(codec or self.codec), source=data.located())
         return corpus if self.data_limit is None else corpus.first(self.data_limit)
 
     def suited(self, codec: Codec) -> "Config":

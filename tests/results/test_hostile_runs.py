@@ -225,7 +225,7 @@ WRONG: list[Any] = [True, "1", None, [1], {}, {"a": [1]}, -1, -0.5, 1e300, float
 ALLOWED = {
     **{key: ["1"] for key in ("name", "regime", "model", "precision", "device", "label")},
     **{key: [2**70] for key in ("epochs", "seconds", "wall_seconds", "tokens_per_second", "matrix_rate")},
-    **{"seed": [-1, 2**70], "flops": [2**70], "limits": [{}]},
+    **{"seed": [-1, 2**70], "flops": [2**70], "limits": [{}], "init_from": [{}]},
     **{"val/nll": [-1, -0.5, 2**70], "device/data_wait": [-1, -0.5, 1e300, float("nan"), 2**70]},
 }
 """The values of `WRONG` that a summary may have."""

@@ -175,7 +175,11 @@ def test_another_run_is_refused_by_the_field_that_differs(override: str, line: s
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "terminal.txt"}
     with pytest.raises(UserError) as error:
         run(corpus, folder, *chosen, override, "resume=auto")
-    assert str(error.value) == line + str(folder / "checkpoints" / "last.ckpt")
+    last = folder / "checkpoints" / "last.ckpt"
+    way = f"to begin another run with the weights of this one, give init_from={last}"
+    if override.startswith("optimizer"):
+        way = "to change it in the middle of the run, give resume=FILE resume_with=[optimizer.lr]"
+    assert str(error.value).splitlines() == [line + str(last), way]
     other = corpus_of("the quick brown fizz. " * 50, "the quick brown fox. " * 5)
     with pytest.raises(
         UserError,
@@ -184,6 +188,50 @@ def test_another_run_is_refused_by_the_field_that_differs(override: str, line: s
         run(other, folder, *chosen, "resume=auto")
     assert len(before) > 5
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_the_rate_and_the_schedule_may_change_in_the_middle_of_a_run(corpus: Corpus, tmp_path: Path) -> None:
+    """The first part is that of the old settings, the second that of the new ones, and the summary says so."""
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.threads=1")
+    run(corpus, tmp_path / "first", *chosen, "trainer.max_epochs=2")
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    new = ("optimizer.lr=0.001", "schedule=constant")
+    changed = (*chosen, *new, f"resume={last}", "resume_with=[optimizer.lr,schedule]")
+    record = run(corpus, tmp_path / "second", *chosen, "trainer.max_epochs=4", *changed)
+    tokens = 2 * corpus.train.num_targets
+    assert record["changes"] == [
+        {"tokens": tokens, "setting": "optimizer.lr", "before": 0.01, "after": 0.001},
+        {"tokens": tokens, "setting": "schedule.name", "before": "cosine", "after": "constant"},
+        {"tokens": tokens, "setting": "schedule.warmup", "before": 0.02, "after": 0.0},
+    ]
+    rates = column(tmp_path / "second", "train/lr")
+    assert rates[-1] == 0.001
+    assert max(rates) > 0.004
+    said = (tmp_path / "second" / "terminal.txt").read_text()
+    assert f"resume: from {tokens:,} tokens on, optimizer.lr is 0.001 instead of 0.01\n" in said
+    again = run(corpus, tmp_path / "second", *chosen, *new, "trainer.max_epochs=5", "resume=auto")
+    assert again["changes"] == record["changes"]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (("resume_with=[seed]",), "resume_with=seed: cannot change in the middle of a run; allowed are optimizer.lr"),
+        (("resume_with=[optimizer.name]",), "resume_with=optimizer.name: cannot change in the middle of a run; "),
+        (("resume_with=[schedule]",), r"resume_with=\['schedule'\]: is for resume=FILE, whose run it changes; give it"),
+    ],
+)
+def test_what_cannot_change_is_one_line(given: tuple[str, ...], line: str) -> None:
+    with pytest.raises(UserError, match=f"^{line}"):
+        config(*given)
+
+
+def test_a_change_that_changes_nothing_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", "trainer.max_epochs=1")
+    run(corpus, tmp_path / "first", *chosen)
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"^resume_with=schedule: is as in "):
+        run(corpus, tmp_path / "second", *chosen, f"resume={last}", "resume_with=[schedule]")
 
 
 LIMITS = {"tokens": None, "seconds": None, "max_epochs": 5}

@@ -23,7 +23,7 @@ from throughline.plumbing.errors import UserError, one_line_errors
 from throughline.plumbing.kept import Kept
 from throughline.plumbing.launchers import launched
 from throughline.plumbing.progress import progress
-from throughline.plumbing.startup import large_imports
+from throughline.plumbing.startup import large_imports, quieten
 from throughline.runs import folders
 from throughline.runs.folders import shown
 from throughline.settings import word
@@ -32,6 +32,7 @@ from throughline.sweeps.members import labelled
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+    from throughline.data.corpus import Corpus
     from throughline.training.run import Run
 
 
@@ -66,7 +67,8 @@ def train(cfg: DictConfig) -> float:
         if not sweep:
             refuse_many(config, str(hydra.runtime.choices.get("hydra/launcher", "basic")))
         overrides = list(hydra.overrides.task)
-        console.print(f"run: {folders.shown(folder)}")
+        if config.tune is None:
+            console.print(f"run: {folders.shown(folder)}")
         if not sweep and config.resume == "auto" and not (folder / "checkpoints").exists():
             before = folders.finished_folder(config.output_root, overrides, config.limits)
             if before:
@@ -80,8 +82,15 @@ def train(cfg: DictConfig) -> float:
         elif Path(config.resume).is_dir():
             config = replace(config, resume="must")
         with progress("reading data", console):
-            corpus = config.read()
-        config.suited(corpus.codec)  # refused before torch is imported
+            if config.init_from is None:
+                corpus = config.read()
+                config.suited(corpus.codec)  # refused before torch is imported
+            else:
+                with large_imports():
+                    from throughline.runs import initial
+                _, corpus, _ = initial.read(config)
+        if config.tune is not None:
+            return tuned(config, corpus, console, sweep)
         if sweep:
             logger = config.logger
             group = logger.group or "/".join(folder.absolute().parent.parts[-2:])
@@ -106,6 +115,24 @@ def train(cfg: DictConfig) -> float:
         for line in next_steps(finished, config, sweep):
             console.print(line)
         return finished.record.metrics["val/nll"]
+
+
+def tuned(config: Config, corpus: "Corpus", console: Kept, sweep: bool) -> float:
+    """Find a setting, and print the command that trains with it.
+
+    Raises:
+        UserError: it is asked of a sweep, or cannot be found.
+    """
+    if sweep:
+        raise UserError(f"tune={config.tune}: finds a setting for one run; leave out -m")
+    with large_imports():
+        from throughline.training.tuning import tune
+    quieten()
+    found = tune(config, corpus, console)
+    keys = [part.partition("=")[0] for part in found.split()]
+    kept = [a for a in typed if a.partition("=")[0] not in ("tune", *keys)]
+    console.print(" ".join(["take:      ", command("train"), *([shlex.join(kept)] if kept else []), found]))
+    return math.nan
 
 
 def member_name(config: Config, overrides: list[str], swept: set[str]) -> str:

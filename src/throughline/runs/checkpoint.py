@@ -185,6 +185,9 @@ class About(Part):
     data: dict[str, Any] = Field(default_factory=dict)
     updates: Count = 0
     run_id: Annotated[str, Field(pattern="^[0-9a-f]{0,64}$")] = ""
+    changes: Annotated[list[dict[str, str | int | float | bool | None]], Field(max_length=1000)] = Field(
+        default_factory=list
+    )
 
 
 class SpendingState(Part):

@@ -72,6 +72,8 @@ class Record:
         positions, flops: the steps of all rows that the model read, and the operations that it needed for them.
         matrix_rate: the measured operations per second of the device.
         label: the regime as folders and the screen call it, `stateful32`; empty in records of earlier versions.
+        init_from: the file of the model whose weights the run began with, and its sha256; empty without one.
+        changes: settings that changed in the middle of the run: after how many tokens, which, from what, to what.
         metrics: by name: `val/nll`, `device/utilisation`, ...
         files: the sha256 of the files of the result when the run ended; none in records of earlier versions.
     """
@@ -102,6 +104,8 @@ class Record:
     data: dict[str, Any]
     versions: dict[str, str]
     label: str = ""
+    init_from: dict[str, str] = field(default_factory=dict)
+    changes: list[dict[str, str | int | float | bool | None]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     files: dict[Kept, str] = field(default_factory=dict)
     format: int = FORMAT

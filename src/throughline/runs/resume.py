@@ -1,11 +1,13 @@
 """Finds the checkpoint that a run resumes from, and refuses one of another run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from throughline.batches.carry import State
+from throughline.config import CHANGEABLE
 from throughline.model.generator import Generator
 from throughline.model.optimizers import Optimizer
 from throughline.plumbing.errors import UserError
@@ -57,28 +59,44 @@ def finished_run(folder: Path, resumed: Path, limits: dict[str, Any]) -> Record 
         return None
 
 
-def check_identity(saved: dict[str, Any], mine: dict[str, Any], path: Path, origin: str | None = None) -> None:
-    """Refuse to continue a run other than the saved one.
+def check_identity(
+    saved: dict[str, Any], mine: dict[str, Any], path: Path, origin: str | None = None, changing: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Refuse to continue a run other than the saved one, and return what changes although it is the same one.
 
     Args:
         saved: the identity in the checkpoint.
         mine: the identity of this run.
         path: the checkpoint.
         origin: the origin of the data of the saved run.
+        changing: how fields begin that may differ.
 
     Raises:
-        UserError: a line for each field that differs, with both values.
+        UserError: a line for each other field that differs, with both values, and one that says how it could be done.
     """
-    differing = [key for key in sorted({*saved, *mine}) if saved.get(key) != mine.get(key)]
+    unlike = [key for key in sorted({*saved, *mine}) if saved.get(key) != mine.get(key)]
+    differing = [key for key in unlike if not any(f"{key}.".startswith(f"{each}.") for each in changing)]
     if differing:
+        changeable = all(key.startswith(CHANGEABLE) and key != "optimizer.name" for key in differing)
+        way = (
+            f"to change it in the middle of the run, give resume=FILE resume_with=[{','.join(differing)}]"
+            if changeable
+            else f"to begin another run with the weights of this one, give init_from={path}"
+        )
         raise UserError(
             "\n".join(
-                f"resume: {key} is {mine.get(key)!r} here and {saved.get(key)!r} in {path}"
-                + (f", which was trained on {origin}" if origin and key == "data.tokens_sha256" else "")
-                + (", because the codec or its table is another" if key == "data.vocab_sha256" else "")
-                for key in differing
+                [
+                    *(
+                        f"resume: {key} is {mine.get(key)!r} here and {saved.get(key)!r} in {path}"
+                        + (f", which was trained on {origin}" if origin and key == "data.tokens_sha256" else "")
+                        + (", because the codec or its table is another" if key == "data.vocab_sha256" else "")
+                        for key in differing
+                    ),
+                    way,
+                ]
             )
         )
+    return [{"setting": key, "before": saved.get(key), "after": mine.get(key)} for key in unlike]
 
 
 def check_fit(checkpoint: dict[str, Any], generator: Generator, optimizer: Optimizer, following: Cut | Played) -> None:

@@ -35,6 +35,7 @@ class Learner(QuickNotes, LightningModule):
         identity: values that a run must have in common with a checkpoint to resume it, saved beside the weights.
         data: where the data came from, saved beside the weights.
         run_id: identifies the run in W&B, saved beside the weights.
+        changes: settings that changed in the middle of the run, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
         accumulate_grad_batches: the number of batches whose gradients are averaged for one update.
 
@@ -62,6 +63,7 @@ class Learner(QuickNotes, LightningModule):
         run_id: str = "",
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
+        changes: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # the step is written out here, because Lightning's own loop costs 0.4 ms
@@ -73,6 +75,7 @@ class Learner(QuickNotes, LightningModule):
         self.identity = identity or {}
         self.data = dict(data or {})
         self.run_id = run_id
+        self.changes = list(changes)
         self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.updates = 0
@@ -197,6 +200,7 @@ class Learner(QuickNotes, LightningModule):
             "data": self.data,
             "updates": self.updates,
             "run_id": self.run_id,
+            "changes": self.changes,
         }
         # Our own callbacks and the data module save the place of training. Lightning's counts of batches in an epoch would
         # be one behind or ahead, depending on the hook that saved.

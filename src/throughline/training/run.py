@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +35,13 @@ from throughline.plumbing.launchers import launched, refuse_foreign_launcher
 from throughline.plumbing.progress import progress
 from throughline.plumbing.reading import escaped
 from throughline.regimes import Played
+from throughline.runs import initial
 from throughline.runs.checkpoint import load_parts, parts_of
 from throughline.runs.csv_log import CSVLogger
 from throughline.runs.curve import draw_curve
 from throughline.runs.folders import held, refuse_other_run, shown
 from throughline.runs.frames_picture import drawn
+from throughline.runs.initial import Initial
 from throughline.runs.record import AS_IT_LEARNED, Record
 from throughline.runs.resume import check_identity, checkpoint_to_resume, finished_run
 from throughline.runs.tensorboard_log import tensorboard_logger
@@ -114,7 +117,8 @@ def train(
         folder = new_folder(config) if folder is None else Path(folder)
         if corpus is None:
             with progress("reading data", console):
-                corpus = config.read()
+                _, corpus, _ = initial.read(config)
+        config, corpus, first = initial.read(config, corpus)
         asked, config = config, config.suited(corpus.codec)
         refuse_too_much(config, lambda config: of_training(config, corpus))
         with held(folder), process_as_before(), contextlib.ExitStack() as ending:
@@ -130,7 +134,7 @@ def train(
             begin(new)
             ending.enter_context(noted_failure(folder))
             try:
-                return _train(asked, config, data, folder, start, callbacks, clock, console, ending)
+                return _train(asked, config, data, folder, start, first, callbacks, clock, console, ending)
             except stopping.Stopped as stopped:
                 last = folder / "checkpoints" / "last.ckpt"
                 what = (
@@ -147,12 +151,19 @@ def _train(
     data: StreamDataModule,
     folder: Path,
     start: "Start",
+    first: Initial | None,
     callbacks: Sequence[Callback],
     clock: float,
     console: Console,
     ending: contextlib.ExitStack,
 ) -> Run:
-    """Train in a folder that is held. `asked` has `auto` where `config` may be decided; `ending` closes what was opened."""
+    """Train in a folder that is held.
+
+    Args:
+        asked: the settings with `auto` where `config` may be decided.
+        first: the model whose weights a new run begins with.
+        ending: closes what was opened.
+    """
     (folder / "summary.json").unlink(missing_ok=True)  # of an earlier life, which ended at a smaller budget
     atomic.clear(folder / "checkpoints")
     begin_peak_memory()
@@ -164,11 +175,15 @@ def _train(
         send((config, folder, start))
         others = share_of_cores(config.trainer.devices)
     with others:
-        learner = build_learner(config, data, start.run_id)
+        learner = build_learner(config, data, start.run_id, start.changes)
+        if first is not None:
+            if start.checkpoint is None:
+                first.into(learner.generator, data.corpus.codec)
+            console.print(first.told(data.corpus.codec), highlight=False, markup=False, soft_wrap=True)
         introduce(asked, data, learner.generator, config.trainer.precision, console)
         loggers = open_loggers(config, learner, data, folder, start, console, ending)
         fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
-    return conclude(fitted, config, folder, loggers, clock, console)
+    return conclude(fitted, config, folder, loggers, first, clock, console)
 
 
 def new_folder(config: Config) -> Path:
@@ -241,8 +256,7 @@ def join(folders: Sequence[Path] = ()) -> None:
         if job is None:
             return
         config, folder, start = job
-        config = replace(config, resume="none")
-        corpus = config.read()
+        config, corpus, _ = initial.read(replace(config, resume="none", resume_with=[]))
         data = data_module(config, corpus)
         train_silently(config, data, folder, start, [])
 
@@ -272,12 +286,14 @@ class Start:
         checkpoint: the file that it resumes from; None for a run from the beginning.
         rows: the contents of `metrics.csv` up to the checkpoint.
         finished: the record of a run that is already finished.
+        changes: settings that have changed in the middle of the run, those of earlier lives among them.
     """
 
     run_id: str
     checkpoint: Path | None = None
     rows: bytes = b""
     finished: Record | None = None
+    changes: Sequence[dict[str, Any]] = ()
 
 
 def find_start(config: Config, data: StreamDataModule, folder: Path, console: Console) -> tuple[Config, Start]:
@@ -296,9 +312,16 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
-    check_identity(
-        {**config.usual, **about["identity"]}, config.identity(data.corpus), checkpoint, about.get("data", {}).get("origin")
-    )
+    saved_identity, origin = {**config.usual, **about["identity"]}, about.get("data", {}).get("origin")
+    changed = check_identity(saved_identity, config.identity(data.corpus), checkpoint, origin, config.resume_with)
+    spent = saved["callbacks"]["Spending"]["tokens"]
+    changes = [*about.get("changes", []), *({"tokens": spent, **change} for change in changed)]
+    for change in changed:
+        line = f"resume: from {spent:,} tokens on, {change['setting']} is {change['after']} instead of {change['before']}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    unchanged = [key for key in config.resume_with if not any(f"{c['setting']}.".startswith(f"{key}.") for c in changed)]
+    if unchanged:
+        raise UserError(f"resume_with={','.join(unchanged)}: is as in {checkpoint}; give it another value, or leave it out")
     parts_of(saved, checkpoint)  # a model that does not fit is refused before anything is written
     finished = finished_run(folder, checkpoint, config.limits)
     if finished is not None:
@@ -309,6 +332,7 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         checkpoint,
         b"" if rows is None else CSVLogger.unpacked(rows),
         finished,
+        changes,
     )
 
 
@@ -342,7 +366,7 @@ def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
     return step
 
 
-def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learner:
+def build_learner(config: Config, data: StreamDataModule, run_id: str, changes: Sequence[dict[str, Any]] = ()) -> Learner:
     """A new generator, in the learner that trains it."""
     seed_everything(config.seed, verbose=False)
     try:
@@ -370,6 +394,7 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str) -> Learne
         run_id,
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
+        changes,
     )
 
 
@@ -490,7 +515,15 @@ def train_silently(
     fit(build_learner(config, data, start.run_id), data, config, folder, start, [], callbacks, Console(quiet=True))
 
 
-def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger], clock: float, console: Console) -> Run:
+def conclude(
+    fitted: Fitted,
+    config: Config,
+    folder: Path,
+    loggers: list[Logger],
+    first: Initial | None,
+    clock: float,
+    console: Console,
+) -> Run:
     """Measure the trained generator, and write the files of a finished run; `summary.json` comes last."""
     generator, corpus, device = fitted.learner.generator, fitted.data.corpus, fitted.trainer.strategy.root_device
     evaluation, later = config.evaluation, [reading for reading in config.all_readings if not reading.while_training]
@@ -513,6 +546,7 @@ def conclude(fitted: Fitted, config: Config, folder: Path, loggers: list[Logger]
     by_position.write(folder / "by_position.csv")
     unknown = {} if corpus.val.frames else {"val/unknown": corpus.unknown}
     record = _record(fitted, config, {**metrics, **unknown}, clock)
+    record = replace(record, init_from={} if first is None else first.to_plain())
     pictures = [folder / "curve.png"]
     if isinstance(corpus.codec, Frames):
         passage = _frames(generator.cpu().eval(), corpus.codec, config, folder)
@@ -563,6 +597,7 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
         devices=config.trainer.devices * config.trainer.num_nodes,
         data=corpus.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__},
+        changes=fitted.learner.changes,
         metrics={**work.metrics, **metrics},
     )
 
