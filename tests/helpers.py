@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from throughline.batches.batch import Batch
 from throughline.commands.compare import Compare, compare
@@ -246,6 +247,11 @@ def without_times(folder: Path) -> list[dict[str, str]]:
 def weights_hash(folder: Path) -> str:
     model, *_ = load_parts(folder / "checkpoints" / "last.ckpt")
     return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
+
+
+def kept(folder: Path, name: str = "last.ckpt") -> list[Tensor]:
+    """The parameters in a checkpoint of a run."""
+    return [p.detach() for p in load_parts(folder / "checkpoints" / name)[0].parameters()]
 
 
 def resident_bytes(pid: int | str = "self") -> int:

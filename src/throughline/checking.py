@@ -176,7 +176,8 @@ class _Subject:
 
     def __init__(self, model: nn.Module, inputs: Tensor, batch_first: bool) -> None:
         self.batch_first = batch_first
-        self.inputs = inputs.detach() if batch_first else inputs.detach().transpose(0, 1)  # B, T, ...
+        inputs = inputs.detach().to("cpu")  # as the model below
+        self.inputs = inputs if batch_first else inputs.transpose(0, 1)  # B, T, ...
         self.rows, self.steps = self.inputs.shape[:2]
         self.dtype = torch.float64
         try:

@@ -81,7 +81,11 @@ class Trainer:
     num_nodes: PositiveInt = 1
     """Machines that train together. With more than one, torchrun or srun starts the processes on them."""
     precision: Precision | Literal["auto"] = "auto"
-    """`auto`: bf16-mixed on a CPU that multiplies bfloat16 faster, else 32-true. 64-true is for checks."""
+    """`auto`: bf16-mixed on a CPU that multiplies bfloat16 faster, and on a GPU for networks and batches so large that it
+    gains; else 32-true. On a GPU, products of 32-true are rounded to TF32 in training. 64-true is for checks."""
+    cuda_graphs: bool = True
+    """On a GPU, launch a whole step at once, as a CUDA graph; the kernels are the same. Small networks are then 2 to 4 times
+    faster. Steps of a user's own modules, of several processes and of accumulated gradients are never recorded."""
     gradient_clip_val: Positive | None = 1.0
     """The largest norm that the gradient may have. Lower it if single batches make the loss jump."""
     accumulate_grad_batches: PositiveInt = 1

@@ -21,6 +21,7 @@ from helpers import (
     config,
     corpus_of,
     fox,
+    kept,
     nll_of_checkpoint,
     rows,
     run,
@@ -34,7 +35,6 @@ from throughline.data.corpus import Corpus
 from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
 from throughline.results.run import read_run
-from throughline.runs.checkpoint import load_parts
 from throughline.runs.record import AS_IT_LEARNED
 from throughline.settings import word
 from throughline.training import extras
@@ -71,10 +71,6 @@ class Weights(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         assert isinstance(pl_module, Learner)
         self.each.append([p.detach().clone() for p in pl_module.generator.parameters()])
-
-
-def kept(folder: Path, name: str = "last.ckpt") -> list[Tensor]:
-    return [p.detach() for p in load_parts(folder / "checkpoints" / name)[0].parameters()]
 
 
 @pytest.mark.parametrize(

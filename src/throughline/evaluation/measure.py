@@ -171,9 +171,11 @@ def measure(
     advance(0, len(readings) * line.num_targets)
     metrics: dict[str, float] = {}
     was_training, tf32 = generator.training, torch.backends.cudnn.allow_tf32
+    matmul = torch.get_float32_matmul_precision()
     generator.to(device).eval()
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # it rounds to 10 bits, so hardly any two states would be alike
+        torch.set_float32_matmul_precision("highest")
     try:
         for reading in readings:
             meter = Meter(generator.head, reading.suffix, split)
@@ -205,6 +207,7 @@ def measure(
         generator.train(was_training)
         if device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = tf32
+            torch.set_float32_matmul_precision(matmul)
     return metrics
 
 

@@ -34,5 +34,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # a run beside Slurm's commands is not one of its tasks
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
+    # on a GPU, restarts and bfloat16 need weights that are copied for each batch; a run with restarts took 10 % longer
+    warnings.filterwarnings("ignore", message=".*not part of single contiguous chunk of memory.*")
     # a batch is one read from an array in memory; workers do not make that faster
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -21,6 +21,7 @@ from throughline.runs.resume import check_fit
 from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
+from throughline.training.recorded import Recorder, can_be_recorded, grad_norm
 
 
 class Learner(QuickNotes, LightningModule):
@@ -35,6 +36,7 @@ class Learner(QuickNotes, LightningModule):
         identity: values that a run must have in common with a checkpoint to resume it, saved beside the weights.
         data: where the data came from, saved beside the weights.
         run_id: identifies the run in W&B, saved beside the weights.
+        cuda_graphs: whether a step on a GPU is launched at once.
         changes: settings that changed in the middle of the run, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
         accumulate_grad_batches: the number of batches whose gradients are averaged for one update.
@@ -63,6 +65,7 @@ class Learner(QuickNotes, LightningModule):
         run_id: str = "",
         gradient_clip_val: float | None = None,
         accumulate_grad_batches: int = 1,
+        cuda_graphs: bool = True,
         changes: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__()
@@ -87,6 +90,14 @@ class Learner(QuickNotes, LightningModule):
         self.ends = False
         self.by_position: ByPosition | None = None
         self.advance: Callable[[int, int], None] = lambda done, more: None
+        self.cuda_graphs = cuda_graphs
+        self._recorder: Recorder | None = None
+
+    def on_train_start(self) -> None:
+        alone = self.trainer.world_size == 1 and self.accumulate_grad_batches == 1
+        if self.cuda_graphs and alone and can_be_recorded(self.generator):
+            rows, steps = datamodule_of(self.trainer).regime.shape
+            self._recorder = Recorder(self.generator, (rows, steps))
 
     def rows_with_gradient(self, batch: Batch) -> int:
         """The number of chains of steps through which gradients flow: one per row."""
@@ -104,8 +115,15 @@ class Learner(QuickNotes, LightningModule):
     @with_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forward and backward, then the update, unless the gradients of further batches must be added first."""
+        recorded = None if self._recorder is None else self._recorder.step(batch)
         if self.generator.settings.dropout:
             self._seed_dropout()
+        if recorded is not None:
+            self.nll, state, numbers = recorded.replay(batch, self.carry.begin("train", batch.reset))
+            self.carry.offer("train", state)
+            self.nll_sum_of_batch, self.bad_batch = numbers[1], False
+            self._apply_gradients(self.trainer.optimizers[0], numbers)
+            return {"nll_sum": self.nll_sum_of_batch}
         nll = self.step(batch)
         self.nll, nll_sum = nll.detach(), nll.sum()
         self.nll_sum_of_batch = self.trainer.strategy.reduce(nll_sum.detach(), reduce_op="sum")
@@ -123,27 +141,29 @@ class Learner(QuickNotes, LightningModule):
         return {"nll_sum": self.nll_sum_of_batch}
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients to a norm of `gradient_clip_val` and apply them, unless they or the loss are not finite."""
-        # Not `self.generator.parameters()`, which looks through all modules.
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if not grads:  # all the batches of this update were bad
-            return
-        self.grad_norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
-        # This is the only place where a step waits for the device.
-        norm, nll_sum = torch.stack([self.grad_norm, self.nll_sum_of_batch.to(self.grad_norm)]).tolist()
+        """Apply the gradients, clipped to a norm of `gradient_clip_val`, unless they or the loss are not finite."""
+        grads = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
+        if grads:  # else all the batches of this update were bad
+            norm = grad_norm(grads)
+            self._apply_gradients(optimizer, torch.stack([norm, self.nll_sum_of_batch.to(norm)]))
+
+    def _apply_gradients(self, optimizer: torch.optim.Optimizer, numbers: Tensor) -> None:
+        """Apply the gradients; `numbers` (2,) are their norm and the sum of the nll."""
+        self.grad_norm = numbers[0]
+        norm, nll_sum = numbers.tolist()  # this is the only place where a step waits for the device
         # Where several batches add up, bad ones are already left out, so only the norm counts.
         if math.isfinite(norm if self.bad_batch else norm + nll_sum):
             # The same as `torch.nn.utils.clip_grad_norm_`, but that function multiplies even by 1.
             if norm > self.gradient_clip_val - 1e-6:
                 factor = self.gradient_clip_val / (self.grad_norm + 1e-6)
-                for grad in grads:
-                    grad.mul_(factor)
+                for p in parameters_of(optimizer):
+                    if p.grad is not None:
+                        p.grad.mul_(factor)
             optimizer.step()
             self.count_updates(1)
         else:
             self.bad_batch = True
-        for p in parameters:
+        for p in parameters_of(optimizer):
             p.grad = None
 
     def count_updates(self, made: int) -> None:
@@ -212,6 +232,11 @@ class Learner(QuickNotes, LightningModule):
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         self.carry.committed = {stage: _shared(state, rank, world_size) for stage, state in saved["carry"].items()}
         self.updates = saved["updates"]
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Those that it updates; faster than `module.parameters()`, which looks through all modules."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def between_updates(trainer: Trainer) -> bool:

@@ -339,7 +339,11 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
 def with_threads(config: Config, data: StreamDataModule) -> Config:
     """The settings with the precision and the number of threads of this machine where they are `auto`; sets the threads."""
     settings = config.trainer
-    settings = replace(settings, precision=precision(settings.precision, settings.accelerator))
+    rows, model = config.regime.shape[0] / (settings.devices * settings.num_nodes), config.model
+    work = (
+        rows * 48 * model.hidden_size**2 * model.num_layers
+    )  # two matrices of 4H x H in each layer, three products with each
+    settings = replace(settings, precision=precision(settings.precision, settings.accelerator, work))
     config = replace(config, trainer=settings)
     use_onednn_where_it_can(settings.precision)
     if settings.threads == "auto":
@@ -394,6 +398,7 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str, changes: 
         run_id,
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
+        config.trainer.cuda_graphs,
         changes,
     )
 
@@ -456,7 +461,7 @@ def fit(
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy="ddp" if settings.devices * settings.num_nodes > 1 else "auto",
-        precision=precision(settings.precision, settings.accelerator),
+        precision=settings.precision,  # type: ignore[arg-type]  # no longer auto
         val_check_interval=sys.maxsize if settings.val_checks else settings.val_check_interval,
         check_val_every_n_epoch=None if settings.val_checks or settings.val_check_interval else 1,
         reload_dataloaders_every_n_epochs=1,

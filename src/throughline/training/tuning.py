@@ -17,6 +17,7 @@ from throughline.plumbing.errors import UserError
 from throughline.regimes.stateful import Stateful
 from throughline.runs import initial
 from throughline.training.machine import prepare_process, process_as_before
+from throughline.training.recorded import Recorder, can_be_recorded
 from throughline.training.run import build_learner, data_module, runnable, with_threads
 
 SECONDS = 50.0
@@ -67,6 +68,12 @@ class _Trial:
         self.parameters = list(self.generator.parameters())
         self.optimizer = config.optimizer.build(self.parameters)
         self.carry = Carry()
+        rows, steps = config.regime.shape
+        self.recorder = (
+            Recorder(self.generator, (rows, steps))
+            if config.trainer.cuda_graphs and can_be_recorded(self.generator)
+            else None
+        )
 
     def batches(self) -> Iterator[Batch]:
         """Those of training, without end."""
@@ -78,13 +85,19 @@ class _Trial:
     def step(self, batch: Batch, lr: float) -> float:
         """Make an update, and return the loss before it."""
         bf16 = self.config.trainer.precision == "bf16-mixed"
+        before = self.carry.begin("train", batch.reset)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            before = self.carry.begin("train", batch.reset)
-            nll, state = self.generator.nll(batch.inputs, batch.targets, before, batch.restart)
+            recorded = None if self.recorder is None else self.recorder.step(batch)
+            if recorded is None:
+                nll, state = self.generator.nll(batch.inputs, batch.targets, before, batch.restart)
+        if recorded is None:
+            loss = nll.masked_fill(~batch.scored, 0.0).sum() / batch.n_valid
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            _, state, numbers = recorded.replay(batch, before)
+            loss = numbers[1] / batch.n_valid
         self.carry.offer("train", state)
         self.carry.commit("train")
-        loss = nll.masked_fill(~batch.scored, 0.0).sum() / batch.n_valid
-        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.trainer.gradient_clip_val or math.inf)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -5,6 +5,7 @@ A new core needs one file here, its settings in `throughline.model.settings`, on
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -29,6 +30,28 @@ class Operations(NamedTuple):
 
 CLOSED = -1e4
 """What closes a gate: its sigmoid is 0 in every precision."""
+
+
+def layer_by_layer(core: nn.RNNBase, x: Tensor) -> bool:
+    """Whether a GPU must not take all layers in one call of cuDNN, as `nn.LSTM` and `nn.GRU` make it.
+
+    That call draws dropout between layers from a state of its own, which no seed reaches, so a resumed run would draw
+    otherwise. And under autocast to bfloat16 it computes in float16, in which small gradients become zero.
+    """
+    return x.is_cuda and (torch.is_autocast_enabled("cuda") or (core.training and core.dropout > 0))
+
+
+def fused(
+    kernel: Callable[..., tuple[Tensor, ...]], x: Tensor, state: Any, weights: Sequence[Tensor], training: bool
+) -> tuple[Tensor, ...]:
+    """Read steps with one layer of `torch.lstm` or `torch.gru`, in the number type of autocast also on a GPU."""
+    options = True, 1, 0.0, training, False, False
+    if not (x.is_cuda and torch.is_autocast_enabled("cuda")):
+        return kernel(x, state, weights, *options)
+    kind = torch.get_autocast_dtype("cuda")
+    before = state.to(kind) if isinstance(state, Tensor) else [s.to(kind) for s in state]
+    with torch.autocast("cuda", enabled=False):
+        return kernel(x.to(kind), before, [weight.to(kind) for weight in weights], *options)
 
 
 def with_feature(x: Tensor, restart: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, with_feature
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, fused, layer_by_layer, with_feature
 
 
 class GRUCore(nn.GRU, Core):
@@ -33,12 +33,12 @@ class GRUCore(nn.GRU, Core):
         self, x: Tensor, state: State | None = None, restart: Tensor | None = None
     ) -> tuple[Tensor, State]:
         before = None if state is None else state[0]
-        if restart is None:
+        if restart is None and not layer_by_layer(self, x):
             output, h = super().forward(x, before)
             return output, (h,)
-        return self._with_restarts(x, before, restart)
+        return self._by_layers(x, before, restart)
 
-    def _with_restarts(self, x: Tensor, h: Tensor | None, restart: Tensor) -> tuple[Tensor, State]:
+    def _by_layers(self, x: Tensor, h: Tensor | None, restart: Tensor | None) -> tuple[Tensor, State]:
         """As in `LSTMCore`: a further feature closes the gates r and z, so that h becomes the candidate n.
 
         That is tanh of its input bias alone where x is 0, so the feature's weight for n is minus this bias. The weight
@@ -48,13 +48,16 @@ class GRUCore(nn.GRU, Core):
             h = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size, dtype=self.weight_hh_l0.dtype)
         closing = self.weight_hh_l0.new_full((2 * self.hidden_size,), CLOSED)
         after = []
-        for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.all_weights):
+        for layer, own in enumerate(self.all_weights):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
-            column = torch.cat([closing, -bias_ih[2 * self.hidden_size :]])[:, None]
-            weights = [torch.cat([weight_ih, column], dim=1), weight_hh, bias_ih, bias_hh]
-            x = with_feature(x.masked_fill(restart[..., None], 0.0), restart)
-            x, last = torch.gru(x, h[layer : layer + 1], weights, True, 1, 0.0, self.training, False, False)
+            weights: list[Tensor] = [*own]
+            if restart is not None:
+                weight_ih, _, bias_ih, _ = weights
+                column = torch.cat([closing, -bias_ih[2 * self.hidden_size :]])[:, None]
+                weights = [torch.cat([weight_ih, column], dim=1), *weights[1:]]
+                x = with_feature(x.masked_fill(restart[..., None], 0.0), restart)
+            x, last = fused(torch.gru, x, h[layer : layer + 1], weights, self.training)
             after.append(last)
         return x, (torch.cat(after),)
 

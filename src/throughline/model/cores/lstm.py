@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, with_feature
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, fused, layer_by_layer, with_feature
 from throughline.model.heads import Head
 from throughline.model.heads.categorical import CategoricalHead
 from throughline.model.steps import SingleToken, Stepper
@@ -48,10 +48,10 @@ class LSTMCore(nn.LSTM, Core):
     def forward(  # type: ignore[override]
         self, x: Tensor, state: State | None = None, restart: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        if restart is None:
+        if restart is None and not layer_by_layer(self, x):
             output, after = super().forward(x, state)  # type: ignore[arg-type]  # two tensors
             return output, after
-        return self.with_restarts(with_feature(x, restart), state, restart)
+        return self.by_layers(x if restart is None else with_feature(x, restart), state, restart)
 
     @property
     def closing(self) -> Tensor:
@@ -60,27 +60,32 @@ class LSTMCore(nn.LSTM, Core):
         column[2 * self.hidden_size : 3 * self.hidden_size] = 0.0
         return column
 
-    def with_restarts(self, x: Tensor, state: State | None, restart: Tensor, first_layer: int = 0) -> tuple[Tensor, State]:
-        """Read steps of which some close all gates, so that h and c are exactly zeros after them.
+    def by_layers(
+        self, x: Tensor, state: State | None, restart: Tensor | None, first_layer: int = 0
+    ) -> tuple[Tensor, State]:
+        """Read steps layer by layer. Some may close all gates, so that h and c are exactly zeros after them.
 
         PyTorch's kernels are kept, at the cost of one input feature: it is 1 at a restart, and its weight is -10,000 for the
         gates i, f and o, whose sigmoids are then 0 in every precision. Every layer needs it, because the layer below hands
         up zeros, which close nothing. The weight is no parameter: weight decay would shrink it.
 
         Args:
-            x: (T, B, E + 1) the input of the first layer; its last feature is the restart.
+            x: (T, B, E) the input of the first layer, or (T, B, E + 1): with restarts, they are its last feature.
             state: that of the layers from `first_layer` on.
         """
         if state is None:
             zeros = x.new_zeros(self.num_layers, x.shape[1], self.hidden_size, dtype=self.weight_hh_l0.dtype)
             state = zeros, zeros
         after, closing = [], self.closing
-        for layer, (weight_ih, *others) in enumerate(self.all_weights[first_layer:]):
+        for layer, own in enumerate(self.all_weights[first_layer:]):
             if layer:
-                x = with_feature(F.dropout(x, self.dropout, self.training), restart)
-            weights = [torch.cat([weight_ih, closing], dim=1), *others]
+                x = F.dropout(x, self.dropout, self.training)
+            weights: list[Tensor] = [*own]
+            if restart is not None:
+                x = with_feature(x, restart) if layer else x
+                weights = [torch.cat([weights[0], closing], dim=1), *weights[1:]]
             before = [s[layer : layer + 1] for s in state]
-            x, *last = torch.lstm(x, before, weights, True, 1, 0.0, self.training, False, False)
+            x, *last = fused(torch.lstm, x, before, weights, self.training)
             after.append(last)
         h, c = (torch.cat(layers) for layers in zip(*after, strict=True))
         return x, (h, c)

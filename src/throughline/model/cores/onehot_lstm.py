@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import with_feature
+from throughline.model.cores import layer_by_layer, with_feature
 from throughline.model.cores.lstm import LSTMCore
 
 DENSE_UP_TO = 256
@@ -45,7 +45,7 @@ class OnehotLSTMCore(LSTMCore):
             return super().forward(F.one_hot(x, self.input_size).to(weight_hh.dtype), state)
         if self.input_size <= DENSE_UP_TO and restart is not None:
             x = x.masked_fill(restart, self.input_size)  # one more symbol is the restart
-            return self.with_restarts(F.one_hot(x, self.input_size + 1).to(weight_hh.dtype), state, restart)
+            return self.by_layers(F.one_hot(x, self.input_size + 1).to(weight_hh.dtype), state, restart)
         if state is None:
             zeros = weight_hh.new_zeros(self.num_layers, x.shape[1], self.hidden_size)
             state = zeros, zeros
@@ -59,13 +59,13 @@ class OnehotLSTMCore(LSTMCore):
         if self.num_layers == 1:
             return output, (h_first, c_first)
         output = F.dropout(output, self.dropout, self.training)
-        if restart is not None:
-            rest = h[1:], c[1:]
-            output, (h_rest, c_rest) = self.with_restarts(with_feature(output, restart), rest, restart, first_layer=1)
+        if restart is not None or layer_by_layer(self, output):
+            above = output if restart is None else with_feature(output, restart)
+            output, (h_rest, c_rest) = self.by_layers(above, (h[1:], c[1:]), restart, first_layer=1)
             return output, (torch.cat([h_first, h_rest]), torch.cat([c_first, c_rest]))
-        above: list[Tensor] = [weight for weights in self.all_weights[1:] for weight in weights]
+        weights: list[Tensor] = [weight for layer in self.all_weights[1:] for weight in layer]
         options = True, self.num_layers - 1, self.dropout, self.training, False, False
-        output, h_rest, c_rest = torch.lstm(output, (h[1:], c[1:]), above, *options)
+        output, h_rest, c_rest = torch.lstm(output, (h[1:], c[1:]), weights, *options)
         return output, (torch.cat([h_first, h_rest]), torch.cat([c_first, c_rest]))
 
 
