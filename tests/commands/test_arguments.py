@@ -134,7 +134,7 @@ SEVERAL = "several values need -m, which trains with each of them"
         ("a.b.c=1", "a.b.c: there is no such setting; `--cfg job` shows every key"),
         (
             "hydra/launcher=ray -m seed=1,2",
-            f"hydra/launcher=ray: not installed: pip install hydra-ray-launcher; installed are {LAUNCHERS}",
+            f"hydra/launcher=ray: not installed: pip install -e '.[ray]'; installed are {LAUNCHERS}",
         ),
         (
             "hydra/sweeper=ax -m seed=1,2",

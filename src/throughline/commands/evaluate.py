@@ -27,7 +27,9 @@ from throughline.plumbing.startup import large_imports
 from throughline.settings import STRICT, PathStr
 
 if TYPE_CHECKING:
+    from throughline.data.line import Line
     from throughline.evaluation.measure import BySequence
+    from throughline.runs.trained import Trained
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -41,6 +43,11 @@ class Evaluate:
     out: PathStr | None = None
     """A CSV file for the scores of each sequence: its name in the data or its number, nll, targets, how many of these were
     the likeliest step and how many unknown, and its text. Only for sequences that are not joined."""
+    state: PathStr | None = None
+    """A file of `state_out`: the line goes on there. Every step is read and scored in order, one by one; `path` is a natural
+    choice. Only for data that are joined."""
+    state_out: PathStr | None = None
+    """Where the state after the last step is written."""
     data: Source | None = None
     """None: the data of the run."""
     evaluation: Evaluation = Evaluation()  # frozen
@@ -86,6 +93,9 @@ def evaluate(settings: Evaluate) -> None:
     )
     for caution in about_split(f"split {split}", line, corpus.codec):
         print(f"caution: {caution}", flush=True)
+    if settings.state or settings.state_out:
+        evaluate_live(settings, trained, line, split)
+        return
     by_sequence = None if settings.out is None else BySequence(line, corpus.codec.unknown)
     with contextlib.nullcontext() if settings.out is None else opened(settings.out, "csv") as out:
         with progress("evaluating", console) as work:
@@ -98,6 +108,34 @@ def evaluate(settings: Evaluate) -> None:
         print(f"{key} {value:.6f}" if abs(value) < 1e9 else f"{key} {value:.6g}")
     if settings.out is not None:
         print(f"{settings.out}: {len(line.ends):,} sequences")
+
+
+def evaluate_live(settings: Evaluate, trained: "Trained", line: "Line", split: str) -> None:
+    """Score a line step by step from a state, and keep the state after it.
+
+    Raises:
+        UserError: the line is not joined, other readings are asked for, or a file does not fit.
+    """
+    key = "state" if settings.state else "state_out"
+    if not line.joined:
+        raise UserError(
+            f"{key}={getattr(settings, key)}: these sequences are not joined, each starts from zeros; leave it out"
+        )
+    if others := [name for name, reading in settings.readings.items() if not reading.while_training]:
+        raise UserError(
+            f"readings={','.join(others)}: with {key} the line is read in order, with the state carried; leave it out"
+        )
+    live = trained.live(settings.state)
+    # A line with an end symbol begins with one, and so does a new live sequence.
+    begun = live.codec.end is not None and not settings.state
+    nll, count = 0.0, 0
+    for one in live.read(line.steps[int(begun) :]):
+        nll, count = nll + one, count + 1
+    print(f"{split}/nll {nll / max(1, count):.6f}" if count else "nothing was scored: a first step has no prediction")
+    print(f"{count:,} steps scored, {live.steps:,} read since the sequence began")
+    if settings.state_out is not None:
+        live.save(settings.state_out)
+        print(f"{settings.state_out}: the state")
 
 
 def in_order(data: Source) -> Source:

@@ -80,7 +80,8 @@ def _no_such_choice(file: str, options: list[str]) -> str:
     if kind in ("launcher", "sweeper") and plugin in PLUGINS:
         if choice == "optuna":
             return "hydra/sweeper=optuna: needs an Optuna of 2021; sweep=optuna searches with the present one"
-        package = "-e '.[launchers]'" if plugin in ("joblib", "submitit") else f"hydra-{plugin}-{kind}"
+        extras = {"joblib": "launchers", "submitit": "launchers", "ray": "ray"}
+        package = f"-e '.[{extras[plugin]}]'" if plugin in extras else f"hydra-{plugin}-{kind}"
         return f"{group}={choice}: not installed: pip install {package}; installed are {', '.join(options)}"
     if file == "data/events":
         return "data=events was replaced: data=table reads .csv (data.symbol=COLUMN), data=array reads .npy"
