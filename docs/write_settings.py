@@ -11,6 +11,7 @@ from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
 from throughline.commands.generate import Generate
 from throughline.commands.prepare import Prepare
+from throughline.commands.score import Score
 from throughline.config import Config
 from throughline.settings import defaults, explained, kinds, targets, word
 
@@ -56,6 +57,7 @@ def page() -> str:
         ("prepare", Prepare),
         ("evaluate", Evaluate),
         ("generate", Generate),
+        ("score", Score),
         ("export", Export),
         ("compare", Compare),
     ):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bad_inputs import arrays, generating, prepared, subwords, tables, texts, tokens
+from bad_inputs import arrays, generating, prepared, subwords, tables, texts, tokens, using
 from helpers import KINDS as MODELS
 from helpers import PROJECT, fox, run_as_from_hydra, saved, sealed
 from throughline.commands import start
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(folder: Path) -> None:
     """The inputs that the rows name."""
-    for module in (texts, tables, arrays, generating, prepared, subwords, tokens):
+    for module in (texts, tables, arrays, generating, prepared, subwords, tokens, using):
         module.prepare(folder)
     (folder / "fox.txt").write_text("the quick brown fox jumps over the lazy dog. " * 60, encoding="utf-8")
     (folder / "short.txt").write_text("ab", encoding="utf-8")
@@ -110,7 +110,7 @@ def said(folder: Path, command: str) -> tuple[int, str]:
 
 def test_there_are_rows_of_every_command() -> None:
     assert len(ROWS) >= 80
-    assert {row.command.split(".")[0] for row in ROWS} >= {"train", "evaluate", "generate", "export", "compare"}
+    assert {row.command.split(".")[0] for row in ROWS} >= {"train", "evaluate", "generate", "export", "compare", "score"}
     assert len({row.command for row in ROWS}) == len(ROWS)
 
 

@@ -298,6 +298,8 @@ def test_every_preset_composes_and_builds(file: Path) -> None:
     chosen = f"{file.parent.name}={file.stem}"
     assert file.read_text(encoding="utf-8").startswith("# @package _global_\n# ")  # it says what it shows
     if file.parent.name == "launcher":
+        if file.stem == "ray":
+            pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
         cfg = composed("regime=segments", chosen, hydra=True)
         assert cfg.hydra.launcher._target_.rpartition(".")[2] != "BasicLauncher"
     else:

@@ -23,6 +23,7 @@ from throughline.commands.evaluate import Evaluate
 from throughline.commands.export import Export
 from throughline.commands.generate import Generate
 from throughline.commands.prepare import Prepare
+from throughline.commands.score import Score
 from throughline.config import Config
 from throughline.data.line import Line
 from throughline.regimes import Regime
@@ -100,6 +101,7 @@ SETTINGS = {
     "evaluate": Evaluate,
     "generate": Generate,
     "prepare": Prepare,
+    "score": Score,
     "export": Export,
     "compare": Compare,
     "dashboard": Dashboard,

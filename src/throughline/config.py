@@ -276,8 +276,12 @@ class Config:
                     f"resume_with={key}: cannot change in the middle of a run; allowed are optimizer.lr and the like, "
                     "schedule, and trainer.gradient_clip_val; init_from=FILE begins another run with these weights"
                 )
-        if self.resume_with and self.resume in ("none", "auto", "must"):
-            raise ValueError(f"resume_with={self.resume_with}: is for resume=FILE, whose run it changes; give it")
+        if self.tune is not None and self.resume != "none":
+            raise ValueError(
+                f"tune={self.tune}: tries a new run, so resume={self.resume} has no effect; leave one of them out"
+            )
+        if self.resume_with and self.resume == "none":
+            raise ValueError(f"resume_with={','.join(self.resume_with)}: is for resume=FILE, whose run it changes; give it")
 
     @property
     def name(self) -> str:

@@ -218,7 +218,7 @@ def test_the_rate_and_the_schedule_may_change_in_the_middle_of_a_run(corpus: Cor
     [
         (("resume_with=[seed]",), "resume_with=seed: cannot change in the middle of a run; allowed are optimizer.lr"),
         (("resume_with=[optimizer.name]",), "resume_with=optimizer.name: cannot change in the middle of a run; "),
-        (("resume_with=[schedule]",), r"resume_with=\['schedule'\]: is for resume=FILE, whose run it changes; give it"),
+        (("resume_with=[schedule]",), "resume_with=schedule: is for resume=FILE, whose run it changes; give it"),
     ],
 )
 def test_what_cannot_change_is_one_line(given: tuple[str, ...], line: str) -> None:

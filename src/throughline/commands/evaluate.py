@@ -11,10 +11,10 @@ from rich.console import Console
 
 from throughline.cautions import about_split
 from throughline.commands.compose import launch
-from throughline.commands.generate import opened
+from throughline.commands.generate import opened, refuse_no_folder
 from throughline.config import all_readings
 from throughline.data.codecs import Codec
-from throughline.data.corpus import num_unknown
+from throughline.data.corpus import Corpus, num_unknown
 from throughline.data.sources import Source
 from throughline.data.sources.text import Text
 from throughline.data.splits import SplitsOfSequences
@@ -70,19 +70,8 @@ def evaluate(settings: Evaluate) -> None:
         from throughline.runs.trained import load as load_trained
 
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
-    data, split = settings.data, settings.split
-    if settings.path is not None:
-        if data is not None:
-            raise UserError(f"path={settings.path}: is read as the run's own data were; with data=... give data.path")
-        data = trained.source(settings.path)
-    if split == "auto":
-        split = "val" if settings.path is None else "all"
     with progress("reading data", console):
-        whole = split == "all"
-        corpus = trained.corpus(in_order(data) if whole and data is not None else data)
-        if whole and data is None and in_order(trained.source()) != trained.source():
-            corpus = trained.corpus(in_order(trained.source()))  # only now: it is checked as the run has read it
-        line = corpus.line(split)
+        corpus, line, split = line_of(trained, settings.data, settings.path, settings.split, "path")
     if settings.out is not None and line.joined:
         raise UserError(f"out={settings.out}: this line is joined, so it has no sequences to score one by one")
     sequences = "" if line.joined else f"{len(line.ends):,} sequences, "
@@ -121,10 +110,13 @@ def evaluate_live(settings: Evaluate, trained: "Trained", line: "Line", split: s
         raise UserError(
             f"{key}={getattr(settings, key)}: these sequences are not joined, each starts from zeros; leave it out"
         )
+    if settings.out is not None:
+        raise UserError(f"out={settings.out}: has no effect with {key}; leave one of them out")
     if others := [name for name, reading in settings.readings.items() if not reading.while_training]:
         raise UserError(
             f"readings={','.join(others)}: with {key} the line is read in order, with the state carried; leave it out"
         )
+    refuse_no_folder(settings.state_out)
     live = trained.live(settings.state)
     # A line with an end symbol begins with one, and so does a new live sequence.
     begun = live.codec.end is not None and not settings.state
@@ -136,6 +128,30 @@ def evaluate_live(settings: Evaluate, trained: "Trained", line: "Line", split: s
     if settings.state_out is not None:
         live.save(settings.state_out)
         print(f"{settings.state_out}: the state")
+
+
+def line_of(trained: "Trained", data: Source | None, path: str | None, split: str, key: str) -> "tuple[Corpus, Line, str]":
+    """The line to measure, its corpus and the name of its split.
+
+    Args:
+        data: None is the data of the run.
+        path: another file, read with the settings of the run's own data; the argument `key` gave it.
+        split: `auto` is `val`, or `all` of another file.
+
+    Raises:
+        UserError: both are given, or the data cannot be read.
+    """
+    if path is not None:
+        if data is not None:
+            raise UserError(f"{key}={path}: is read as the run's own data were; with data=... give data.path")
+        data = trained.source(path)
+    if split == "auto":
+        split = "val" if path is None else "all"
+    whole = split == "all"
+    corpus = trained.corpus(in_order(data) if whole and data is not None else data)
+    if whole and data is None and in_order(trained.source()) != trained.source():
+        corpus = trained.corpus(in_order(trained.source()))  # only now: it is checked as the run has read it
+    return corpus, corpus.line(split), split
 
 
 def in_order(data: Source) -> Source:

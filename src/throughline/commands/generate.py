@@ -29,13 +29,15 @@ from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import escaped, printable
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, PositiveInt
+from throughline.settings import STRICT, EscapedStr, NonNegative, PathStr, PositiveInt, defaults
 
 if TYPE_CHECKING:
     from throughline.runs.trained import Generated, Trained
 
 LENGTH_OF_LIKELIEST = 10
 """The symbols of the likeliest continuations, if nobody says how many."""
+LIVE, LENGTHS = ("state", "state_out", "allowed", "endless", "interactive"), ("length", "max_length")
+"""The settings with which one text is written step by step, and those that say how far."""
 ROW_OF_ARRAY = 40
 """The fewest bytes of a row that waits for the longest one."""
 
@@ -74,7 +76,7 @@ class Generate:
     format: Literal["auto", "text", "csv", "jsonl", "npy"] = "auto"
     """`csv`: the columns number and text. `jsonl`: a line of JSON each, with the symbols, or with ids if steps are bytes.
     `npy`: an array of ids, a row each, padded with 0. `auto`: by the ending of `out`; `text` for any other ending."""
-    likeliest: PositiveInt | None = None
+    likeliest: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Instead of one draw, so many of the likeliest continuations with their probabilities, found by beam search."""
     allowed: PathStr | None = None
     """Draw only what may follow: a CSV file with the columns `from` and `to`, a pair of symbols a row. An empty cell is the
@@ -114,7 +116,7 @@ def generate(settings: Generate) -> None:
     if settings.likeliest is not None:
         show_likeliest(settings, trained)
         return
-    if settings.state or settings.state_out or settings.allowed or settings.endless or settings.interactive:
+    if any(getattr(settings, key) for key in LIVE):
         generate_live(settings, trained)
         return
     if isinstance(codec, Frames):
@@ -174,6 +176,7 @@ def show_likeliest(settings: Generate, trained: "Trained") -> None:
     from throughline.runs.trained import continued
 
     codec = trained.codec
+    refuse_others(settings, "likeliest", ("checkpoint", "prompt", "length", "max_length", "model", "codec", "head"))
     if isinstance(codec, Frames):
         raise UserError(f"likeliest={settings.likeliest}: frames have no list of continuations; leave it out")
     assert settings.likeliest is not None
@@ -186,6 +189,28 @@ def show_likeliest(settings: Generate, trained: "Trained") -> None:
         print(f"{probability:.4f}  {escaped(text)!r}{end}")
 
 
+def refuse_no_folder(state_out: str | None) -> None:
+    """Refuse, before the work, a file for a state in a folder that is not there.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if state_out is not None and not Path(state_out).parent.is_dir():
+        raise UserError(f"state_out={state_out}: No such file or directory; give a file that can be written")
+
+
+def refuse_others(settings: Generate, key: str, taken: Iterable[str]) -> None:
+    """Refuse settings that would have no effect beside another one.
+
+    Raises:
+        UserError: one of them is given.
+    """
+    for name, usual in defaults(Generate).items():
+        value = getattr(settings, name)
+        if name not in (key, *taken) and value != usual:
+            raise UserError(f"{name}={'true' if value is True else value}: has no effect with {key}; leave one of them out")
+
+
 def generate_live(settings: Generate, trained: "Trained") -> None:
     """Continue one text from a state, without end, by allowed pairs, or in a conversation, and keep its state.
 
@@ -195,12 +220,12 @@ def generate_live(settings: Generate, trained: "Trained") -> None:
     from throughline.runs.trained import continued
 
     codec = trained.codec
-    given = [key for key in ("state", "state_out", "allowed", "endless", "interactive") if getattr(settings, key)]
-    for key, usual in (("num_sequences", 1), ("stop", None), ("format", "auto"), ("out", None)):
-        if getattr(settings, key) != usual:
-            raise UserError(
-                f"{key}={getattr(settings, key)}: does not go with {given[0]}, which is for one text; leave it out"
-            )
+    given = [key for key in LIVE if getattr(settings, key)]
+    drawn = ("temperature", "top_k", "top_p", "min_p", "seed")
+    refuse_others(settings, given[0], ("checkpoint", "prompt", "model", "codec", "head", *LIVE, *LENGTHS, *drawn))
+    if settings.endless:
+        refuse_others(settings, "endless", ("checkpoint", "prompt", "model", "codec", "head", *LIVE[:-1], *drawn))
+    refuse_no_folder(settings.state_out)
     if isinstance(codec, Frames):
         raise UserError(f"{given[0]}: is for symbols here; frames are continued by throughline.load(...).live()")
     if settings.endless and codec.end is not None:

@@ -34,6 +34,6 @@ def run(name: str, root: Path | None = None) -> None:
         stopping.end_at_once()
 
 
-train, prepare, evaluate, generate, export, compare, dashboard = (
-    partial(run, name) for name in ("train", "prepare", "evaluate", "generate", "export", "compare", "dashboard")
+train, prepare, evaluate, generate, score, export, compare, dashboard = (
+    partial(run, name) for name in ("train", "prepare", "evaluate", "generate", "score", "export", "compare", "dashboard")
 )

@@ -27,6 +27,10 @@ class Allowed:
         self.table = table.copy()
         self.table[:, UNKNOWN] = False
 
+    def lets_follow(self, symbol: int) -> bool:
+        """Whether anything may follow it."""
+        return bool(self.table[symbol].any())
+
     def among(self, predicted: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Logits (B, V) with -inf for what may not follow the symbols before (B,)."""
         allowed: np.ndarray = np.where(self.table[before], predicted, -np.inf)

@@ -44,10 +44,10 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     values = page_values(comparison, drawn, files)
     atomic.write(
         {
-            folder / "report.html": _rendered(
+            folder / "report.html": rendered(
                 "report.html.jinja", script=SCRIPT.read_text(encoding="utf-8"), **values
             ).encode(),
-            folder / "report.md": _rendered("report.md.jinja", **values).encode(),
+            folder / "report.md": rendered("report.md.jinja", **values).encode(),
             folder / "runs.csv": _csv(tidy(comparison)).encode(),
         }
     )
@@ -85,7 +85,7 @@ def write_index(each: Sequence[Comparison], parts: Sequence[str], per_word: str,
         }
         for one, part in zip(each, parts, strict=True)
     ]
-    html = _rendered("index.html.jinja", sections=sections, per_word=per_word)
+    html = rendered("index.html.jinja", sections=sections, per_word=per_word)
     atomic.write({folder / "report.html": html.encode()})
 
 
@@ -246,7 +246,7 @@ def _inert(cell: Any) -> Any:
     return cell
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
     """A template with every value escaped, because the files of the runs may come from anywhere."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

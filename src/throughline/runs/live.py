@@ -120,6 +120,8 @@ class Live:
         if self._predicted is None:
             for _ in self.read(self.codec.prompt(self.codec.opening)):
                 pass
+        if allowed is not None and not allowed.lets_follow(self.last):
+            raise UserError(f"allowed: nothing may follow {self.codec.decode([self.last])!r}, with which the prompt ends")
         written = 0
         draw = self._drawing(**draws)
         while length is None or written < length:

@@ -186,7 +186,11 @@ class Trained:
             steps = self.corpus().train.steps
             table[steps[:-1], steps[1:]] = True
         else:
-            rows = csv.DictReader(reading.text(Path(path), LARGEST_TABLE).splitlines())
+            try:
+                content = reading.text(Path(path), LARGEST_TABLE)
+            except UserError as error:
+                raise UserError(f"allowed={error}; give a CSV file, or allowed=seen") from None
+            rows = csv.DictReader(content.splitlines())
             if not {"from", "to"} <= {*(rows.fieldnames or ())}:
                 raise UserError(f"allowed={path}: has no columns from and to; give a CSV file with these two")
             for number, row in enumerate(rows, start=2):
