@@ -26,6 +26,9 @@ class Export:
     """None: the folder of the checkpoint."""
     onnx: bool = True
     """Whether to also write `model.onnx`, for runtimes without PyTorch."""
+    html: bool = False
+    """Whether to also write `model.html`, a page that needs no network and no other file: it writes, and colours a text by
+    surprise. Its weights have 24 bits."""
     tolerance: Positive = 1e-4
     """The largest allowed difference between the graph's predictions and PyTorch's."""
     model: Model | None = None
@@ -37,7 +40,7 @@ class Export:
 
 
 def export(settings: Export) -> None:
-    """Write `model.safetensors`, `model.json` and, if configured, `model.onnx`, and print a line about each.
+    """Write `model.safetensors`, `model.json` and, if configured, `model.onnx` and `model.html`; print a line about each.
 
     Raises:
         UserError: the graph and the model differ, or a file cannot be written; then none is written.
@@ -57,6 +60,11 @@ def export(settings: Export) -> None:
     }
     if settings.onnx:
         contents["model.onnx"], said["model.onnx"] = _graph(generator, description, settings.tolerance)
+    if settings.html:
+        from throughline.results.network import page
+
+        contents["model.html"] = page(generator, codec, Path(settings.checkpoint).name).encode()
+        said["model.html"] = f"a page that writes, {len(contents['model.html']) / 1e6:.2f} MB, weights in 24 bits"
     folder = Path(settings.checkpoint).parent if settings.out is None else Path(settings.out)
     try:
         atomic.write({folder / name: content for name, content in contents.items()})
