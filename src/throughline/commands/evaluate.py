@@ -2,10 +2,13 @@
 
 import contextlib
 import csv
+import itertools
 from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 
@@ -14,6 +17,7 @@ from throughline.commands.compose import launch
 from throughline.commands.generate import opened, refuse_no_folder
 from throughline.config import all_readings
 from throughline.data.codecs import Codec
+from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus, num_unknown
 from throughline.data.sources import Source
 from throughline.data.sources.text import Text
@@ -24,7 +28,7 @@ from throughline.model.settings import Head, Model
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, PathStr
+from throughline.settings import STRICT, NonNegative, PathStr, PositiveInt
 
 if TYPE_CHECKING:
     from throughline.data.line import Line
@@ -43,6 +47,13 @@ class Evaluate:
     out: PathStr | None = None
     """A CSV file for the scores of each sequence: its name in the data or its number, nll, targets, how many of these were
     the likeliest step and how many unknown, and its text. Only for sequences that are not joined."""
+    generated: PositiveInt | None = None
+    """Also write so many symbols, or sequences with ends, and measure how varied they are, and what of them stands in the
+    training data of the run. A part of the validation split of the same length shows what is usual."""
+    temperature: NonNegative = 1.0
+    """That of `generated`."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """That of `generated`."""
     state: PathStr | None = None
     """A file of `state_out`: the line goes on there. Every step is read and scored in order, one by one; `path` is a natural
     choice. Only for data that are joined."""
@@ -93,10 +104,43 @@ def evaluate(settings: Evaluate) -> None:
             )
         if by_sequence is not None:
             write_scores(out, by_sequence, corpus.codec)
+    if settings.generated is not None:
+        with progress("generating", console):
+            metrics |= novelty(settings, settings.generated, trained)
     for key, value in metrics.items():
         print(f"{key} {value:.6f}" if abs(value) < 1e9 else f"{key} {value:.6g}")
     if settings.out is not None:
         print(f"{settings.out}: {len(line.ends):,} sequences")
+
+
+def novelty(settings: Evaluate, number: int, trained: "Trained") -> dict[str, float]:
+    """How varied and how new generated symbols or sequences are, and the same of the validation split, by name.
+
+    Raises:
+        UserError: these are frames, or the training data cannot be read.
+    """
+    from throughline.evaluation.novelty import of_sequences, of_text
+
+    codec = trained.codec
+    if isinstance(codec, Frames):
+        raise UserError(f"generated={number}: is for symbols, and this checkpoint generates frames; leave it out")
+    corpus = trained.corpus()
+    drawn: dict[str, Any] = {"temperature": settings.temperature, "seed": settings.seed}
+    if codec.end is None:
+        (written,) = trained.sequences(1, length=number, **drawn)
+        ids, val = np.array(written.ids, np.int64), np.asarray(corpus.val.steps[:number]).astype(np.int64)
+        pairs = {"generated": of_text(ids, corpus.train), "validation": of_text(val, corpus.train)}
+    else:
+        sequences = [each.ids for each in trained.sequences(number, **drawn)]
+        edges = [0, *corpus.val.ends[:number].tolist()]
+        val_sequences = [
+            np.asarray(corpus.val.steps[first + 1 : last]).tolist() for first, last in itertools.pairwise(edges)
+        ]
+        pairs = {
+            "generated": of_sequences(sequences, corpus.train),
+            "validation": of_sequences(val_sequences, corpus.train),
+        }
+    return {f"{of}/{name}": value for of, figures in pairs.items() for name, value in figures.items()}
 
 
 def evaluate_live(settings: Evaluate, trained: "Trained", line: "Line", split: str) -> None:

@@ -1,6 +1,7 @@
 """A trained generator in use: from a checkpoint, from an exported file, or from a run that has just ended."""
 
 import csv
+import io
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -190,7 +191,7 @@ class Trained:
                 content = reading.text(Path(path), LARGEST_TABLE)
             except UserError as error:
                 raise UserError(f"allowed={error}; give a CSV file, or allowed=seen") from None
-            rows = csv.DictReader(content.splitlines())
+            rows = csv.DictReader(io.StringIO(content, newline=""))
             if not {"from", "to"} <= {*(rows.fieldnames or ())}:
                 raise UserError(f"allowed={path}: has no columns from and to; give a CSV file with these two")
             for number, row in enumerate(rows, start=2):
