@@ -66,10 +66,6 @@ def train(cfg: DictConfig) -> float:
         config = load(cfg, Config)
         if not sweep:
             refuse_many(config, str(hydra.runtime.choices.get("hydra/launcher", "basic")))
-            if config.init_from is not None and config.resume not in ("none", "auto", "must"):
-                raise UserError(
-                    f"init_from={config.init_from}: begins a run, and resume={config.resume} goes on with one; give one"
-                )
         overrides = list(hydra.overrides.task)
         if config.tune is None:
             console.print(f"run: {folders.shown(folder)}")

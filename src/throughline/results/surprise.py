@@ -1,6 +1,7 @@
 """What surprised a network in a text: lines for a terminal, rows of a table, and a page to look into."""
 
 import base64
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -189,7 +190,9 @@ class Surprise:
 
     def pieces(self, shown: np.ndarray) -> list[str]:
         """The text of targets that stand side by side, a piece each."""
-        pieces = [piece for piece, _ in zip(self.codec.stream(self._ids[shown].tolist()), shown, strict=False)]
+        lead = np.asarray(self.line.steps[:1]).tolist() if self.lead(shown) else []
+        stream = self.codec.stream([*lead, *self._ids[shown].tolist()])
+        pieces = list(itertools.islice(stream, len(lead), len(lead) + len(shown)))
         return [piece or self.label(int(self._ids[number])) for piece, number in zip(pieces, shown.tolist(), strict=True)]
 
     def page(self, generator: Generator, shown: np.ndarray, checkpoint: str) -> str:

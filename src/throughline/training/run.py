@@ -179,7 +179,10 @@ def _train(
         if first is not None:
             if start.checkpoint is None:
                 first.into(learner.generator, data.corpus.codec)
-            console.print(first.told(data.corpus.codec), highlight=False, markup=False, soft_wrap=True)
+                told = first.told(data.corpus.codec)
+            else:
+                told = f"init_from: {config.init_from} is for the beginning; this run goes on from its checkpoint"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
         introduce(asked, data, learner.generator, config.trainer.precision, console)
         loggers = open_loggers(config, learner, data, folder, start, console, ending)
         fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
