@@ -1,6 +1,9 @@
 import gc
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -11,6 +14,9 @@ from throughline.data.corpus import Corpus
 from throughline.model.generator import Generator
 from throughline.model.settings import LSTM
 
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
+)
 torch.set_num_threads(1)  # the tensors here are tiny, and threads that wait for each other cost more time than they save
 hypothesis.settings.register_profile("throughline", deadline=None)  # a busy machine is no error
 hypothesis.settings.load_profile("throughline")
@@ -51,3 +57,14 @@ def corpus() -> Corpus:
 @pytest.fixture
 def tinyshakespeare() -> Path:
     return shared_data("tinyshakespeare/input.txt")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here: install chromium or Google Chrome")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -4,8 +4,6 @@ import base64
 import csv
 import json
 import math
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,6 @@ from throughline.commands.score import Score, score
 from throughline.plumbing.errors import UserError
 from throughline.runs import initial
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
-)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31m "
 LOG = "case,event\n" + "".join(f"{n},a\n{n},b b\n" + f"{n},c\n" * (n % 3) for n in range(40)) + "=1+1,c\n=1+1,a\n"
 SHORT = ("trainer.max_epochs=3", "model.hidden_size=16", "regime.streams=4", "regime.bptt=8", "logger=none")
@@ -118,17 +113,6 @@ def test_what_cannot_be_scored_is_one_line(given: dict[str, Any], line: str, tex
 
 
 # ---- The page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here: install chromium or Google Chrome")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 DEVICES: dict[str, dict[str, Any]] = {

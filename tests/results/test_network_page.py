@@ -1,6 +1,5 @@
 """A network in a page: its logits are PyTorch's, it reads and writes as the codec does, and it fetches nothing."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,6 @@ from throughline.plumbing.errors import UserError
 from throughline.results.network import rounded
 from throughline.runs.trained import load
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
-)
 FOX = Characters(sorted({*"the quick brown fox\n</script>é\U0001f98a"}))
 KINDS: dict[str, tuple[Model, Codec, str]] = {
     "lstm256": (LSTM(), FOX, "the fox\n</script>é\U0001f98a Z"),
@@ -45,17 +41,6 @@ REFUSED: list[tuple[Codec, str]] = [
     (Frames(kind="multi_hot", features=2, ended=True), "the page computes lstm and gru with symbols"),
     (Ids(vocab_size=9), "the page cannot read codec=ids; allowed are characters, words"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here: install chromium or Google Chrome")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
