@@ -1,5 +1,6 @@
 """A run begins with the weights of a trained model: all of them, or those that its data have in common with it."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from throughline.config import Config
 from throughline.data.codecs import Codec
 from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
+from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.symbols import Symbols
 from throughline.data.corpus import Corpus
 from throughline.model.generator import Generator
@@ -35,7 +37,7 @@ def built(model: Model, codec: Codec, seed: int) -> Generator:
 def moved(model: Model, old: Codec, new: Codec, keeps_vocab: bool = True) -> tuple[Generator, Generator, Generator]:
     """A trained generator, a new one before, and the new one after."""
     trained, before, after = built(model, old, 1), built(model, new, 2), built(model, new, 2)
-    Initial("x.ckpt", trained, old, keeps_vocab).into(after, new)
+    Initial("x.ckpt", "0" * 64, trained, old, keeps_vocab).into(after, new)
     return trained, before, after
 
 
@@ -132,6 +134,7 @@ def settings(trained: Path, path: str, *more: str) -> Config:
 
 def test_new_data_extend_keep_or_replace_the_vocabulary(trained: Path, tmp_path: Path) -> None:
     path = text(tmp_path, "the quick é fox ß. " * 50)
+    corpus_text = ("the quick é fox ß. " * 50)[: len(initial.read(config("data=text", f"data.path={path}"))[1].train.steps)]
     old = load_parts(trained)[1]
     assert isinstance(old, Characters)
     assert old.symbols is not None
@@ -148,9 +151,7 @@ def test_new_data_extend_keep_or_replace_the_vocabulary(trained: Path, tmp_path:
         told = first.told(corpus.codec)
         assert told.startswith(f"init_from: {trained}, lstm16, characters; ")
         assert ("2 new symbols ('ß', 'é') begin at the mean" in told) == (how == "extend")
-        assert corpus.unknown == (0 if how != "keep" else corpus.unknown)
-    _, corpus, _ = initial.read(settings(trained, path, "init_vocab=keep"))
-    assert (corpus.train.steps == 0).sum() > 0
+        assert (corpus.train.steps == 0).sum() == (0 if how != "keep" else sum(corpus_text.count(s) for s in "ßé"))
 
 
 def test_a_run_begins_with_these_weights_and_says_so(trained: Path, tmp_path: Path) -> None:
@@ -171,10 +172,13 @@ def test_what_does_not_fit_is_one_line(trained: Path, tmp_path: Path) -> None:
         "codec=words": f"codec=words: the model in {trained} reads characters; leave codec= out, or give init_vocab=replace",
         "codec=bytes": f"codec=bytes: the model in {trained} reads characters; leave codec= out, or give init_vocab=replace",
         "model.hidden_size=9": f"model.hidden_size=9: the model in {trained} has 16; leave it out",
+        "model.forget_bias=2.0": f"model.forget_bias=2.0: the model in {trained} has 0.0; leave it out",
+        "codec=characters codec.symbols=[a,b]": "codec=characters: its table is not that of the model in "
+        f"{trained}; leave codec= out",
         "init_from=none.ckpt": "init_from=none.ckpt: No such file or directory; give a .ckpt file of a run",
     }.items():
         with pytest.raises(UserError) as error:
-            initial.read(settings(trained, path, more))
+            initial.read(settings(trained, path, *more.split()))
         assert str(error.value) == line
     frames = Corpus.of(replace(config("codec=frames").codec, kind="real"), [np.random.rand(50, 3)], [np.random.rand(50, 3)])
     with pytest.raises(UserError, match=r"predicts symbols, and the data are real frames; give other data$"):
@@ -184,3 +188,46 @@ def test_what_does_not_fit_is_one_line(trained: Path, tmp_path: Path) -> None:
         UserError, match=r"reads characters \(\d+\), and the data are symbols \(3\); give init_vocab=replace"
     ):
         initial.read(settings(trained, path), others)
+
+
+def test_real_frames_are_measured_in_the_units_of_the_new_data(tmp_path: Path) -> None:
+    """The other data are the same series times 1000: the same network, and each density is a thousandth per feature."""
+    old, new = (Corpus.of(Frames(), *([scale * part] for part in SERIES)) for scale in (1.0, 1000.0))
+    head = Config().suited(old.codec).head
+    torch.manual_seed(1)
+    trained, after = (Generator(LSTM(**SIZES), 2, head).double().eval() for _ in range(2))
+    trained.head.in_units_of(old.codec)
+    Initial("x.ckpt", "0" * 64, trained, old.codec, True).into(after, new.codec)
+    frames = [torch.from_numpy(np.asarray(corpus.val.steps)).double()[None] for corpus in (old, new)]
+    before, now = (model.nll(f[:, :-1], f[:, 1:])[0] for model, f in zip((trained, after), frames, strict=True))
+    torch.testing.assert_close(now, before + 2 * np.log(1000.0), rtol=0, atol=1e-4)
+
+
+SERIES = np.split(np.random.default_rng(0).standard_normal((80, 2)), [60])
+
+
+def test_a_run_that_is_resumed_keeps_the_model_that_it_began_with(trained: Path, tmp_path: Path) -> None:
+    path, folder = text(tmp_path, "the quick brown fox. " * 100), tmp_path / "run"
+    first, other = tmp_path / "first.ckpt", tmp_path / "other.ckpt"
+    first.write_bytes(trained.read_bytes())
+    run(fox(), tmp_path / "more", *SHORT, "optimizer.lr=0.1")
+    other.write_bytes((tmp_path / "more" / "checkpoints" / "last.ckpt").read_bytes())
+    common = ("data=text", f"data.path={path}", "regime.streams=2", "regime.bptt=8", "trainer.threads=1")
+    begun = run(None, folder, "trainer.max_epochs=1", *common, f"init_from={first}")["init_from"]
+    assert begun == {"file": str(first), "sha256": hashlib.sha256(trained.read_bytes()).hexdigest()}
+    again = ("trainer.max_epochs=2", *common, "resume=must")
+    with pytest.raises(UserError, match=rf"^init_from={other}: the run of .* began with {first} .*; give that file$"):
+        run(None, folder, *again, f"init_from={other}")
+    moved = first.rename(tmp_path / "moved.ckpt")  # the same model elsewhere
+    done = run(None, folder, *again, f"init_from={moved}")
+    assert done["init_from"] == begun
+    assert done["epochs"] == 2
+    plain = tmp_path / "plain"
+    run(None, plain, "trainer.max_epochs=1", *common, *SMALL_MODEL)
+    with pytest.raises(UserError, match=r"^init_from=.*: the run of .* began with no model; leave init_from= out$"):
+        run(None, plain, *again, f"init_from={moved}")
+    with pytest.raises(UserError, match=r"^resume_with=optimizer.lr: there is no run to resume"):
+        run(None, tmp_path / "new", *common, *SMALL_MODEL, "resume=auto", "resume_with=[optimizer.lr]", "optimizer.lr=1")
+
+
+SMALL_MODEL = ("model.hidden_size=16", "model.embedding_size=8")

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from helpers import SMALL, config, fox
+from throughline.memory import of_training
 from throughline.plumbing.errors import UserError
 from throughline.training import tuning
 
@@ -65,3 +66,26 @@ def test_what_has_no_such_setting_is_refused(what: str, chosen: str, line: str) 
     settings = config(*SMALL, f"tune={what}", chosen, "trainer.threads=1")
     with pytest.raises(UserError, match=f"^{line}$"):
         tuning.tune(settings, fox(), Console(quiet=True))
+
+
+def test_memory_is_looked_at_before_and_for_every_shape(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "STREAMS", (1, 8))
+    monkeypatch.setattr(tuning, "BPTT", (8,))
+    small, large = (of_training(config(*SMALL, f"regime.streams={n}", "regime.bptt=8"), fox()) for n in (1, 8))
+    assert small < large
+    monkeypatch.setattr(tuning, "of_machine", lambda: (small + large) / 2)
+    found, _ = tuned("streams", tmp_path)
+    assert found == "regime.streams=1 regime.bptt=8"
+    monkeypatch.setattr(tuning, "of_machine", lambda: small / 2)
+    with pytest.raises(UserError, match=r"^tune=streams: no choice fits into the memory of this machine"):
+        tuned("streams", tmp_path)
+    with pytest.raises(UserError, match=r"^model.hidden_size=10000000: at least .* of memory are needed"):
+        tuned("lr", tmp_path, "model.hidden_size=10000000")
+
+
+def test_a_loss_that_is_never_finite_is_one_line(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning._Trial, "step", lambda trial, batch, lr: float("nan"))
+    with pytest.raises(UserError, match=r"^tune=lr: the loss is not finite at lr=1e-05"):
+        tuned("lr", tmp_path)

@@ -167,7 +167,7 @@ def measure(
     """
     device, readings = device or next(generator.parameters()).device, list(readings)
     for reading in readings:
-        line.refuse_to_join(reading, f"readings={reading.name}")
+        reading.refuse(line)
     advance(0, len(readings) * line.num_targets)
     metrics: dict[str, float] = {}
     was_training, tf32 = generator.training, torch.backends.cudnn.allow_tf32

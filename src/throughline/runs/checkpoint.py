@@ -188,6 +188,7 @@ class About(Part):
     changes: Annotated[list[dict[str, str | int | float | bool | None]], Field(max_length=1000)] = Field(
         default_factory=list
     )
+    init_from: dict[Literal["file", "sha256"], Annotated[str, Field(max_length=5000)]] = Field(default_factory=dict)
 
 
 class SpendingState(Part):
@@ -297,19 +298,32 @@ def load_parts(
             )
     if codec is not None and type(codec) is not type(own):
         raise UserError(f"codec={codec.name}: the checkpoint holds {own.name}; leave codec= out, or give the same")
-    if codec is not None and not codec.fitted:
-        usual = defaults(type(codec))
-        for key, value in plain(codec).items():
+    if codec is not None:
+        refuse_other_settings(codec, own, "the checkpoint")
+    return generator, own, data
+
+
+def refuse_other_settings(chosen: Codec, own: Codec, holder: str) -> None:
+    """Refuse a chosen codec with other settings than those of one of the same class that was fitted before.
+
+    Args:
+        chosen: as the command line gives it.
+        own: the fitted one.
+        holder: what holds it, in words.
+
+    Raises:
+        UserError: it names the setting.
+    """
+    if not chosen.fitted:
+        usual = defaults(type(chosen))
+        for key, value in plain(chosen).items():
             there = getattr(own, key)
             if value != usual.get(key) and value != there:
-                raise UserError(
-                    f"codec.{key}={value}: the checkpoint's codec was fitted with codec.{key}={there}; leave codec= out"
-                )
-    elif codec is not None:
-        given = codec.fit([])
-        if (given if own.end is None or given.end is not None else given.with_end()) != own:
-            raise UserError(f"codec={codec.name}: its table is not that of the checkpoint; leave codec= out")
-    return generator, own, data
+                raise UserError(f"codec.{key}={value}: the codec of {holder} was fitted with {there}; leave codec= out")
+        return
+    given = chosen.fit([])
+    if (given if own.end is None or given.end is not None else given.with_end()) != own:
+        raise UserError(f"codec={chosen.name}: its table is not that of {holder}; leave codec= out")
 
 
 def _load(path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:

@@ -15,13 +15,13 @@ from throughline.data.codecs.table import Tabled
 from throughline.data.corpus import Corpus
 from throughline.model.generator import Generator
 from throughline.model.settings import Model
+from throughline.plumbing import reading
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import printable
-from throughline.runs.checkpoint import load_parts
+from throughline.runs.checkpoint import load_parts, refuse_other_settings
+from throughline.runs.portable import LARGEST_FILE
 from throughline.settings import defaults, word
 
-OF_TRAINING = ("dropout", "forget_bias")
-"""Settings of a model that no weight depends on: they are those of the new run."""
 SHOWN = 8
 """The most new symbols that are shown."""
 
@@ -32,24 +32,27 @@ class Initial:
 
     Attributes:
         path: its file.
+        sha256: that of the file when it was read.
         generator, codec: its parts.
         keeps_vocab: whether the weights of its symbols are kept, not only those of its core.
     """
 
     path: str
+    sha256: str
     generator: Generator
     codec: Codec
     keeps_vocab: bool
 
     def to_plain(self) -> dict[str, str]:
-        """Which model it is, for the record of the run."""
-        with Path(self.path).open("rb") as file:
-            return {"file": str(Path(self.path).absolute()), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        """Which model it is, for the checkpoints and the record of the run."""
+        return {"file": str(Path(self.path).absolute()), "sha256": self.sha256}
 
     @torch.no_grad()
     def into(self, generator: Generator, codec: Codec) -> None:
         """Put its weights into a new generator. A symbol that it does not know gets the mean of all others."""
-        old, new, by_symbol = self.generator.state_dict(), generator.state_dict(), _by_symbol(generator)
+        old, new = self.generator.state_dict(), generator.state_dict()
+        # Frames that are kept have the same features, and a head may have several rows for each of them.
+        by_symbol = {} if self.keeps_vocab and codec.steps != "ids" else _by_symbol(generator)
         pairs = list(_places(self.codec, codec))
         there, here = (torch.tensor(ids) for ids in zip(*pairs, strict=True))
         known = torch.arange(UNKNOWN + 1, self.codec.size)
@@ -61,6 +64,7 @@ class Initial:
                 if len(pairs) < codec.size:
                     tensor.copy_(before.index_select(dim, known).mean(dim, keepdim=True).expand_as(tensor))
                 tensor.index_copy_(dim, here, before.index_select(dim, there))
+        generator.head.in_units_of(codec)  # what it has copied there is of the other data
 
     def told(self, codec: Codec) -> str:
         """A line about what is kept of it."""
@@ -94,6 +98,7 @@ def read(config: Config, corpus: Corpus | None = None) -> tuple[Config, Corpus, 
     path = config.init_from
     try:
         generator, codec, _ = load_parts(path)
+        sha256 = hashlib.sha256(reading.content(Path(path), LARGEST_FILE)).hexdigest()
     except UserError as error:
         raise UserError(str(error).replace("checkpoint=", "init_from=", 1)) from None
     model = adopted(config.model, generator.settings, path)
@@ -114,7 +119,7 @@ def read(config: Config, corpus: Corpus | None = None) -> tuple[Config, Corpus, 
         raise UserError(f"head={config.head.name}: the model in {path} has another one; leave head= out")
     if generator.head_settings != Config().suited(corpus.codec).head:  # otherwise it is the usual one, and needs no word
         config = replace(config, head=generator.head_settings)
-    return replace(config, model=model), corpus, Initial(path, generator, codec, keeps_vocab)
+    return replace(config, model=model), corpus, Initial(path, sha256, generator, codec, keeps_vocab)
 
 
 def _read(config: Config, codec: Codec) -> Corpus:
@@ -125,6 +130,8 @@ def _read(config: Config, codec: Codec) -> Corpus:
             f"codec={config.codec.name}: the model in {path} reads {codec.name}; leave codec= out, or give "
             "init_vocab=replace"
         )
+    if config.codec is not None:
+        refuse_other_settings(config.codec, codec, f"the model in {path}")
     if config.init_vocab == "extend" and isinstance(codec, Tabled):
         found = config.read(replace(codec, symbols=None, ended=False)).codec
         assert isinstance(found, Tabled)
@@ -151,7 +158,7 @@ def adopted(mine: Model, there: Model, path: str) -> Model:
     usual, values = defaults(type(mine)), dict[str, Any]()
     for f in fields(mine):
         own, theirs = getattr(mine, f.name), getattr(there, f.name)
-        if f.name not in OF_TRAINING and own != theirs:
+        if f.name != "dropout" and own != theirs:  # dropout is that of the new run: no weight depends on it
             if own != usual[f.name]:
                 raise UserError(f"model.{f.name}={own}: the model in {path} has {theirs}; leave it out")
             values[f.name] = theirs

@@ -48,9 +48,9 @@ class StreamDataModule(LightningDataModule):
         corpus.train.refuse_to_join(regime, f"regime={regime.name}")
         self.corpus = corpus
         self.regime = regime
+        for reading in (readings := [*readings]):
+            reading.refuse(corpus.val)
         self.readings = [reading for reading in readings if reading.while_training]
-        for reading in self.readings:
-            corpus.val.refuse_to_join(reading, f"readings={reading.name}")
         self.evaluation = evaluation
         self.seed = seed
         self.num_workers = num_workers

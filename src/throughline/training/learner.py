@@ -38,6 +38,7 @@ class Learner(QuickNotes, LightningModule):
         run_id: identifies the run in W&B, saved beside the weights.
         cuda_graphs: whether a step on a GPU is launched at once.
         changes: settings that changed in the middle of the run, saved beside the weights.
+        init_from: the model that the run began with, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
         accumulate_grad_batches: the number of batches whose gradients are averaged for one update.
 
@@ -67,6 +68,7 @@ class Learner(QuickNotes, LightningModule):
         accumulate_grad_batches: int = 1,
         cuda_graphs: bool = True,
         changes: Sequence[dict[str, Any]] = (),
+        init_from: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # the step is written out here, because Lightning's own loop costs 0.4 ms
@@ -79,6 +81,7 @@ class Learner(QuickNotes, LightningModule):
         self.data = dict(data or {})
         self.run_id = run_id
         self.changes = list(changes)
+        self.init_from = dict(init_from or {})
         self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.updates = 0
@@ -221,6 +224,7 @@ class Learner(QuickNotes, LightningModule):
             "updates": self.updates,
             "run_id": self.run_id,
             "changes": self.changes,
+            "init_from": self.init_from,
         }
         # Our own callbacks and the data module save the place of training. Lightning's counts of batches in an epoch would
         # be one behind or ahead, depending on the hook that saved.

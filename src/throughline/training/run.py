@@ -123,7 +123,7 @@ def train(
         refuse_too_much(config, lambda config: of_training(config, corpus))
         with held(folder), process_as_before(), contextlib.ExitStack() as ending:
             data = data_module(config, corpus)
-            config, start = find_start(config, data, folder, console)
+            config, start = find_start(config, data, folder, first, console)
             if start.finished is not None:
                 return Run(*load_parts(folder / "checkpoints" / "last.ckpt"), record=start.finished, folder=folder)
             begin = begin or (lambda new: refuse_other_run(folder, None, config.resume == "auto") if new else None)
@@ -175,18 +175,18 @@ def _train(
         send((config, folder, start))
         others = share_of_cores(config.trainer.devices)
     with others:
-        learner = build_learner(config, data, start.run_id, start.changes)
+        learner = build_learner(config, data, start)
         if first is not None:
             if start.checkpoint is None:
                 first.into(learner.generator, data.corpus.codec)
                 told = first.told(data.corpus.codec)
             else:
-                told = f"init_from: {config.init_from} is for the beginning; this run goes on from its checkpoint"
+                told = f"init_from: {config.init_from}, with which this run began; it goes on from its checkpoint"
             console.print(told, highlight=False, markup=False, soft_wrap=True)
         introduce(asked, data, learner.generator, config.trainer.precision, console)
         loggers = open_loggers(config, learner, data, folder, start, console, ending)
         fitted = fit(learner, data, config, folder, start, loggers, callbacks, console)
-    return conclude(fitted, config, folder, loggers, first, clock, console)
+    return conclude(fitted, config, folder, loggers, clock, console)
 
 
 def new_folder(config: Config) -> Path:
@@ -290,6 +290,7 @@ class Start:
         rows: the contents of `metrics.csv` up to the checkpoint.
         finished: the record of a run that is already finished.
         changes: settings that have changed in the middle of the run, those of earlier lives among them.
+        init_from: the file and the sha256 of the model that the run began with; empty without one.
     """
 
     run_id: str
@@ -297,9 +298,12 @@ class Start:
     rows: bytes = b""
     finished: Record | None = None
     changes: Sequence[dict[str, Any]] = ()
+    init_from: dict[str, str] = field(default_factory=dict)
 
 
-def find_start(config: Config, data: StreamDataModule, folder: Path, console: Console) -> tuple[Config, Start]:
+def find_start(
+    config: Config, data: StreamDataModule, folder: Path, first: Initial | None, console: Console
+) -> tuple[Config, Start]:
     """The start of a run, by `config.resume`, and the settings with what `auto` meant when the run began.
 
     Raises:
@@ -308,13 +312,24 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
     checkpoint, saved, message = checkpoint_to_resume(config.resume, folder / "checkpoints")
     if message:
         console.print(message, highlight=False, markup=False, soft_wrap=True)
+    chosen = {} if first is None else first.to_plain()
     if checkpoint is None:
-        return config, Start(secrets.token_hex(8))
+        if config.resume_with:
+            keys = ",".join(config.resume_with)
+            raise UserError(f"resume_with={keys}: there is no run to resume, so nothing changes in its middle; leave it out")
+        return config, Start(secrets.token_hex(8), init_from=chosen)
     about = saved["throughline"]
     for key in ("precision", "threads"):
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
+    began = about.get("init_from", {})
+    if began.get("sha256") != chosen.get("sha256"):
+        given = f"init_from={config.init_from}" if chosen else "init_from"
+        there = f"began with {began['file']} (sha256 {began['sha256'][:12]})" if began else "began with no model"
+        raise UserError(
+            f"{given}: the run of {checkpoint} {there}; " + ("give that file" if began else "leave init_from= out")
+        )
     saved_identity, origin = {**config.usual, **about["identity"]}, about.get("data", {}).get("origin")
     changed = check_identity(saved_identity, config.identity(data.corpus), checkpoint, origin, config.resume_with)
     spent = saved["callbacks"]["Spending"]["tokens"]
@@ -336,6 +351,7 @@ def find_start(config: Config, data: StreamDataModule, folder: Path, console: Co
         b"" if rows is None else CSVLogger.unpacked(rows),
         finished,
         changes,
+        began,
     )
 
 
@@ -362,7 +378,7 @@ def with_threads(config: Config, data: StreamDataModule) -> Config:
 
 def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
     """A step of training on the first batch, without its update."""
-    generator = build_learner(config, data, "").generator.train()
+    generator = build_learner(config, data).generator.train()
     batch = Batches(config.regime.plan(data.corpus.train, config.seed, epoch=0), data.corpus.train)[0]
 
     def step() -> None:
@@ -373,7 +389,7 @@ def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
     return step
 
 
-def build_learner(config: Config, data: StreamDataModule, run_id: str, changes: Sequence[dict[str, Any]] = ()) -> Learner:
+def build_learner(config: Config, data: StreamDataModule, start: Start = Start("")) -> Learner:  # frozen
     """A new generator, in the learner that trains it."""
     seed_everything(config.seed, verbose=False)
     try:
@@ -398,11 +414,12 @@ def build_learner(config: Config, data: StreamDataModule, run_id: str, changes: 
         config.seed,
         config.identity(data.corpus),
         about_data(data.corpus),
-        run_id,
+        start.run_id,
         config.trainer.gradient_clip_val,
         config.trainer.accumulate_grad_batches,
         config.trainer.cuda_graphs,
-        changes,
+        start.changes,
+        start.init_from,
     )
 
 
@@ -520,7 +537,7 @@ def train_silently(
     prepare_process()
     use_onednn_where_it_can(config.trainer.precision)
     torch.set_num_threads(max(1, int(config.trainer.threads) // config.trainer.devices))
-    fit(build_learner(config, data, start.run_id), data, config, folder, start, [], callbacks, Console(quiet=True))
+    fit(build_learner(config, data, start), data, config, folder, start, [], callbacks, Console(quiet=True))
 
 
 def conclude(
@@ -528,7 +545,6 @@ def conclude(
     config: Config,
     folder: Path,
     loggers: list[Logger],
-    first: Initial | None,
     clock: float,
     console: Console,
 ) -> Run:
@@ -554,7 +570,6 @@ def conclude(
     by_position.write(folder / "by_position.csv")
     unknown = {} if corpus.val.frames else {"val/unknown": corpus.unknown}
     record = _record(fitted, config, {**metrics, **unknown}, clock)
-    record = replace(record, init_from={} if first is None else first.to_plain())
     pictures = [folder / "curve.png"]
     if isinstance(corpus.codec, Frames):
         passage = _frames(generator.cpu().eval(), corpus.codec, config, folder)
@@ -605,6 +620,7 @@ def _record(fitted: Fitted, config: Config, metrics: dict[str, float], clock: fl
         devices=config.trainer.devices * config.trainer.num_nodes,
         data=corpus.fingerprint,
         versions={"python": platform.python_version(), "torch": torch.__version__},
+        init_from=fitted.learner.init_from,
         changes=fitted.learner.changes,
         metrics={**work.metrics, **metrics},
     )

@@ -13,6 +13,7 @@ from throughline.batches.batch import Batch, Batches
 from throughline.batches.carry import Carry
 from throughline.config import Config
 from throughline.data.corpus import Corpus
+from throughline.memory import of_machine, of_training, refuse_too_much
 from throughline.plumbing.errors import UserError
 from throughline.regimes.stateful import Stateful
 from throughline.runs import initial
@@ -51,6 +52,7 @@ def tune(config: Config, corpus: Corpus, console: Console) -> str:
             raise UserError(
                 f"tune={config.tune}: regime {config.regime.name} updates after every token; give another regime"
             )
+        refuse_too_much(config, lambda config: of_training(config, corpus))
         device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
         tests = {"lr": _learning_rate, "streams": _streams}
         return tests[str(config.tune)](_Trial(config, corpus, first, device), console)
@@ -61,7 +63,7 @@ class _Trial:
 
     def __init__(self, config: Config, corpus: Corpus, first: initial.Initial | None, device: torch.device) -> None:
         self.config, self.corpus, self.first, self.device = config, corpus, first, device
-        learner = build_learner(config, data_module(config, corpus), "")
+        learner = build_learner(config, data_module(config, corpus))
         if first is not None:
             first.into(learner.generator, corpus.codec)
         self.generator = learner.generator.to(device).train()
@@ -125,6 +127,8 @@ def _learning_rate(trial: _Trial, console: Console) -> str:
         if not math.isfinite(now) or (smoothed and now > DIVERGED * min(smoothed)):
             break
         smoothed.append(now)
+    if not smoothed:
+        raise UserError(f"tune=lr: the loss is not finite at lr={LOWEST:g}; give another model, or precision=32-true")
     lowest = min(range(len(smoothed)), key=smoothed.__getitem__)
     rows = [(f"{rates[k]:.2g}", smoothed[k]) for k in _spread(len(smoothed), 18)]
     console.print(f"the loss while the learning rate grows, {len(smoothed)} updates:")
@@ -144,14 +148,21 @@ def _streams(trial: _Trial, console: Console) -> str:
     config, corpus = trial.config, trial.corpus
     if not isinstance(config.regime, Stateful):
         raise UserError(f"tune=streams: regime {config.regime.name} has no streams; give regime=stateful")
-    shapes = [(streams, bptt) for bptt in BPTT for streams in STREAMS if streams * bptt <= corpus.train.num_targets // 4]
+    own, targets = config.regime, corpus.train.num_targets
+    by_shape = {
+        (streams, bptt): replace(config, regime=replace(own, streams=streams, bptt=bptt))
+        for bptt in BPTT
+        for streams in STREAMS
+        if streams * bptt <= targets // 4
+    }
+    if not by_shape:
+        raise UserError(f"tune=streams: {targets:,} targets are too few for any choice; give more data")
+    shapes = {shape: tried for shape, tried in by_shape.items() if of_training(tried, corpus) <= of_machine()}
     if not shapes:
-        raise UserError(f"tune=streams: {corpus.train.num_targets:,} targets are too few for any choice; give more data")
-    own = config.regime.bptt
+        raise UserError("tune=streams: no choice fits into the memory of this machine; give a smaller model")
     speeds: dict[tuple[int, int], float] = {}
-    for streams, bptt in shapes:
-        regime = replace(config.regime, streams=streams, bptt=bptt)
-        one = _Trial(replace(config, regime=regime), corpus, trial.first, trial.device)
+    for (streams, bptt), tried in shapes.items():
+        one = _Trial(tried, corpus, trial.first, trial.device)
         batches, lr = one.batches(), trial.optimizer.param_groups[0]["lr"]
         one.step(next(batches), lr)
         began, tokens = time.perf_counter(), 0
@@ -168,7 +179,7 @@ def _streams(trial: _Trial, console: Console) -> str:
             f"{streams:>7} "
             + "".join(f"{speeds.get((streams, bptt), math.nan):>10,.0f}".replace("nan", "  -") for bptt in bptts)
         )
-    bptt = min(bptts, key=lambda each: abs(each - own))
+    bptt = min(bptts, key=lambda each: abs(each - own.bptt))
     of_bptt = {streams: speed for (streams, b), speed in speeds.items() if b == bptt}
     fewest = min(streams for streams, speed in of_bptt.items() if speed >= ENOUGH * max(of_bptt.values()))
     console.print(

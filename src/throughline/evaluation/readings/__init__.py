@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from throughline.data.line import Line
 from throughline.evaluation.protocol import Evaluation
+from throughline.plumbing.errors import UserError
 from throughline.regimes import Cut, Plan, Played
 from throughline.settings import word
 
@@ -46,12 +47,14 @@ class Reading(ABC):
             once, with states handed over between rows (`throughline.evaluation.handover`). A subclass has to say so again.
         learns: whether `score` needs gradients; inference mode is then off.
         apart: whether `plan` keeps sequences apart that are not joined, by `Line.edges`. A subclass has to say so again.
+        of_symbols: whether it can read symbols alone, and no frames.
     """
 
     while_training: ClassVar[bool] = True
     one_row: ClassVar[bool] = False
     learns: ClassVar[bool] = False
     apart: ClassVar[bool] = False
+    of_symbols: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -61,6 +64,16 @@ class Reading(ABC):
     def suffix(self) -> str:
         """The end of the names of its metrics: `reset` gives `val/nll_reset`."""
         return f"_{self.name}"
+
+    def refuse(self, line: Line) -> None:
+        """Refuse a line that it cannot read, before any work.
+
+        Raises:
+            UserError: the line has frames, or sequences that it would not keep apart.
+        """
+        line.refuse_to_join(self, f"readings={self.name}")
+        if self.of_symbols and line.frames:
+            raise UserError(f"readings={self.name}: is for symbols, and these data are frames; leave it out")
 
     @abstractmethod
     def plan(self, line: Line, evaluation: Evaluation, exact: bool) -> Plan:

@@ -1,17 +1,17 @@
 """Neural cache: what was read lately becomes likelier again where the state is alike (Grave 2017, arXiv 1612.04426)."""
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading, Scores
 from throughline.evaluation.readings.carried import carried_plan, one_by_one
-from throughline.plumbing.errors import UserError
 from throughline.regimes import Plan
-from throughline.settings import STRICT, Fraction, NonNegative, PositiveInt
+from throughline.settings import STRICT, Fraction, PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,10 +35,11 @@ class Cache(Reading):
 
     while_training: ClassVar[bool] = False
     apart: ClassVar[bool] = True
+    of_symbols: ClassVar[bool] = True
 
     strength: Fraction = 0.1
     """The share of the cache in the prediction."""
-    theta: NonNegative = 0.3
+    theta: Annotated[float, Field(ge=0, le=1000)] = 0.3
     """How much likeness counts; 0 makes the cache a table of frequencies."""
     window: PositiveInt = 2000
     """How many steps are remembered."""
@@ -47,8 +48,6 @@ class Cache(Reading):
         return carried_plan(line, 1, 0, tokens_per_batch=STEPS) if line.joined else one_by_one(line, STEPS)
 
     def begin(self, generator: "Generator") -> "Remembering":
-        if generator.reads_frames:
-            raise UserError("readings=cache: remembers symbols, and these data are frames; leave it out")
         return Remembering(generator)
 
     def score(self, generator: "Remembering", batch: "Batch", state: "State | None") -> "tuple[Scores, State]":
