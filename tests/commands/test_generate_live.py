@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers import PROJECT, config, resident_bytes, run, saved
 from throughline.commands.evaluate import Evaluate, evaluate
@@ -19,8 +21,12 @@ from throughline.commands.generate import Generate, generate
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.symbols import Symbols
+from throughline.data.codecs.words import Words
+from throughline.data.sources.array import Array
+from throughline.data.sources.lines import Lines
 from throughline.data.sources.text import Text
-from throughline.model.generation import likeliest
+from throughline.model import generation
+from throughline.model.generation import Allowed, likeliest
 from throughline.model.settings import GRU, LSTM
 from throughline.plumbing.errors import UserError
 from throughline.runs import initial
@@ -169,6 +175,158 @@ def test_it_writes_without_end_in_constant_memory_and_keeps_its_state_at_ctrl_c(
         process.stdout.read()
         assert process.wait() == 130
     assert load(folder / "text.ckpt").live(tmp_path / "state").draws >= 119_000
+
+
+@pytest.mark.parametrize("after", [1, 300, 777, 4000, 9000])
+def test_what_is_written_after_ctrl_c_is_what_would_have_followed(after: int, folder: Path, tmp_path: Path) -> None:
+    """The signal comes at any moment of a step: the state that is kept is that of the text on the screen."""
+    command = [sys.executable, str(PROJECT / "src" / "generate.py"), f"checkpoint={folder}/text.ckpt"]
+    endless = [*command, "endless=true", "seed=3", f"state_out={tmp_path}/state"]
+    with subprocess.Popen(endless, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        begun = process.stdout.read(after)
+        process.send_signal(signal.SIGINT)
+        begun += process.stdout.read()
+        assert process.wait() == 130
+    live, whole = load(folder / "text.ckpt").live(tmp_path / "state"), load(folder / "text.ckpt").live()
+    assert live.draws == len(begun) - 1  # without the line break with which it opens
+    assert begun.decode() == "\n" + TEXT.decode(whole.write(live.draws, 3, temperature=0.8))
+    assert [*live.write(50, temperature=0.8)] == [*whole.write(50, temperature=0.8)]
+
+
+def test_an_error_keeps_the_state_of_before(folder: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    generate(asked(folder, "text", prompt="ab", length=5, state_out=str(state)))
+    before = state.read_bytes()
+    with pytest.raises(UserError, match=r"^prompt: 'x' not in the vocabulary"):
+        generate(asked(folder, "text", prompt="ax", length=5, state=str(state), state_out=str(state)))
+    with pytest.raises(UserError, match=r"^prompt: 'x' not in the vocabulary"):
+        generate(asked(folder, "text", prompt="x", length=5, state_out=str(tmp_path / "none")))
+    assert state.read_bytes() == before
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_byte_that_is_no_utf_8_is_an_unknown_sign_of_a_conversation(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xffb\ncc\n"), encoding="utf-8", errors="strict"))
+    generate(asked(folder, "text", interactive=True, length=6))
+    out, err = capsys.readouterr()
+    assert out.startswith("cc")
+    assert "not in the vocabulary" in err
+    assert err.isascii()
+
+
+def test_unknown_words_are_said_in_every_way_to_ask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "words.ckpt", LSTM(hidden_size=8), Words(symbols=["the", "<eos>", "cat", "<unk>"]))
+    caution = "caution: prompt: 'dog' not in the vocabulary, read as <unk>"
+    for settings in ({"likeliest": 2}, {"length": 3, "state_out": str(tmp_path / "state")}, {}):
+        if settings:
+            generate(asked(tmp_path, "words", prompt="the dog", **({"seed": None} | settings)))
+        else:
+            monkeypatch.setattr(sys, "stdin", io.StringIO("the dog\n"))
+            generate(asked(tmp_path, "words", interactive=True, length=3))
+        assert caution in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("from,to\na,zz\n", r"line 2: to: 'zz' not in the vocabulary, read as <unk>; give a symbol of the vocabulary$"),
+        ("from,to\na\n", r"line 2: to is missing; give a cell in each row$"),
+        ("from,to\na,b,c\n", r"line 2 has more cells than columns; put a symbol with a comma in quotes$"),
+        ("from,to\na,\n", r"line 2: to is empty; give one symbol"),
+        ("from,to\na,b a\n", r"line 2: to is 'b a'; give one symbol$"),
+        ("from,to\na," + 140_000 * "b" + "\n", r"after line 1: field larger than field limit \(131072\); give a CSV file$"),
+    ],
+)
+def test_a_table_of_pairs_is_read_to_the_letter(table: str, line: str, tmp_path: Path) -> None:
+    saved(tmp_path / "words.ckpt", LSTM(hidden_size=8), Words(symbols=["a", "b", "<unk>"]))
+    (tmp_path / "pairs.csv").write_text(table)
+    with pytest.raises(UserError, match=rf"^allowed={tmp_path}/pairs.csv: {line}"):
+        load(tmp_path / "words.ckpt").allowed(str(tmp_path / "pairs.csv"))
+
+
+def test_pairs_take_memory_for_themselves_and_not_for_all_symbols() -> None:
+    steps = np.arange(3, dtype=np.int64) + 10**6
+    allowed = Allowed.seen(steps, 10**8)  # a table of all would have 10^16 cells
+    assert allowed.after(10**6).tolist() == [10**6 + 1]
+    assert not allowed.lets_follow(10**6 + 2)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=30), st.integers(1, 9))
+def test_pairs_that_were_seen_go_on_for_ever(steps: list[int], piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, "PIECE", piece)
+        found = Allowed.seen(np.array(steps, np.uint8), 6)
+    seen = {*itertools.pairwise(steps)}
+    assert {(b, a) for b in range(6) for a in found.after(b).tolist()} == seen
+    going = found.without_dead_ends()
+    kept = {(b, a) for b in range(6) for a in going.after(b).tolist()}
+    while dead := {pair for pair in seen if not any(b == pair[1] for b, _ in seen)}:
+        seen -= dead
+    assert kept == seen
+    assert going.empty == (not seen)
+    logits = np.arange(12, dtype=np.float32).reshape(2, 6)
+    masked = found.among(logits, np.array([steps[0], steps[0]]))
+    wanted = [a in found.after(steps[0]).tolist() for a in range(6)]
+    assert (masked[0] == logits[0]).tolist() == (masked[1] == logits[1]).tolist() == wanted
+
+
+def test_the_last_symbol_of_the_training_data_may_stand_only_there(tmp_path: Path) -> None:
+    (tmp_path / "end.txt").write_text("the quick brown fox. " * 60 + "Z")
+    data = ("data=text", f"data.path={tmp_path}/end.txt", f"data.val_path={tmp_path}/end.txt", "data.val_fraction=0")
+    _, corpus, _ = initial.read(config(*data[:3]))
+    assert int(corpus.train.steps[-1]) == corpus.codec.ids["Z"]  # type: ignore[attr-defined]
+    run(corpus, tmp_path / "run", "trainer.max_epochs=1", "regime.streams=2", *data[:3])
+    generate(
+        Generate(str(tmp_path / "run" / "checkpoints" / "last.ckpt"), prompt="t", length=50, temperature=3, allowed="seen")
+    )
+
+
+def test_the_length_of_the_likeliest_is_of_their_kind(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^length=3: the sequences of this checkpoint end by themselves; give max_length"):
+        generate(asked(folder, "events", seed=None, likeliest=2, length=3))
+    with pytest.raises(UserError, match=r"^max_length=3: the texts of this checkpoint have no ends; give length"):
+        generate(asked(folder, "text", seed=None, likeliest=2, max_length=3))
+
+
+@pytest.mark.parametrize("kind", ["lines", "frames"])
+def test_joined_sequences_in_two_parts_score_as_one(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the seam the end symbol, or the beginning of frames, stands in both files and is read once."""
+    rng = np.random.default_rng(1)
+    if kind == "lines":
+        saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), Characters(list("abc"), ended=True))
+        lines = ["".join(rng.choice(list("abc"), n)) for n in rng.integers(1, 9, 12)]
+        parts = {"whole": lines, "monday": lines[:5], "tuesday": lines[5:]}
+        for name, part in parts.items():
+            (tmp_path / name).write_text("\n".join(part) + "\n")
+        sources: dict[str, Any] = {name: Lines(str(tmp_path / name), joined=True, split="end") for name in parts}
+    else:
+        saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), Frames(kind="multi_hot", features=3, ended=True))
+        rolls = [rng.integers(0, 2, (n, 3)).astype(np.uint8) for n in rng.integers(1, 9, 12)]
+        for name, part in {"whole": rolls, "monday": rolls[:5], "tuesday": rolls[5:]}.items():
+            np.savez(tmp_path / f"{name}.npz", **{f"tune{k:02d}": tune for k, tune in enumerate(part)})
+        sources = {
+            name: Array(f"{tmp_path / name}.npz", joined=True, split="end") for name in ("whole", "monday", "tuesday")
+        }
+
+    def scored(name: str, **settings: Any) -> tuple[float, int]:
+        evaluate(Evaluate(str(tmp_path / "model.ckpt"), "all", data=sources[name], **settings))
+        out = said(capsys)
+        nll = float(next(line.split()[1] for line in out.splitlines() if line.startswith("all/nll")))
+        count = next((line.split()[0] for line in out.splitlines() if "steps scored" in line), "0")
+        return nll, int(count.replace(",", ""))
+
+    whole, number = scored("whole", state_out=str(tmp_path / "whole.state"))
+    monday, first = scored("monday", state_out=str(tmp_path / "monday.state"))
+    tuesday, second = scored("tuesday", state=str(tmp_path / "monday.state"), state_out=str(tmp_path / "tuesday.state"))
+    assert first + second == number > 20
+    assert (first * monday + second * tuesday) / number == pytest.approx(whole, abs=2e-6)
+    assert (tmp_path / "tuesday.state").read_bytes() == (tmp_path / "whole.state").read_bytes()
+    assert scored("whole")[0] == pytest.approx(whole, abs=2e-6)  # and as all at once
 
 
 def test_a_text_in_two_parts_scores_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

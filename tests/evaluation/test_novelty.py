@@ -49,4 +49,6 @@ def test_equal_hashes_are_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_figures_of_sequences() -> None:
     line = Line.with_ends([np.array(s, np.uint8) for s in ([1, 2], [3], [], [1, 2, 3])], end=9)
     figures = of_sequences([[1, 2], [1, 2], [2, 1], [], [3, 3]], line)
-    assert figures == {"distinct": 4 / 5, "new": 2 / 4}
+    assert figures == {"ended": 1.0, "distinct": 4 / 5, "new": 2 / 4}
+    assert of_sequences([[1, 2], None, [5], None], line) == {"ended": 0.5, "distinct": 1.0, "new": 0.5}
+    assert of_sequences([None], line) == {"ended": 0.0}

@@ -1,5 +1,7 @@
 """A sequence that is put away and taken up again is, bit for bit, the one that was never interrupted."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from helpers import asked, saved
+from helpers import asked, roll, saved
 from throughline.commands.export import export
 from throughline.data.codecs import Codec
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.words import Words
+from throughline.evaluation.scoring import scored
 from throughline.model.settings import GRU, LSTM, Model
 from throughline.plumbing.errors import UserError
 from throughline.runs.live import BLOCK, Live
@@ -113,6 +116,57 @@ def test_frames_are_read_and_written_as_well(tmp_path: Path) -> None:
     assert begun + list(second.read(frames[9:])) == at_once
     np.testing.assert_allclose(at_once, trained.score(frames), rtol=1e-5)
     assert np.array_equal(np.stack([*second.write(5, 1)]), np.stack([*whole.write(5, 1)]))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_after_an_end_the_next_sequence_begins_from_zeros_unless_they_are_joined(joined: bool, tmp_path: Path) -> None:
+    saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), ENDED, data={"joined": joined})
+    trained, end = load(tmp_path / "model.ckpt"), ENDED.end or 0
+    fresh = list(trained.live().read([1, 2, 3]))
+    live = trained.live()
+    assert live.at_beginning
+    list(live.read([2, 2, end]))
+    assert live.at_beginning
+    assert (list(live.read([1, 2, 3])) == fresh) != joined
+    live.save(tmp_path / "state")
+    live = trained.live(tmp_path / "state")  # its stepper was built from another state than zeros
+    list(live.read([end]))
+    assert (list(live.read([1, 2, 3])) == fresh) != joined
+    live.begin()
+    tokens = torch.tensor([[end, 1, 2, 3, end, 1, 2, 3]])
+    with torch.inference_mode():
+        nll, _ = trained.generator.nll(tokens[:, :-1], tokens[:, 1:])
+    whole = list(trained.live().read([1, 2, 3, end, 1, 2, 3]))
+    assert (whole == pytest.approx(nll[0].tolist(), abs=1e-5)) == joined
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_frames_begin_anew_as_in_training(joined: bool, tmp_path: Path) -> None:
+    corpus = roll()
+    codec = corpus.codec
+    saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), codec, data={"joined": joined})
+    trained, line = load(tmp_path / "model.ckpt"), replace(corpus.val, joined=joined)
+    live, found = trained.live(), list[float]()
+    for first, last in itertools.pairwise([0, *line.ends.tolist()]):
+        assert live.at_beginning
+        found += live.read(line.steps[first + 1 : last])
+        found.append(live.close(line.steps[last]))
+        if last == line.ends[3]:
+            live.save(tmp_path / "state")
+            live = trained.live(tmp_path / "state")
+    scores = [part.nll for part in scored(trained.generator, line)]
+    np.testing.assert_allclose(found, np.concatenate(scores), rtol=0, atol=1e-5)
+    assert len(found) == line.num_targets > 100
+
+
+@pytest.mark.parametrize("wrong", [-1, 11, [1, 2]])
+def test_what_is_no_step_is_refused(wrong: Any, tmp_path: Path) -> None:
+    saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), TEXT)
+    live = load(tmp_path / "model.ckpt").live()
+    list(live.read([9]))
+    with pytest.raises(UserError, match=r"^read: .* is no step of this checkpoint; allowed are ids from 0 to 10$"):
+        list(live.read([wrong]))
+    assert live.steps == 1
 
 
 def test_the_exported_graph_goes_on_from_the_same_file(tmp_path: Path) -> None:

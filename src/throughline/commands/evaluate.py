@@ -3,7 +3,8 @@
 import contextlib
 import csv
 import itertools
-from dataclasses import field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,15 +25,18 @@ from throughline.data.sources.text import Text
 from throughline.data.splits import SplitsOfSequences
 from throughline.evaluation.protocol import Evaluation
 from throughline.evaluation.readings import Reading
+from throughline.evaluation.readings.carried import Carried
+from throughline.evaluation.readings.reset import Reset
 from throughline.model.settings import Head, Model
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.progress import progress
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, NonNegative, PathStr, PositiveInt
+from throughline.settings import STRICT, NonNegative, PathStr, PositiveInt, defaults
 
 if TYPE_CHECKING:
     from throughline.data.line import Line
     from throughline.evaluation.measure import BySequence
+    from throughline.runs.live import Live
     from throughline.runs.trained import Trained
 
 
@@ -49,9 +53,9 @@ class Evaluate:
     the likeliest step and how many unknown, and its text. Only for sequences that are not joined."""
     generated: PositiveInt | None = None
     """Also write so many symbols, or sequences with ends, and measure how varied they are, and what of them stands in the
-    training data of the run. A part of the validation split of the same length shows what is usual."""
+    training data of the run. As much of the validation split shows what is usual; all of it if it is shorter."""
     temperature: NonNegative = 1.0
-    """That of `generated`."""
+    """That of `generated`; no other setting draws."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     """That of `generated`."""
     state: PathStr | None = None
@@ -80,8 +84,10 @@ def evaluate(settings: Evaluate) -> None:
         from throughline.evaluation.measure import BySequence
         from throughline.runs.trained import load as load_trained
 
+    refuse_without_effect(settings)
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
     with progress("reading data", console):
+        learned = None if settings.generated is None else learned_by(trained, settings.generated)  # before all measuring
         corpus, line, split = line_of(trained, settings.data, settings.path, settings.split, "path")
     if settings.out is not None and line.joined:
         raise UserError(f"out={settings.out}: this line is joined, so it has no sequences to score one by one")
@@ -104,34 +110,62 @@ def evaluate(settings: Evaluate) -> None:
             )
         if by_sequence is not None:
             write_scores(out, by_sequence, corpus.codec)
-    if settings.generated is not None:
+    if learned is not None:
         with progress("generating", console):
-            metrics |= novelty(settings, settings.generated, trained)
+            metrics |= novelty(settings, trained, learned)
     for key, value in metrics.items():
         print(f"{key} {value:.6f}" if abs(value) < 1e9 else f"{key} {value:.6g}")
     if settings.out is not None:
         print(f"{settings.out}: {len(line.ends):,} sequences")
 
 
-def novelty(settings: Evaluate, number: int, trained: "Trained") -> dict[str, float]:
-    """How varied and how new generated symbols or sequences are, and the same of the validation split, by name.
+def refuse_without_effect(settings: Evaluate) -> None:
+    """Refuse settings that would change nothing beside the others.
 
     Raises:
-        UserError: these are frames, or the training data cannot be read.
+        UserError: one of them is given.
     """
+    usual = defaults(Evaluate)
+    for key, beside in (("temperature", settings.generated), ("seed", settings.generated)):
+        value = getattr(settings, key)
+        if beside is None and value != usual[key]:
+            raise UserError(f"{key}={value}: is for generated=N, which is not given; leave it out")
+    live = "state" if settings.state else "state_out" if settings.state_out else None
+    if live is None:
+        return
+    if settings.generated is not None:
+        raise UserError(f"generated={settings.generated}: has no effect with {live}; leave one of them out")
+    if settings.out is not None:
+        raise UserError(f"out={settings.out}: has no effect with {live}; leave one of them out")
+    others = [name for name, reading in settings.readings.items() if reading not in (Carried(), Reset())]
+    changed = {key: value for key, value in asdict(settings.evaluation).items() if value != defaults(Evaluation)[key]}
+    for key in (*(f"readings={name}" for name in others), *(f"evaluation.{key}={value}" for key, value in changed.items())):
+        raise UserError(f"{key}: with {live} the line is read in order, with the state carried; leave it out")
+
+
+def learned_by(trained: "Trained", number: int) -> Corpus:
+    """The data of the run, with which `number` generated symbols are compared.
+
+    Raises:
+        UserError: the network generates frames, or the data are not there.
+    """
+    if isinstance(trained.codec, Frames):
+        raise UserError(f"generated={number}: is for symbols, and this checkpoint generates frames; leave it out")
+    return trained.corpus(hint=f"leave out generated={number}")
+
+
+def novelty(settings: Evaluate, trained: "Trained", corpus: Corpus) -> dict[str, float]:
+    """How varied and how new generated symbols or sequences are, and the same of the validation split, by name."""
     from throughline.evaluation.novelty import of_sequences, of_text
 
-    codec = trained.codec
-    if isinstance(codec, Frames):
-        raise UserError(f"generated={number}: is for symbols, and this checkpoint generates frames; leave it out")
-    corpus = trained.corpus()
+    codec, number = trained.codec, settings.generated or 0
     drawn: dict[str, Any] = {"temperature": settings.temperature, "seed": settings.seed}
     if codec.end is None:
         (written,) = trained.sequences(1, length=number, **drawn)
         ids, val = np.array(written.ids, np.int64), np.asarray(corpus.val.steps[:number]).astype(np.int64)
         pairs = {"generated": of_text(ids, corpus.train), "validation": of_text(val, corpus.train)}
     else:
-        sequences = [each.ids for each in trained.sequences(number, **drawn)]
+        sequences = [each.ids if each.whole else None for each in trained.sequences(number, **drawn)]
         edges = [0, *corpus.val.ends[:number].tolist()]
         val_sequences = [
             np.asarray(corpus.val.steps[first + 1 : last]).tolist() for first, last in itertools.pairwise(edges)
@@ -147,31 +181,43 @@ def evaluate_live(settings: Evaluate, trained: "Trained", line: "Line", split: s
     """Score a line step by step from a state, and keep the state after it.
 
     Raises:
-        UserError: the line is not joined, other readings are asked for, or a file does not fit.
+        UserError: the line is not joined, or a file does not fit.
     """
     key = "state" if settings.state else "state_out"
     if not line.joined:
         raise UserError(
             f"{key}={getattr(settings, key)}: these sequences are not joined, each starts from zeros; leave it out"
         )
-    if settings.out is not None:
-        raise UserError(f"out={settings.out}: has no effect with {key}; leave one of them out")
-    if others := [name for name, reading in settings.readings.items() if not reading.while_training]:
-        raise UserError(
-            f"readings={','.join(others)}: with {key} the line is read in order, with the state carried; leave it out"
-        )
     refuse_no_folder(settings.state_out)
-    live = trained.live(settings.state)
-    # A line with an end symbol begins with one, and so does a new live sequence.
-    begun = live.codec.end is not None and not settings.state
+    live = trained.live(settings.state, joined=True)
     nll, count = 0.0, 0
-    for one in live.read(line.steps[int(begun) :]):
+    for one in read_live(live, line):
         nll, count = nll + one, count + 1
     print(f"{split}/nll {nll / max(1, count):.6f}" if count else "nothing was scored: a first step has no prediction")
     print(f"{count:,} steps scored, {live.steps:,} read since the sequence began")
     if settings.state_out is not None:
         live.save(settings.state_out)
         print(f"{settings.state_out}: the state")
+
+
+def read_live(live: "Live", line: "Line") -> Iterator[float]:
+    """Read a joined line, and yield the nll of each step that has a prediction."""
+    if not line.ended:
+        yield from live.read(line.steps)
+        return
+    # The line begins with an end symbol, or a frame of zeros, where its first sequence begins.
+    if live.at_beginning:
+        pass
+    elif line.frames:
+        live.begin()
+    else:
+        yield from live.read(line.steps[:1])  # the sequence of before ends
+    if not line.frames:
+        yield from live.read(line.steps[1:])
+        return
+    for first, last in itertools.pairwise([0, *line.ends.tolist()]):
+        yield from live.read(line.steps[first + 1 : last])
+        yield live.close(line.steps[last])
 
 
 def line_of(trained: "Trained", data: Source | None, path: str | None, split: str, key: str) -> "tuple[Corpus, Line, str]":

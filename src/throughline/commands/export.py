@@ -49,7 +49,7 @@ def export(settings: Export) -> None:
         from throughline.runs import portable
         from throughline.runs.checkpoint import load_parts
 
-    generator, codec, _ = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
+    generator, codec, data = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
     weights, description = portable.pack(generator, codec)
     size = sum(parameter.numel() for parameter in generator.parameters())
     dtype = str(generator.dtype).removeprefix("torch.")
@@ -63,7 +63,7 @@ def export(settings: Export) -> None:
     if settings.html:
         from throughline.results.network import page
 
-        contents["model.html"] = page(generator, codec, Path(settings.checkpoint).name).encode()
+        contents["model.html"] = page(generator, codec, Path(settings.checkpoint).name, bool(data.get("joined"))).encode()
         said["model.html"] = f"a page that writes, {len(contents['model.html']) / 1e6:.2f} MB, weights in 24 bits"
     folder = Path(settings.checkpoint).parent if settings.out is None else Path(settings.out)
     try:

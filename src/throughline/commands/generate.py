@@ -25,7 +25,7 @@ from throughline.data.codecs.frames import Frames
 from throughline.data.files import read_bytes
 from throughline.memory import of_generating, refuse_too_much
 from throughline.model.settings import Head, Model
-from throughline.plumbing import atomic
+from throughline.plumbing import atomic, stopping
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.reading import escaped, printable
 from throughline.plumbing.startup import large_imports
@@ -129,8 +129,7 @@ def generate(settings: Generate) -> None:
         return kept + of_generating(model, codec.size, rows, trained.longest(asked.length, asked.max_length, asked.stop))
 
     refuse_too_much(settings, needed)
-    for caution in codec.cautions(settings.prompt or ""):
-        print(f"caution: {caution}", file=sys.stderr, flush=True)
+    caution(codec, settings.prompt)
     seed = secrets.randbits(32) if settings.seed is None else settings.seed
     where = settings.prompt, settings.length
     draws: dict[str, Any] = {
@@ -166,6 +165,12 @@ def generate(settings: Generate) -> None:
         print(f"{cut} of {settings.num_sequences} sequences were cut at max_length={longest}", file=sys.stderr)
 
 
+def caution(codec: Codec, prompt: str | None) -> None:
+    """Say which symbols of a prompt are not read as they are written."""
+    for line in codec.cautions(prompt or ""):
+        print(f"caution: {line}", file=sys.stderr, flush=True)
+
+
 def show_likeliest(settings: Generate, trained: "Trained") -> None:
     """Print the likeliest continuations, each after its probability.
 
@@ -176,12 +181,14 @@ def show_likeliest(settings: Generate, trained: "Trained") -> None:
     from throughline.runs.trained import continued
 
     codec = trained.codec
-    refuse_others(settings, "likeliest", ("checkpoint", "prompt", "length", "max_length", "model", "codec", "head"))
+    refuse_others(settings, "likeliest", ("checkpoint", "prompt", *LENGTHS, "model", "codec", "head"))
     if isinstance(codec, Frames):
         raise UserError(f"likeliest={settings.likeliest}: frames have no list of continuations; leave it out")
     assert settings.likeliest is not None
+    given = settings.length, settings.max_length
+    length = LENGTH_OF_LIKELIEST if given == (None, None) else trained.longest(*given, None)
+    caution(codec, settings.prompt)
     begin = codec.prompt(codec.opening if settings.prompt is None else settings.prompt)
-    length = (settings.length if codec.end is None else settings.max_length) or LENGTH_OF_LIKELIEST
     for probability, ids in likeliest(trained.generator, begin, length, settings.likeliest, codec.end):
         shown = ids[:-1] if ids[-1] == codec.end else ids
         text = "".join(continued(codec, begin, shown))
@@ -243,15 +250,25 @@ def generate_live(settings: Generate, trained: "Trained") -> None:
     out = Terminal()
 
     def turn(prompt: str | None, seed: int | None) -> None:
+        caution(codec, prompt)
         given = codec.opening if prompt is None and live.starts else prompt or ""
         ids = codec.prompt(given)[codec.end is not None :] if given else np.zeros(0, np.int64)
         before = live.last
-        for _ in live.read(ids):
-            pass
-        steps = itertools.chain(ids.tolist(), live.write(longest, seed, **draws))
-        pieces = continued(codec, np.array([before]), steps) if before else codec.stream(steps)
-        for piece in pieces:
-            print(piece, end="", flush=True, file=out)
+        # A signal waits while the sequence is between two steps, so the state that is kept is that of the text shown.
+        with stopping.waiting():
+            for _ in live.read(ids):
+                pass
+            steps = itertools.chain(ids.tolist(), live.write(longest, seed, **draws))
+            pieces = iter(continued(codec, np.array([before]), steps) if before else codec.stream(steps))
+            for piece in itertools.islice(pieces, len(ids)):
+                print(piece, end="", file=out)
+            out.flush()
+        while True:
+            with stopping.waiting():
+                following = next(pieces, None)
+                if following is None:
+                    break
+                print(following, end="", flush=True, file=out)
         print(file=out)
 
     try:
@@ -259,13 +276,18 @@ def generate_live(settings: Generate, trained: "Trained") -> None:
             converse(turn, settings.prompt, seed)
         else:
             turn(settings.prompt, seed)
-    finally:
-        if settings.state_out is not None:
+    except stopping.Stopped:
+        if settings.state_out is not None and not live.starts:
             live.save(settings.state_out)
+        raise
+    if settings.state_out is not None:  # not after an error, which may have come in the middle of a prompt
+        live.save(settings.state_out)
 
 
 def converse(turn: Callable[[str | None, int | None], None], prompt: str | None, seed: int | None) -> None:
     """Take turns with a person: a line, and how the network continues it."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no UTF-8 is refused as any other unknown sign
     if prompt is not None:
         turn(prompt, seed)
         seed = None

@@ -34,19 +34,28 @@ def of_text(ids: np.ndarray, line: Line) -> dict[str, float]:
     return {**found, "longest_copy": float(low)}
 
 
-def of_sequences(sequences: Sequence[Sequence[int]], line: Line) -> dict[str, float]:
+def of_sequences(sequences: Sequence[Sequence[int] | None], line: Line) -> dict[str, float]:
     """The figures of generated sequences with ends, as in work on molecules (Polykovskiy 2020, arXiv 1811.12823).
 
-    `distinct` is the share of different sequences, `new` the share of these that are no sequence of the training data.
+    `ended` is the share of sequences that came to their end, and only these are compared. `distinct` is the share of
+    different ones among them, `new` the share of these that are no sequence of the training data.
+
+    Args:
+        sequences: None is one that was cut before its end.
+        line: the training data.
     """
-    different = {tuple(sequence) for sequence in sequences}
+    whole = [tuple(sequence) for sequence in sequences if sequence is not None]
+    ended = len(whole) / max(1, len(sequences))
+    if not whole:
+        return {"ended": ended}
+    different = set(whole)
     lengths = {len(sequence) for sequence in different}
     known = set()
     for first, last in zip([0, *line.ends[:-1].tolist()], line.ends.tolist(), strict=True):
         if last - first - 1 in lengths:
             known.add(tuple(np.asarray(line.steps[first + 1 : last]).tolist()))
     new = sum(sequence not in known for sequence in different) / len(different)
-    return {"distinct": len(different) / len(sequences), "new": new}
+    return {"ended": ended, "distinct": len(different) / len(whole), "new": new}
 
 
 def seen(ids: np.ndarray, line: Line, n: int) -> np.ndarray:

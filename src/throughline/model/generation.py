@@ -14,26 +14,67 @@ from throughline.model.steps import Stepper
 
 ROWS = 64
 """The most sequences that are generated at once; more are no faster."""
+PIECE = 2**20
+"""The steps of training data whose pairs are found at once."""
 
 
 class Allowed:
-    """Which symbols may follow which.
+    """Which symbols may follow which; memory is that of the pairs, not of a table of all symbols.
 
     Args:
-        table: (V, V) bool, from the symbol before to the one after.
+        pairs: (N, 2) ids, the symbol before and the one after; the unknown symbol after another one is left out.
+        vocab_size: V.
     """
 
-    def __init__(self, table: np.ndarray) -> None:
-        self.table = table.copy()
-        self.table[:, UNKNOWN] = False
+    def __init__(self, pairs: np.ndarray, vocab_size: int) -> None:
+        pairs = pairs[pairs[:, 1] != UNKNOWN]
+        self.vocab_size = vocab_size
+        self.pairs = np.unique(pairs[:, 0] * np.int64(vocab_size) + pairs[:, 1])  # sorted
+        self._begin = np.searchsorted(self.pairs, np.arange(vocab_size + 1, dtype=np.int64) * vocab_size)
+
+    @classmethod
+    def seen(cls, steps: Any, vocab_size: int) -> "Allowed":
+        """The pairs that stand side by side in a line (N,)."""
+        found = np.zeros(0, np.int64)
+        for first in range(0, len(steps) - 1, PIECE):
+            part = np.asarray(steps[first : first + PIECE + 1]).astype(np.int64)
+            found = np.union1d(found, part[:-1] * vocab_size + part[1:])
+        return cls(np.stack(np.divmod(found, vocab_size), axis=1), vocab_size)
+
+    @property
+    def empty(self) -> bool:
+        return not len(self.pairs)
+
+    def after(self, symbol: int) -> np.ndarray:
+        """The symbols that may follow one."""
+        return self.pairs[self._begin[symbol] : self._begin[symbol + 1]] - symbol * self.vocab_size
+
+    def dead_ends(self, end: int | None = None) -> np.ndarray:
+        """The symbols that may come, after which nothing may; the end symbol always comes, because a sequence begins."""
+        come = np.unique(self.pairs % self.vocab_size)
+        come = come if end is None else np.union1d(come, [end])
+        dead: np.ndarray = come[self._begin[come] == self._begin[come + 1]]
+        return dead
+
+    def without_dead_ends(self) -> "Allowed":
+        """The pairs after which it can go on for ever."""
+        allowed = self
+        while len(dead := allowed.dead_ends()):
+            before, after = np.divmod(allowed.pairs, self.vocab_size)
+            kept = ~np.isin(after, dead)
+            allowed = Allowed(np.stack([before[kept], after[kept]], axis=1), self.vocab_size)
+        return allowed
 
     def lets_follow(self, symbol: int) -> bool:
         """Whether anything may follow it."""
-        return bool(self.table[symbol].any())
+        return bool(self._begin[symbol] < self._begin[symbol + 1])
 
     def among(self, predicted: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Logits (B, V) with -inf for what may not follow the symbols before (B,)."""
-        allowed: np.ndarray = np.where(self.table[before], predicted, -np.inf)
+        allowed: np.ndarray = np.full_like(predicted, -np.inf)
+        for row, symbol in enumerate(before.tolist()):
+            after = self.after(symbol)
+            allowed[row, after] = predicted[row, after]
         return allowed
 
 

@@ -24,6 +24,8 @@ KEY = "throughline"
 PREDICTED = "predicted"
 """The name of the prediction for the next step among the tensors of a state."""
 LARGEST_FILE = 2**30
+OPENED = 1
+"""The last id of a sequence of frames that has just begun; they have no ids, and 0 otherwise."""
 BLOCK = 1024
 """Draws from one seed. Draw n comes from the seed (seed, n // BLOCK), so that no history is needed to go on."""
 
@@ -32,7 +34,7 @@ class Live:
     """A sequence in the middle: the state after all its steps, and the prediction for the next one.
 
     All steps are taken one by one, by the same code. So wherever the sequence is interrupted, what follows is bit for bit
-    what it would have been.
+    what it would have been. After an end symbol the next sequence begins, from zeros unless the data are joined.
 
     Attributes:
         steps: how many have been read and written.
@@ -43,20 +45,48 @@ class Live:
     Args:
         generator: in evaluation mode, on the CPU.
         codec: that of its steps.
+        joined: whether the state is carried from a sequence to the next, as in the training data.
     """
 
-    def __init__(self, generator: Generator, codec: Codec) -> None:
-        self.generator, self.codec = generator, codec
+    def __init__(self, generator: Generator, codec: Codec, joined: bool = False) -> None:
+        self.generator, self.codec, self.joined = generator, codec, joined
         self.steps = self.draws = 0
         self.seed = 0
         self.last = 0
         self._predicted: np.ndarray | None = None
-        zeros = self._zeros()
-        self._stepper = generator.stepper(zeros, 1)
-        if codec.end is not None:
-            self._take(np.array([codec.end]))
-        elif isinstance(codec, Frames) and codec.ended:
-            self._take(np.zeros((1, codec.size), np.float32))
+        self._stepper = generator.stepper(self._zeros(), 1)
+        self._from_zeros = True  # whether the stepper was built from them
+        if codec.end is not None or (isinstance(codec, Frames) and codec.ended):
+            self.begin()
+
+    @property
+    def at_beginning(self) -> bool:
+        """Whether a sequence has just begun: its end symbol was read, or its frame of zeros."""
+        beginning = OPENED if self.generator.reads_frames else self.codec.end
+        return self.last == beginning
+
+    def begin(self) -> None:
+        """Begin the next sequence: read its end symbol, or a frame of zeros; from a state of zeros unless data are joined.
+
+        Raises:
+            UserError: sequences have no beginning of their own.
+        """
+        if isinstance(self.codec, Frames):
+            if not self.joined:
+                self._restart()
+            self._take(np.zeros((1, self.codec.size), np.float32))
+            self.last = OPENED
+        elif self.codec.end is None:
+            raise UserError("begin: the texts of this checkpoint have no ends; take another live()")
+        else:
+            self._take(np.array([self.codec.end]))
+
+    def _restart(self) -> None:
+        """Go back to a state of zeros."""
+        if self._from_zeros:
+            self._stepper.restart([0])
+        else:  # a stepper restarts only from the state with which it was built
+            self._stepper, self._from_zeros = self.generator.stepper(self._zeros(), 1), True
 
     @torch.inference_mode()
     def _zeros(self) -> State:
@@ -64,6 +94,8 @@ class Live:
         return tuple(torch.zeros_like(s) for s in state)
 
     def _take(self, step: np.ndarray) -> None:
+        if not self.generator.reads_frames and step[0] == self.codec.end and not self.joined:
+            self._restart()
         with np.errstate(over="ignore", invalid="ignore"):
             self._predicted = self._stepper.step(step).copy()
         self.steps += 1
@@ -73,12 +105,31 @@ class Live:
         """Read ids, or frames (F,) as the codec has encoded them, and yield the nll of each in nats.
 
         The first step of a sequence without a beginning of its own has no prediction, and nothing is yielded for it.
+
+        Raises:
+            UserError: an id is not in the table, or a frame has another number of features.
         """
         for step in steps:
-            one = np.asarray(step, np.float32 if self.generator.reads_frames else np.int64)[None]
+            one = self._one(step)
             if self._predicted is not None:
                 yield self._nll(one)
             self._take(one)
+
+    def close(self, step: Any) -> float:
+        """Read the last frame of a sequence: the nll of it. What the network reads in its place is the next beginning."""
+        nll = self._nll(self._one(step))
+        self.begin()
+        return nll
+
+    def _one(self, step: Any) -> np.ndarray:
+        """A step as the network reads it, (1,) or (1, F)."""
+        frames = self.generator.reads_frames
+        one = np.asarray(step, np.float32 if frames else np.int64)[None]
+        size = self.codec.size
+        if one.shape != ((1, size) if frames else (1,)) or not (frames or 0 <= one[0] < size):
+            allowed = f"frames of {size:,} features" if frames else f"ids from 0 to {size - 1:,}"
+            raise UserError(f"read: {reading.printable(step, 60)} is no step of this checkpoint; allowed are {allowed}")
+        return one
 
     def _nll(self, step: np.ndarray) -> float:
         assert self._predicted is not None
@@ -132,8 +183,8 @@ class Live:
             if allowed is not None:
                 predicted = allowed.among(predicted, np.array([self.last]))
             step = draw(predicted)
-            self.draws += 1
             self._take(step)
+            self.draws += 1
             written += 1
             if self.codec.end is not None and step[0] == self.codec.end:
                 return
@@ -179,7 +230,7 @@ class Live:
             raise UserError(f"state_out={path}: {error.strerror}; give a file that can be written") from None
 
     @classmethod
-    def load(cls, path: str | Path, generator: Generator, codec: Codec) -> "Live":
+    def load(cls, path: str | Path, generator: Generator, codec: Codec, joined: bool = False) -> "Live":
         """Take up a sequence.
 
         Raises:
@@ -189,7 +240,7 @@ class Live:
             content = reading.content(Path(path), LARGEST_FILE)
         except UserError as error:
             raise UserError(f"state={error}; give a file of state_out") from None
-        live = cls(generator, codec)
+        live = cls(generator, codec, joined)
         try:
             size = int.from_bytes(content[:8], "little")
             about = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][KEY])
@@ -212,12 +263,13 @@ class Live:
             unlike |= {n for n, t in wanted.items() if (t.shape, t.dtype) != (tensors[n].shape, tensors[n].dtype)}
         if (
             unlike
-            or counts[3] >= max(1, codec.size)
+            or counts[3] >= (OPENED + 1 if generator.reads_frames else codec.size)
             or not all(bool(tensor.isfinite().all()) for tensor in tensors.values())
         ):
             raise UserError(f"state={path}: damaged, it does not fit the model; give another file of state_out")
         live.steps, live.draws, live.seed, live.last = counts
         live._stepper = generator.stepper(tuple(tensors[name] for name in generator.core.state_names), 1)
+        live._from_zeros = False
         live._predicted = tensors[PREDICTED].numpy().copy()
         return live
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from throughline.config import all_readings
-from throughline.data.codecs import UNKNOWN, Codec
+from throughline.data.codecs import Codec
 from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
 from throughline.data.sources import Source
@@ -32,6 +32,7 @@ from throughline.runs.checkpoint import load_parts
 from throughline.runs.live import Live
 from throughline.settings import from_plain
 
+GIVE_DATA = "give data=..., for example data=text data.path=FILE"
 LARGEST_TABLE = 2**26
 """The most bytes of a table of pairs."""
 
@@ -165,16 +166,25 @@ class Trained:
         pieces = continued(self.codec, begin, (token for (token,) in steps))
         return chain([prompt], pieces if stop is None else before(stop, pieces))
 
-    def live(self, state: str | Path | None = None) -> Live:
+    def live(self, state: str | Path | None = None, joined: bool | None = None) -> Live:
         """A sequence that is read and written step by step; from a file of `Live.save`, one that goes on.
+
+        Args:
+            state: the file.
+            joined: whether the state is carried over an end symbol. None: as in the training data; an exported file does not
+                say it, and each sequence then begins from zeros.
 
         Raises:
             UserError: the file is no state of this generator.
         """
-        return Live(self.generator, self.codec) if state is None else Live.load(state, self.generator, self.codec)
+        joined = bool(self.data.get("joined", False)) if joined is None else joined
+        parts = self.generator, self.codec, joined
+        return Live(*parts) if state is None else Live.load(state, *parts)
 
     def allowed(self, path: str) -> Allowed:
         """Which symbols may follow which: the pairs of a CSV file, or of the training data for "seen".
+
+        Of training data, pairs that lead to a symbol after which nothing was seen are left out.
 
         Raises:
             UserError: the file cannot be read, holds a symbol that is not known, or lets nothing follow a symbol.
@@ -182,37 +192,55 @@ class Trained:
         codec = self.codec
         if codec.steps != "ids":
             raise UserError(f"allowed={path}: is for symbols, and this checkpoint generates frames; leave it out")
-        table: np.ndarray = np.zeros((codec.size, codec.size), bool)
         if path == "seen":
-            steps = self.corpus().train.steps
-            table[steps[:-1], steps[1:]] = True
-        else:
-            try:
-                content = reading.text(Path(path), LARGEST_TABLE)
-            except UserError as error:
-                raise UserError(f"allowed={error}; give a CSV file, or allowed=seen") from None
-            rows = csv.DictReader(io.StringIO(content, newline=""))
-            if not {"from", "to"} <= {*(rows.fieldnames or ())}:
-                raise UserError(f"allowed={path}: has no columns from and to; give a CSV file with these two")
-            for number, row in enumerate(rows, start=2):
-                pair = []
-                for key in ("from", "to"):
-                    try:
-                        ids = codec.prompt(row[key])[codec.end is not None :].tolist() if row[key] else []
-                    except UserError as error:
-                        raise UserError(f"allowed={path}: row {number}: {str(error).removeprefix('prompt: ')}") from None
-                    if len(ids) > 1 or (not len(ids) and codec.end is None):
-                        raise UserError(f"allowed={path}: row {number}: {key} is {row[key]!r}; give one symbol")
-                    pair.append(int(ids[0]) if len(ids) else int(codec.end or 0))
-                table[pair[0], pair[1]] = True
-        reached: np.ndarray = np.asarray(table.any(axis=0))
-        if codec.end is not None:
-            reached[codec.end] = True  # where sequences begin
-        dead = np.flatnonzero(reached & ~table[:, UNKNOWN + 1 :].any(axis=1))
+            found = Allowed.seen(self.corpus(hint="give allowed=FILE").train.steps, codec.size).without_dead_ends()
+            if found.empty:
+                raise UserError("allowed=seen: no pair of the training data can go on; give allowed=FILE")
+            return found
+        found = Allowed(np.array([*self._pairs(path)], np.int64).reshape(-1, 2), codec.size)
+        dead = found.dead_ends(codec.end)
         if len(dead):
             symbol = "the beginning" if dead[0] == codec.end else repr(codec.decode([int(dead[0])]))
             raise UserError(f"allowed={path}: nothing may follow {symbol}; give a row with it in the column from")
-        return Allowed(table)
+        return found
+
+    def _pairs(self, path: str) -> Iterator[tuple[int, int]]:
+        """The ids of the pairs of a CSV file."""
+        try:
+            content = reading.text(Path(path), LARGEST_TABLE)
+        except UserError as error:
+            raise UserError(f"allowed={error}; give a CSV file, or allowed=seen") from None
+        rows = csv.DictReader(io.StringIO(content, newline=""), strict=True)
+        try:
+            if not {"from", "to"} <= {*(rows.fieldnames or ())}:
+                raise UserError(f"allowed={path}: has no columns from and to; give a CSV file with these two")
+            for row in rows:
+                at = f"allowed={path}: line {rows.line_num}"
+                if None in row:
+                    raise UserError(f"{at} has more cells than columns; put a symbol with a comma in quotes")
+                yield self._id(row["from"], f"{at}: from"), self._id(row["to"], f"{at}: to")
+        except csv.Error as error:
+            raise UserError(f"allowed={path}: after line {rows.line_num}: {error}; give a CSV file") from None
+
+    def _id(self, cell: str | None, where: str) -> int:
+        """The symbol in a cell; an empty one is the beginning or the end of a sequence."""
+        codec = self.codec
+        shown = "" if cell is None else repr(reading.printable(cell, 60))
+        if cell is None:
+            raise UserError(f"{where} is missing; give a cell in each row")
+        if not cell:
+            if codec.end is None:
+                raise UserError(f"{where} is empty; give one symbol, because these texts have no beginning and no end")
+            return codec.end
+        try:
+            ids = codec.prompt(cell)[codec.end is not None :].tolist()
+        except UserError as error:
+            raise UserError(f"{where}: {str(error).removeprefix('prompt: ')}") from None
+        for unknown in codec.cautions(cell):
+            raise UserError(f"{where}: {unknown.removeprefix('prompt: ')}; give a symbol of the vocabulary")
+        if len(ids) != 1:
+            raise UserError(f"{where} is {shown}; give one symbol")
+        return int(ids[0])
 
     def longest(self, length: int | None, max_length: int | None, stop: str | None) -> int:
         """The most symbols after a prompt.
@@ -323,20 +351,21 @@ class Trained:
         finally:
             self.generator.cpu()
 
-    def source(self, path: str | None = None) -> Source:
+    def source(self, path: str | None = None, hint: str = GIVE_DATA) -> Source:
         """The settings by which the data of the run were read, or another file is read in the same way.
+
+        Args:
+            hint: what to do if they are not recorded.
 
         Raises:
             UserError: they are not recorded, or name no file.
         """
         if "source" not in self.data:
-            raise UserError(
-                "data: the file does not record its training data; give data=..., for example data=text data.path=FILE"
-            )
+            raise UserError(f"data: the file does not record its training data; {hint}")
         try:
             source: Source = from_plain(Source, self.data["source"], where="data.")  # type: ignore[type-abstract]
         except UserError as error:
-            raise _of_the_run(error) from None
+            raise _of_the_run(error, hint) from None
         if path is None:
             return source
         names = {f.name for f in fields(source)}  # type: ignore[arg-type]  # every source is a dataclass
@@ -346,8 +375,12 @@ class Trained:
         other: Source = replace(source, path=path, **others)  # type: ignore[type-var]
         return other
 
-    def corpus(self, data: Source | None = None) -> Corpus:
+    def corpus(self, data: Source | None = None, hint: str = GIVE_DATA) -> Corpus:
         """Read data with the codec of this generator; None reads the data of the run, which must be unchanged.
+
+        Args:
+            data: what to read.
+            hint: what to do if those of the run cannot be read.
 
         Raises:
             UserError: the data cannot be read, have changed, or have sequences with ends, which the generator does not know.
@@ -360,21 +393,18 @@ class Trained:
                     "give data=text without a separator, or train on sequences"
                 )
             return corpus
-        source = self.source()
+        source = self.source(hint=hint)
         try:
             corpus = source.read(self.codec)
         except UserError as error:
-            raise _of_the_run(error) from None
+            raise _of_the_run(error, hint) from None
         if corpus.fingerprint["tokens_sha256"] != self.data["tokens_sha256"]:
-            raise UserError(
-                f"data: {corpus.fingerprint['source']} has changed since the run was trained; "
-                "give data=... to measure on the current data"
-            )
+            raise UserError(f"data: {corpus.fingerprint['source']} has changed since the run was trained; {hint}")
         return corpus
 
 
-def _of_the_run(error: UserError) -> UserError:
-    return UserError(f"the data of the run: {str(error).splitlines()[0]}; or give data=...")
+def _of_the_run(error: UserError, hint: str) -> UserError:
+    return UserError(f"the data of the run: {str(error).splitlines()[0]}; or {hint}")
 
 
 @dataclass(frozen=True)
@@ -428,8 +458,9 @@ def load(path: str | Path, model: Model | None = None, codec: Codec | None = Non
 
 
 def about_data(corpus: Corpus) -> dict[str, Any]:
-    """The part of a checkpoint that describes its training data: of data in memory, their name and hash alone."""
+    """The part of a checkpoint that describes its training data: of data in memory, their name, hash and `joined` alone."""
     about = {"origin": corpus.fingerprint["source"], "tokens_sha256": corpus.fingerprint["tokens_sha256"]}
+    about["joined"] = corpus.train.joined
     return about if corpus.source is None else {**about, "source": corpus.source}
 
 
