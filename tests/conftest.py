@@ -68,3 +68,28 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page_of(browser: Any) -> Iterator[Any]:
+    """Opens a file as a page on a given device. Every complaint, and every request of another address, fails the test."""
+    contexts: list[Any] = []
+    complaints: list[str] = []
+    requests, pages = set[str](), set[str]()
+
+    def opened(file: Path, **device: Any) -> Any:
+        contexts.append(browser.new_context(**device))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("request", lambda request: requests.add(request.url))
+        page.goto(f"file://{file}")
+        pages.add(page.url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert requests == pages

@@ -19,5 +19,7 @@ def prepare(folder: Path) -> None:
         "closed": "from,to\na,b\nb,a\n",
         "strange": "from,to\na,xy\n",
         "columns": "a,b\n1,2\n",
+        "short": "from,to\na,b\nb\n",
+        "comma": "from,to\na,,\n",
     }.items():
         (folder / f"{name}.csv").write_text(table, encoding="utf-8")

@@ -125,18 +125,11 @@ DEVICES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", ["text", "log"])
 def test_the_page_shows_what_was_scored(
-    kind: str, device: str, browser: Any, text: tuple[str, str], log: str, tmp_path: Path
+    kind: str, device: str, page_of: Any, text: tuple[str, str], log: str, tmp_path: Path
 ) -> None:
     asked = Score(*text, str(tmp_path)) if kind == "text" else Score(log, out=str(tmp_path), **ASKED)
     score(asked)
-    table, complaints, requests = rows(tmp_path), [], []
-    context = browser.new_context(**DEVICES[device])
-    page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(f"file://{tmp_path / 'score.html'}")
+    table, page = rows(tmp_path), page_of(tmp_path / "score.html", **DEVICES[device])
     spans = page.locator("#text span")
     assert spans.count() == len(table)
     if kind == "text":
@@ -168,9 +161,6 @@ def test_the_page_shows_what_was_scored(
     assert (paper == "rgb(255, 255, 255)") == (device != "dark")
     page.locator("#theme").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
-    assert complaints == []
-    assert requests == [page.url]
-    context.close()
 
 
 def test_the_command_takes_its_settings() -> None:

@@ -1,6 +1,5 @@
 """A network in a page: its logits are PyTorch's, it reads and writes as the codec does, and it fetches nothing."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,28 +43,16 @@ REFUSED: list[tuple[Codec, str]] = [
 
 
 @pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
-    """Opens an exported page. Every complaint and every request fails the test."""
-    complaints: list[str] = []
-    requests: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+def opened(page_of: Any, tmp_path: Path) -> Any:
+    """Exports a network as a page, and opens it."""
 
     def of(kind: str) -> Any:
         model, codec, _ = KINDS[kind]
         saved(tmp_path / "model.ckpt", model, codec)
         export(asked(tmp_path / "model.ckpt", onnx=False, html=True))
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"file://{tmp_path / 'model.html'}")
-        return page
+        return page_of(tmp_path / "model.html", viewport={"width": 1280, "height": 900})
 
-    yield of
-    context.close()
-    assert complaints == []
-    assert len(requests) == 1
+    return of
 
 
 def read_back(content: bytes) -> np.ndarray:
@@ -139,6 +126,31 @@ def test_it_writes_the_same_again_with_a_seed_and_stops(kind: str, opened: Any) 
     page.click("#stop", timeout=5000)
     page.wait_for_selector("#stop", state="hidden")
     assert page.locator("#text span").count() <= 20000
+
+
+def test_another_text_takes_the_place_of_the_one_that_is_written(opened: Any) -> None:
+    page = opened("lstm256")
+    for length in ("3000", "2000", "25"):
+        page.fill("#length", length)
+        page.click("#write")
+    page.click("#more")  # has no effect while a text is written
+    page.wait_for_selector("#stop", state="hidden")
+    page.wait_for_timeout(100)
+    assert page.locator("#text span").count() in (26, 51)  # with the opening, and perhaps more, if writing was over
+    for name, typed, taken in (
+        ("min-p", "7", "1"),
+        ("min-p", "-1", "0"),
+        ("temperature", "-3", "0"),
+        ("temperature", "", "0.8"),
+        ("length", "-4", "1"),
+        ("length", "2.6", "3"),
+        ("length", "99999999", "20000"),
+        ("seed", "1.5", "2"),
+    ):
+        page.fill(f"#{name}", typed)
+        page.click("#write")
+        page.click("#score")
+        assert page.input_value(f"#{name}") == taken
 
 
 def test_draws_follow_the_probabilities(opened: Any) -> None:

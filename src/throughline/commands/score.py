@@ -18,13 +18,14 @@ from throughline.commands.evaluate import line_of
 from throughline.commands.generate import opened
 from throughline.data.codecs import Codec
 from throughline.data.sources import Source
+from throughline.memory import refuse_too_much
 from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.progress import progress
 from throughline.plumbing.reading import escaped, printable
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, PathStr, PositiveInt
+from throughline.settings import STRICT, PathStr, PositiveInt, defaults
 
 if TYPE_CHECKING:
     from throughline.results.surprise import Surprise
@@ -46,12 +47,12 @@ class Score:
     """A folder for `scores.csv`, and for `score.html`, a page that is complete in itself. None: only the terminal."""
     split: Literal["auto", "train", "val", "test", "all"] = "auto"
     """The part of the data that is scored; `all` is the whole of it. `auto`: `val`, or `all` with `text`."""
-    alternatives: PositiveInt = 5
+    alternatives: Annotated[int, Field(ge=1, le=100)] = 5
     """How many expected symbols are named for each place."""
     first: Annotated[int, Field(ge=0)] = 0
     """How many symbols are passed over before those that are shown."""
-    shown: PositiveInt = 4000
-    """The most symbols on the page. All are in the table."""
+    shown: Annotated[int, Field(ge=1, le=100_000)] = 4000
+    """The most symbols on the page. All are in the table. A browser needs a second per 20,000."""
     lines: Annotated[int, Field(ge=0)] = 20
     """The most lines of the terminal that show the text in colours."""
     worst: PositiveInt = 10
@@ -82,12 +83,20 @@ def score(settings: Score) -> None:
     trained = load_trained(settings.checkpoint, settings.model, settings.codec, settings.head)
     with progress("reading data", aside):
         corpus, line, split = line_of(trained, settings.data, settings.text, settings.split, "text")
+    if line.frames:
+        usual = defaults(Score)
+        for key in ("alternatives", "first", "shown", "lines"):
+            if (value := getattr(settings, key)) != usual[key]:
+                raise UserError(
+                    f"{key}={value}: is for symbols, and these are frames, which have the table alone; leave it out"
+                )
     if settings.first >= line.num_targets:
         raise UserError(f"first={settings.first}: there are {line.num_targets:,} scored symbols; allowed is less than that")
     if line.num_targets > LARGEST:
         raise UserError(
             f"{split}: {line.num_targets:,} symbols; allowed are up to {LARGEST:,} at once, give text=FILE with a part"
         )
+    refuse_too_much(settings, lambda asked: line.num_targets * (32 + 16 * min(asked.alternatives, trained.codec.size)))
     folder = None if settings.out is None else Path(settings.out)
     if folder is not None:
         with writing(settings.out):  # before the work

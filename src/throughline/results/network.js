@@ -98,7 +98,7 @@ function shares(logits, temperature = 1) {
 function draw(logits, temperature, minP, random) {  // never the unknown symbol
   const known = Float64Array.from(logits);
   known[0] = -Infinity;
-  if (temperature === 0) return known.indexOf(Math.max(...known));
+  if (temperature === 0) return known.indexOf(known.reduce((a, b) => Math.max(a, b)));
   const p = shares(known, temperature), least = minP * p.reduce((a, b) => Math.max(a, b), 0);
   let left = random() * p.reduce((sum, value) => sum + (value >= least ? value : 0), 0), last = 1;
   for (let id = 1; id < p.length; id++) {
@@ -158,7 +158,8 @@ class Pieces {  // the text of ids, one after the other
 // The page.
 
 const net = new Generator(), MOST = 20000;
-let logits = null, pieces = new Pieces(), read = [], running = false;
+let logits = null, pieces = new Pieces(), read = [];
+let writing = 0;  // the number of the text that is written now; a stop or another text makes it another one
 
 const text = new Coloured(byId("text"), byId("card"), (card, index) => {
   const { id, nll, rank, expected } = read[index];
@@ -175,7 +176,8 @@ function take(id) {  // reads a symbol and shows it
   read.push(told);
   text.push(pieces.of(id));
   text.spans[text.spans.length - 1].style.background = told.nll === null ? "" : heat(told.nll);
-  if (id === model.end) { net.restart(); logits = net.step(id); } else logits = net.step(id);
+  if (id === model.end && !model.joined) net.restart();
+  logits = net.step(id);
 }
 
 function begin(prompt) {
@@ -193,28 +195,41 @@ function summarise() {
   byId("summary").textContent = scored.length ? `${scored.length.toLocaleString("en")} symbols, ${mean.toFixed(3)} nats each (perplexity ${Math.exp(mean).toFixed(2)})` : "";
 }
 
+function number(name) {  // what a person has typed, put back to the nearest value that is allowed
+  const box = byId(name), typed = box.value.trim() === "" ? NaN : Number(box.value);
+  const value = Number.isFinite(typed) ? typed : Number(box.defaultValue);
+  const low = box.min === "" ? -Infinity : Number(box.min), high = box.max === "" ? Infinity : Number(box.max);
+  box.value = Math.min(high, Math.max(low, box.step === "1" ? Math.round(value) : value));
+  return Number(box.value);
+}
+
 function write() {
-  const length = Math.min(MOST, Number(byId("length").value)), temperature = Number(byId("temperature").value), minP = Number(byId("min-p").value);
-  const random = seeded(Number(byId("seed").value) || 0);
+  const length = number("length"), temperature = number("temperature"), minP = number("min-p"), random = seeded(number("seed"));
+  const mine = ++writing;
   let left = Math.min(length, MOST - read.length);
-  running = true;
   byId("stop").hidden = false;
   const frame = () => {
+    if (mine !== writing) return;
     const until = performance.now() + 14;
-    while (running && left > 0 && performance.now() < until) {
+    while (left > 0 && performance.now() < until) {
       take(draw(logits, temperature, minP, random));
       left--;
     }
     text.holder.scrollTop = text.holder.scrollHeight;
     summarise();
-    if (running && left > 0) requestAnimationFrame(frame);
-    else { running = false; byId("stop").hidden = true; byId("seed").value = (Number(byId("seed").value) || 0) + 1; }
+    if (left > 0) requestAnimationFrame(frame);
+    else { byId("seed").value = number("seed") + 1; stop(); }
   };
   frame();
 }
 
-byId("write").addEventListener("click", () => { running = false; begin(byId("prompt").value); write(); });
-byId("more").addEventListener("click", () => { if (!logits) begin(byId("prompt").value); if (!running) write(); });
-byId("score").addEventListener("click", () => { running = false; begin(byId("prompt").value); });
-byId("stop").addEventListener("click", () => { running = false; });
+function stop() {
+  writing++;
+  byId("stop").hidden = true;
+}
+
+byId("write").addEventListener("click", () => { begin(byId("prompt").value); write(); });
+byId("more").addEventListener("click", () => { if (!logits) begin(byId("prompt").value); if (byId("stop").hidden) write(); });
+byId("score").addEventListener("click", () => { stop(); begin(byId("prompt").value); });
+byId("stop").addEventListener("click", stop);
 themed();

@@ -24,10 +24,16 @@ SCRIPTS = ("coloured.js", "network.js")
 CODECS = (Characters, Words, Symbols, Bytes)
 
 
-def page(generator: Generator, codec: Codec, name: str) -> str:
+def page(generator: Generator, codec: Codec, name: str, joined: bool = False) -> str:
     """The page, with the weights in 24 bits.
 
     In float16 the logits of a trained LSTM(256) were off by 0.004 after 200 steps, and in 24 bits by 0.0002.
+
+    Args:
+        generator: the network.
+        codec: that of its steps.
+        name: what the page calls it.
+        joined: whether the state is carried over an end symbol.
 
     Raises:
         UserError: the page cannot compute this kind of network, or read this codec.
@@ -57,6 +63,7 @@ def page(generator: Generator, codec: Codec, name: str) -> str:
         "symbols": list(getattr(codec, "symbols", None) or []),
         "between": getattr(codec, "between", None),
         "end": codec.end,
+        "joined": joined,
         "unknown": codec.unknown,
     }
     size = sum(values.size for values in tensors.values())

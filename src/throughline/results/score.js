@@ -62,7 +62,7 @@ function line(holder, points, range, unit, axis) {  // a curve with its lowest a
   holder.replaceChildren();
   const svg = draw(holder, "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT + BELOW}`, role: "img", "aria-label": unit });
   const xs = points.map(point => point[0]), ys = points.map(point => point[1]);
-  const [low, high] = range || [Math.min(0, ...ys), Math.max(...ys, 1e-9)];
+  const [low, high] = range || [ys.reduce((a, b) => Math.min(a, b), 0), ys.reduce((a, b) => Math.max(a, b), 1e-9)];
   const x = value => LEFT + (WIDTH - LEFT - 8) * (value - xs[0]) / ((xs[xs.length - 1] - xs[0]) || 1);
   const y = value => 8 + (HEIGHT - 16) * (high - value) / ((high - low) || 1);
   for (const value of [low, (low + high) / 2, high]) {
