@@ -187,11 +187,21 @@ def test_a_table_that_is_not_the_checkpoints_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("codec", "same", "other", "refused"),
     [
-        (Words(min_count=2).fit(["a a b"]), [Words(), Words(min_count=2)], Words(max_vocab=3), r"max_vocab=3: .*=None"),
-        (Words().fit(["a a b"]), [Words(min_count=1)], Words(min_count=2), r"min_count=2: .*=1"),
-        (Bpe().fit([""]), [Bpe()], Bpe(vocab_size=300), r"vocab_size=300: .*=None"),
-        (Symbols().fit([["a"]]), [Symbols()], Symbols(between=","), r"between=,: .*=None"),
-        (Frames().fit([np.eye(2)]), [Frames(), Frames(features=2)], Frames(kind="real"), r"kind=real: .*=multi_hot"),
+        (
+            Words(min_count=2).fit(["a a b"]),
+            [Words(), Words(min_count=2)],
+            Words(max_vocab=3),
+            r"max_vocab=3: .*with None",
+        ),
+        (Words().fit(["a a b"]), [Words(min_count=1)], Words(min_count=2), r"min_count=2: .*with 1"),
+        (Bpe().fit([""]), [Bpe()], Bpe(vocab_size=300), r"vocab_size=300: .*with None"),
+        (Symbols().fit([["a"]]), [Symbols()], Symbols(between=","), r"between=,: .*with None"),
+        (
+            Frames().fit([np.eye(2)]),
+            [Frames(), Frames(features=2)],
+            Frames(kind="real"),
+            r"kind=real: .*with multi_hot",
+        ),
     ],
     ids=lambda part: part.name if isinstance(part, Codec) else "",
 )

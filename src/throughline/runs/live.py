@@ -167,7 +167,10 @@ class Live:
             draws: temperature, top_k, top_p and min_p as in `throughline.model.generation.generate`.
         """
         if seed is not None:
-            self.seed, self.draws = seed, 0
+            self.seed, self.draws = seed, 0  # at once, so that a state that is kept before the first step has it
+        return self._written(length, allowed, draws)
+
+    def _written(self, length: int | None, allowed: Allowed | None, draws: dict[str, Any]) -> Iterator[Any]:
         if self._predicted is None:
             for _ in self.read(self.codec.prompt(self.codec.opening)):
                 pass
