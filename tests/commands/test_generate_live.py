@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from helpers import PROJECT, config, resident_bytes, run, saved
 from throughline.commands.evaluate import Evaluate, evaluate
 from throughline.commands.generate import Generate, generate
+from throughline.data.codecs.bytes import Bytes
 from throughline.data.codecs.characters import Characters
 from throughline.data.codecs.frames import Frames
 from throughline.data.codecs.symbols import Symbols
@@ -30,7 +31,7 @@ from throughline.model.generation import Allowed, likeliest
 from throughline.model.settings import GRU, LSTM
 from throughline.plumbing.errors import UserError
 from throughline.runs import initial
-from throughline.runs.trained import load
+from throughline.runs.trained import Trained, load
 
 TEXT = Characters(list("\n abc"))
 EVENTS = Symbols(["go in", "sit", "stand"], ended=True)
@@ -204,6 +205,51 @@ def test_an_error_keeps_the_state_of_before(folder: Path, tmp_path: Path) -> Non
         generate(asked(folder, "text", prompt="x", length=5, state_out=str(tmp_path / "none")))
     assert state.read_bytes() == before
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_character_that_is_cut_goes_on(
+    length: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network writes the bytes of the euro sign again and again."""
+    saved(tmp_path / "bytes.ckpt", LSTM(hidden_size=4), Bytes())
+    euro = [byte + 1 for byte in "\N{EURO SIGN}".encode()]
+    following = dict(zip(euro, [*euro[1:], euro[0]], strict=True))
+    pairs = np.array([*following.items(), (ord("\n") + 1, euro[0])])
+    monkeypatch.setattr(Trained, "allowed", lambda trained, path: Allowed(pairs, 257))
+    settings: dict[str, Any] = {"allowed": "euro"}
+    generate(asked(tmp_path, "bytes", length=6, **settings))
+    whole = said(capsys)
+    assert whole == "\n\N{EURO SIGN}\N{EURO SIGN}\n"
+    generate(asked(tmp_path, "bytes", length=length, state_out=str(tmp_path / "state"), **settings))
+    begun = said(capsys)
+    generate(asked(tmp_path, "bytes", seed=None, length=6 - length, state=str(tmp_path / "state"), **settings))
+    assert begun.removesuffix("\n") + said(capsys) == whole
+
+
+def test_a_refused_line_of_a_conversation_leaves_the_state_as_it_was(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pairs.csv").write_text("from,to\na,b\nb,a\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a\nc\n"))
+    state = tmp_path / "state"
+    generate(asked(folder, "text", interactive=True, length=2, allowed=str(tmp_path / "pairs.csv"), state_out=str(state)))
+    out, err = capsys.readouterr()
+    assert out == "aba\n"
+    assert "allowed: nothing may follow 'c'" in err
+    assert load(folder / "text.ckpt").live(state).steps == 3
+
+
+def test_the_state_is_kept_when_nobody_reads_the_text_any_longer(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "src" / "generate.py"), f"checkpoint={folder}/text.ckpt", "endless=true"]
+    with subprocess.Popen(
+        [*command, "seed=3", f"state_out={tmp_path}/state"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(200)
+        process.stdout.close()
+        process.wait()
+    assert load(folder / "text.ckpt").live(tmp_path / "state").draws >= 199
 
 
 def test_a_byte_that_is_no_utf_8_is_an_unknown_sign_of_a_conversation(

@@ -91,6 +91,7 @@ def test_a_text_is_read_and_coloured_as_by_the_codec(kind: str, opened: Any, tmp
     assert page.evaluate("text => encode(text)", text) == ids
     page.fill("#prompt", text)
     page.click("#score")
+    page.wait_for_selector("#stop", state="hidden")
     assert page.locator("#text span").count() == len(ids)
     nll = page.evaluate("read.map(each => each.nll)")
     live = trained.live()
@@ -148,8 +149,7 @@ def test_another_text_takes_the_place_of_the_one_that_is_written(opened: Any) ->
         ("seed", "1.5", "2"),
     ):
         page.fill(f"#{name}", typed)
-        page.click("#write")
-        page.click("#score")
+        assert page.evaluate("name => number(name)", name) == float(taken)
         assert page.input_value(f"#{name}") == taken
 
 

@@ -159,7 +159,7 @@ def test_frames_begin_anew_as_in_training(joined: bool, tmp_path: Path) -> None:
     assert len(found) == line.num_targets > 100
 
 
-@pytest.mark.parametrize("wrong", [-1, 11, [1, 2]])
+@pytest.mark.parametrize("wrong", [-1, 11, [1, 2], 1.7, "a"])
 def test_what_is_no_step_is_refused(wrong: Any, tmp_path: Path) -> None:
     saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), TEXT)
     live = load(tmp_path / "model.ckpt").live()
@@ -167,6 +167,25 @@ def test_what_is_no_step_is_refused(wrong: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^read: .* is no step of this checkpoint; allowed are ids from 0 to 10$"):
         list(live.read([wrong]))
     assert live.steps == 1
+    with pytest.raises(UserError, match=r"^close: is for sequences of frames"):
+        live.close(1)
+    with pytest.raises(UserError, match=r"^begin: the texts of this checkpoint have no ends"):
+        live.begin()
+    saved(tmp_path / "frames.ckpt", LSTM(hidden_size=8), Frames(kind="multi_hot", features=2))
+    frames = load(tmp_path / "frames.ckpt").live()
+    with pytest.raises(UserError, match=r"allowed are frames of 2 finite numbers$"):
+        list(frames.read([[np.nan, 1]]))
+    with pytest.raises(UserError, match=r"^begin: "):
+        frames.begin()
+
+
+def test_an_export_and_a_checkpoint_of_before_know_whether_data_were_joined(tmp_path: Path) -> None:
+    for number, data in enumerate(({"joined": True}, {"source": {"joined": True}}, {"joined": False}, {})):
+        saved(tmp_path / "model.ckpt", LSTM(hidden_size=8), ENDED, data=data)
+        export(asked(tmp_path / "model.ckpt", onnx=False, html=True))
+        for name in ("model.ckpt", "model.safetensors"):
+            assert load(tmp_path / name).live().joined == (number < 2)
+        assert ('"joined":true' in (tmp_path / "model.html").read_text()) == (number < 2)
 
 
 def test_the_exported_graph_goes_on_from_the_same_file(tmp_path: Path) -> None:
@@ -197,10 +216,10 @@ def test_a_file_that_is_no_state_of_this_model_is_one_line(tmp_path: Path) -> No
     for damaged, line in {
         b"": "is no state of throughline, or damaged; give a file of state_out",
         content[:-3]: "is no state of throughline, or damaged; give a file of state_out",
-        content.replace(b'\\"format\\": 1', b'\\"format\\": 2'): "is no state of throughline, or damaged",
+        content.replace(b'\\"format\\": 2', b'\\"format\\": 1'): "is no state of throughline, or damaged",
         content.replace(b'\\"seed\\": 0', b'\\"seed\\":-1'): "is no state of throughline, or damaged",
         content.replace(b'"h"', b'"g"'): "damaged, it does not fit the model; give another file of state_out",
-        content.replace(b'\\"last\\": 2', b'\\"last\\":99'): "damaged, it does not fit the model",
+        content.replace(b'\\"tail\\": [1, 2]', b'\\"tail\\": [1,99]'): "damaged, it does not fit the model",
         content[:-4] + b"\xff\xff\xff\xff": "damaged, it does not fit the model",
     }.items():
         assert damaged != content

@@ -82,7 +82,7 @@ def test_memory_is_looked_at_before_and_for_every_shape(
     with pytest.raises(UserError, match=r"^tune=streams: no choice fits into the memory of this machine"):
         tuned("streams", tmp_path)
     with pytest.raises(UserError, match=r"^model.hidden_size=10000000: at least .* of memory are needed"):
-        tuned("lr", tmp_path, "model.hidden_size=10000000")
+        tuned("lr", tmp_path, "model.hidden_size=10000000", "trainer.threads=auto")
 
 
 def test_a_loss_that_is_never_finite_is_one_line(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

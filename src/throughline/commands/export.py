@@ -47,10 +47,11 @@ def export(settings: Export) -> None:
     """
     with large_imports():
         from throughline.runs import portable
-        from throughline.runs.checkpoint import load_parts
+        from throughline.runs.checkpoint import joined_of, load_parts
 
     generator, codec, data = load_parts(settings.checkpoint, settings.model, settings.codec, settings.head)
-    weights, description = portable.pack(generator, codec)
+    joined = joined_of(data)
+    weights, description = portable.pack(generator, codec, joined)
     size = sum(parameter.numel() for parameter in generator.parameters())
     dtype = str(generator.dtype).removeprefix("torch.")
     contents = {"model.safetensors": weights, "model.json": description.encode()}
@@ -63,7 +64,7 @@ def export(settings: Export) -> None:
     if settings.html:
         from throughline.results.network import page
 
-        contents["model.html"] = page(generator, codec, Path(settings.checkpoint).name, bool(data.get("joined"))).encode()
+        contents["model.html"] = page(generator, codec, Path(settings.checkpoint).name, joined).encode()
         said["model.html"] = f"a page that writes, {len(contents['model.html']) / 1e6:.2f} MB, weights in 24 bits"
     folder = Path(settings.checkpoint).parent if settings.out is None else Path(settings.out)
     try:

@@ -253,35 +253,45 @@ def generate_live(settings: Generate, trained: "Trained") -> None:
         caution(codec, prompt)
         given = codec.opening if prompt is None and live.starts else prompt or ""
         ids = codec.prompt(given)[codec.end is not None :] if given else np.zeros(0, np.int64)
-        before = live.last
+        if allowed is not None:
+            allowed.refuse_dead_end(int(ids[-1]) if len(ids) else live.last, codec)  # before anything is read
+        before = np.array(live.tail, np.int64)
         # A signal waits while the sequence is between two steps, so the state that is kept is that of the text shown.
         with stopping.waiting():
             for _ in live.read(ids):
                 pass
             steps = itertools.chain(ids.tolist(), live.write(longest, seed, **draws))
-            pieces = iter(continued(codec, np.array([before]), steps) if before else codec.stream(steps))
+            pieces = iter(continued(codec, before, steps))
             for piece in itertools.islice(pieces, len(ids)):
                 print(piece, end="", file=out)
             out.flush()
-        while True:
+        first = live.steps
+        for number in itertools.count():
             with stopping.waiting():
                 following = next(pieces, None)
-                if following is None:
+                # After the last step comes what remains of a character, which goes on where the state is taken up.
+                if following is None or (settings.state_out is not None and number == live.steps - first):
                     break
                 print(following, end="", flush=True, file=out)
         print(file=out)
+
+    def keep() -> None:
+        if settings.state_out is not None:
+            with stopping.waiting():
+                live.save(settings.state_out)
 
     try:
         if settings.interactive:
             converse(turn, settings.prompt, seed)
         else:
             turn(settings.prompt, seed)
-    except stopping.Stopped:
-        if settings.state_out is not None and not live.starts:
-            live.save(settings.state_out)
+    except UserError:
+        raise  # nothing that could be kept was asked for
+    except BaseException:  # a signal, or nobody reads the text any longer
+        if not live.starts:
+            keep()
         raise
-    if settings.state_out is not None:  # not after an error, which may have come in the middle of a prompt
-        live.save(settings.state_out)
+    keep()
 
 
 def converse(turn: Callable[[str | None, int | None], None], prompt: str | None, seed: int | None) -> None:

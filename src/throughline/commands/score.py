@@ -18,14 +18,14 @@ from throughline.commands.evaluate import line_of
 from throughline.commands.generate import opened
 from throughline.data.codecs import Codec
 from throughline.data.sources import Source
-from throughline.memory import refuse_too_much
+from throughline.memory import of_machine
 from throughline.model.settings import Head, Model
 from throughline.plumbing import atomic
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.progress import progress
 from throughline.plumbing.reading import escaped, printable
 from throughline.plumbing.startup import large_imports
-from throughline.settings import STRICT, PathStr, PositiveInt, defaults
+from throughline.settings import STRICT, PathStr, defaults
 
 if TYPE_CHECKING:
     from throughline.results.surprise import Surprise
@@ -35,6 +35,9 @@ HEAT = ("", "#5b4a1e", "#7a4a16", "#96400f", "#b02a12")
 LIMITS = (1.0, 2.0, 4.0, 6.0)
 LARGEST = 20_000_000
 """The most symbols: their scores are kept, some hundred bytes each, to find the most surprising ones."""
+
+LARGEST_PAGE = 500_000
+"""The most alternatives of all symbols on a page: some 50 MB."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -52,10 +55,11 @@ class Score:
     first: Annotated[int, Field(ge=0)] = 0
     """How many symbols are passed over before those that are shown."""
     shown: Annotated[int, Field(ge=1, le=100_000)] = 4000
-    """The most symbols on the page. All are in the table. A browser needs a second per 20,000."""
+    """The most symbols on the page, and at most 500,000 divided by `alternatives`. All are in the table. A browser needs a
+    second per 20,000 of them."""
     lines: Annotated[int, Field(ge=0)] = 20
     """The most lines of the terminal that show the text in colours."""
-    worst: PositiveInt = 10
+    worst: Annotated[int, Field(ge=1, le=1000)] = 10
     """How many of the most surprising places are listed, and of the most surprising sequences."""
     data: Source | None = None
     """None: the data of the run."""
@@ -65,6 +69,12 @@ class Score:
     """Needed only for a user's own class. Give the same choice as in training."""
     head: Head | None = None
     """Needed only for a user's own class. Give the same choice as in training."""
+
+    def __post_init__(self) -> None:
+        if self.shown * self.alternatives > LARGEST_PAGE:
+            raise ValueError(
+                f"shown={self.shown} with alternatives={self.alternatives}: their product may be up to {LARGEST_PAGE:,}"
+            )
 
 
 def score(settings: Score) -> None:
@@ -96,7 +106,12 @@ def score(settings: Score) -> None:
         raise UserError(
             f"{split}: {line.num_targets:,} symbols; allowed are up to {LARGEST:,} at once, give text=FILE with a part"
         )
-    refuse_too_much(settings, lambda asked: line.num_targets * (32 + 16 * min(asked.alternatives, trained.codec.size)))
+    needed = line.num_targets * (32 + 16 * min(settings.alternatives, trained.codec.size))
+    if needed > of_machine():
+        raise UserError(
+            f"{split}: the scores of {line.num_targets:,} symbols with {settings.alternatives} alternatives each take "
+            f"{needed / 2**30:.1f} GiB, more than this machine has; give text=FILE with a part, or fewer alternatives"
+        )
     folder = None if settings.out is None else Path(settings.out)
     if folder is not None:
         with writing(settings.out):  # before the work

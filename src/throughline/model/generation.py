@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from throughline.data.codecs import UNKNOWN
+from throughline.data.codecs import UNKNOWN, Codec
 from throughline.model.generator import Generator
 from throughline.model.steps import Stepper
+from throughline.plumbing.errors import UserError
 
 ROWS = 64
 """The most sequences that are generated at once; more are no faster."""
@@ -58,16 +59,32 @@ class Allowed:
 
     def without_dead_ends(self) -> "Allowed":
         """The pairs after which it can go on for ever."""
-        allowed = self
-        while len(dead := allowed.dead_ends()):
-            before, after = np.divmod(allowed.pairs, self.vocab_size)
-            kept = ~np.isin(after, dead)
-            allowed = Allowed(np.stack([before[kept], after[kept]], axis=1), self.vocab_size)
-        return allowed
+        before, after = np.divmod(self.pairs, self.vocab_size)
+        order = np.argsort(after, kind="stable")
+        leading = np.searchsorted(after[order], np.arange(self.vocab_size + 1))  # the pairs that lead to a symbol
+        going, kept = np.diff(self._begin), np.ones(len(self.pairs), bool)
+        waiting = self.dead_ends().tolist()
+        while waiting:
+            dead = waiting.pop()
+            pairs = order[leading[dead] : leading[dead + 1]]
+            kept[pairs] = False
+            for symbol in before[pairs].tolist():
+                going[symbol] -= 1
+                waiting += [symbol] if not going[symbol] else []
+        return Allowed(np.stack([before[kept], after[kept]], axis=1), self.vocab_size)
 
     def lets_follow(self, symbol: int) -> bool:
         """Whether anything may follow it."""
         return bool(self._begin[symbol] < self._begin[symbol + 1])
+
+    def refuse_dead_end(self, symbol: int, codec: Codec) -> None:
+        """Refuse a prompt that ends with a symbol after which nothing may come.
+
+        Raises:
+            UserError: it does.
+        """
+        if not self.lets_follow(symbol):
+            raise UserError(f"allowed: nothing may follow {codec.decode([symbol])!r}, with which the prompt ends")
 
     def among(self, predicted: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Logits (B, V) with -inf for what may not follow the symbols before (B,)."""

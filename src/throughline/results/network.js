@@ -159,7 +159,7 @@ class Pieces {  // the text of ids, one after the other
 
 const net = new Generator(), MOST = 20000;
 let logits = null, pieces = new Pieces(), read = [];
-let writing = 0;  // the number of the text that is written now; a stop or another text makes it another one
+let working = 0;  // the number of the work that goes on now; a stop or other work makes it another one
 
 const text = new Coloured(byId("text"), byId("card"), (card, index) => {
   const { id, nll, rank, expected } = read[index];
@@ -180,14 +180,19 @@ function take(id) {  // reads a symbol and shows it
   logits = net.step(id);
 }
 
-function begin(prompt) {
+function* given(prompt) {  // reads a text from its beginning, a symbol each time
   text.clear();
   net.restart();
   [logits, pieces, read] = [null, new Pieces(), []];
   if (model.end !== null) logits = net.step(model.end);
   const ids = encode(prompt);
-  (ids.length || model.end !== null ? ids : [encode("\n")[0] || 1]).slice(0, MOST).forEach(take);
-  summarise();
+  for (const id of (ids.length || model.end !== null ? ids : [encode("\n")[0] || 1]).slice(0, MOST)) yield take(id);
+}
+
+function* drawn() {  // writes on, a symbol each time
+  const temperature = number("temperature"), minP = number("min-p"), random = seeded(number("seed"));
+  for (let left = Math.min(number("length"), MOST - read.length); left > 0; left--) yield take(draw(logits, temperature, minP, random));
+  byId("seed").value = number("seed") + 1;
 }
 
 function summarise() {
@@ -203,33 +208,31 @@ function number(name) {  // what a person has typed, put back to the nearest val
   return Number(box.value);
 }
 
-function write() {
-  const length = number("length"), temperature = number("temperature"), minP = number("min-p"), random = seeded(number("seed"));
-  const mine = ++writing;
-  let left = Math.min(length, MOST - read.length);
+function work(...parts) {  // in pieces that leave the page alive; other work takes its place
+  const mine = ++working, steps = (function* () { for (const part of parts) yield* part; })();
+  for (const name of ["length", "temperature", "min-p", "seed"]) number(name);
   byId("stop").hidden = false;
   const frame = () => {
-    if (mine !== writing) return;
+    if (mine !== working) return;
     const until = performance.now() + 14;
-    while (left > 0 && performance.now() < until) {
-      take(draw(logits, temperature, minP, random));
-      left--;
-    }
+    let over = false;
+    while (!over && performance.now() < until) over = steps.next().done;
     text.holder.scrollTop = text.holder.scrollHeight;
     summarise();
-    if (left > 0) requestAnimationFrame(frame);
-    else { byId("seed").value = number("seed") + 1; stop(); }
+    if (over) stop(); else requestAnimationFrame(frame);
   };
   frame();
 }
 
 function stop() {
-  writing++;
+  working++;
   byId("stop").hidden = true;
 }
 
-byId("write").addEventListener("click", () => { begin(byId("prompt").value); write(); });
-byId("more").addEventListener("click", () => { if (!logits) begin(byId("prompt").value); if (byId("stop").hidden) write(); });
-byId("score").addEventListener("click", () => { stop(); begin(byId("prompt").value); });
+byId("write").addEventListener("click", () => work(given(byId("prompt").value), drawn()));
+byId("more").addEventListener("click", () => {
+  if (byId("stop").hidden) work(...(logits ? [] : [given(byId("prompt").value)]), drawn());
+});
+byId("score").addEventListener("click", () => work(given(byId("prompt").value)));
 byId("stop").addEventListener("click", stop);
 themed();

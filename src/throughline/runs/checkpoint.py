@@ -281,7 +281,7 @@ def load_parts(
 ) -> tuple[Generator, Codec, dict[str, Any]]:
     """The generator in a checkpoint or an exported `.safetensors` file, its codec, and the description of its data.
 
-    An exported file has no description of its data; an empty one is returned.
+    Of an exported file, the description says `joined` alone.
 
     Args:
         path: the file.
@@ -290,7 +290,7 @@ def load_parts(
     Raises:
         UserError: the file is damaged, of another kind, or does not match the choices.
     """
-    generator, own, data = (*portable.load(Path(path)), {}) if Path(path).suffix == ".safetensors" else _load(path)
+    generator, own, data = _exported(path) if Path(path).suffix == ".safetensors" else _load(path)
     for name, chosen, there in (("model", model, generator.settings), ("head", head, generator.head_settings)):
         if chosen is not None and chosen != there:
             raise UserError(
@@ -301,6 +301,12 @@ def load_parts(
     if codec is not None:
         refuse_other_settings(codec, own, "the checkpoint")
     return generator, own, data
+
+
+def joined_of(data: dict[str, Any]) -> bool:
+    """Whether the state was carried from a sequence to the next in training, by the description of the data."""
+    source = data.get("source", {})  # where checkpoints of before say it
+    return bool(data.get("joined", source.get("joined", False) if isinstance(source, dict) else False))
 
 
 def refuse_other_settings(chosen: Codec, own: Codec, holder: str) -> None:
@@ -322,12 +328,18 @@ def refuse_other_settings(chosen: Codec, own: Codec, holder: str) -> None:
                 raise UserError(f"codec.{key}={value}: the codec of {holder} was fitted with {there}; leave codec= out")
         return
     given = chosen.fit([])
-    if (given if own.end is None or given.end is not None else given.with_end()) != own:
+    ended = getattr(own, "ended", False) and not getattr(given, "ended", False)  # a source sets it, no user
+    if (given.with_end() if ended else given) != own:
         raise UserError(f"codec={chosen.name}: its table is not that of {holder}; leave codec= out")
 
 
 def _load(path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:
     return parts_of(read(path), path)
+
+
+def _exported(path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:
+    generator, codec, joined = portable.load(Path(path))
+    return generator, codec, {"joined": joined}
 
 
 def parts_of(checkpoint: dict[str, Any], path: str | Path) -> tuple[Generator, Codec, dict[str, Any]]:

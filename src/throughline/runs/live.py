@@ -19,13 +19,15 @@ from throughline.model.generator import Generator
 from throughline.plumbing import atomic, reading
 from throughline.plumbing.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 KEY = "throughline"
 PREDICTED = "predicted"
 """The name of the prediction for the next step among the tensors of a state."""
 LARGEST_FILE = 2**30
 OPENED = 1
 """The last id of a sequence of frames that has just begun; they have no ids, and 0 otherwise."""
+TAIL = 4
+"""The ids that are kept: a character in UTF-8 may be spread over so many."""
 BLOCK = 1024
 """Draws from one seed. Draw n comes from the seed (seed, n // BLOCK), so that no history is needed to go on."""
 
@@ -40,7 +42,7 @@ class Live:
         steps: how many have been read and written.
         draws: how many of them were drawn.
         seed: that of the draws.
-        last: the id that was read or written last; 0 before the first, and of frames.
+        tail: the ids that were read or written last, up to 4; 0 for frames.
 
     Args:
         generator: in evaluation mode, on the CPU.
@@ -52,12 +54,17 @@ class Live:
         self.generator, self.codec, self.joined = generator, codec, joined
         self.steps = self.draws = 0
         self.seed = 0
-        self.last = 0
+        self.tail: list[int] = []
         self._predicted: np.ndarray | None = None
         self._stepper = generator.stepper(self._zeros(), 1)
         self._from_zeros = True  # whether the stepper was built from them
         if codec.end is not None or (isinstance(codec, Frames) and codec.ended):
             self.begin()
+
+    @property
+    def last(self) -> int:
+        """The id that was read or written last; 0 before the first, and of frames."""
+        return self.tail[-1] if self.tail else 0
 
     @property
     def at_beginning(self) -> bool:
@@ -71,11 +78,11 @@ class Live:
         Raises:
             UserError: sequences have no beginning of their own.
         """
-        if isinstance(self.codec, Frames):
+        if isinstance(self.codec, Frames) and self.codec.ended:
             if not self.joined:
                 self._restart()
             self._take(np.zeros((1, self.codec.size), np.float32))
-            self.last = OPENED
+            self.tail = [OPENED]
         elif self.codec.end is None:
             raise UserError("begin: the texts of this checkpoint have no ends; take another live()")
         else:
@@ -99,7 +106,7 @@ class Live:
         with np.errstate(over="ignore", invalid="ignore"):
             self._predicted = self._stepper.step(step).copy()
         self.steps += 1
-        self.last = 0 if self.generator.reads_frames else int(step[0])
+        self.tail = [0] if self.generator.reads_frames else [*self.tail[1 - TAIL :], int(step[0])]
 
     def read(self, steps: Iterable[Any]) -> Iterator[float]:
         """Read ids, or frames (F,) as the codec has encoded them, and yield the nll of each in nats.
@@ -116,7 +123,13 @@ class Live:
             self._take(one)
 
     def close(self, step: Any) -> float:
-        """Read the last frame of a sequence: the nll of it. What the network reads in its place is the next beginning."""
+        """Read the last frame of a sequence: the nll of it. What the network reads in its place is the next beginning.
+
+        Raises:
+            UserError: these are no sequences of frames.
+        """
+        if not (isinstance(self.codec, Frames) and self.codec.ended):
+            raise UserError("close: is for sequences of frames; read the end symbol of others")
         nll = self._nll(self._one(step))
         self.begin()
         return nll
@@ -124,12 +137,15 @@ class Live:
     def _one(self, step: Any) -> np.ndarray:
         """A step as the network reads it, (1,) or (1, F)."""
         frames = self.generator.reads_frames
-        one = np.asarray(step, np.float32 if frames else np.int64)[None]
-        size = self.codec.size
-        if one.shape != ((1, size) if frames else (1,)) or not (frames or 0 <= one[0] < size):
-            allowed = f"frames of {size:,} features" if frames else f"ids from 0 to {size - 1:,}"
+        one, size = np.asarray(step)[None], self.codec.size
+        if frames:
+            fits = one.shape == (1, size) and one.dtype.kind in "biuf" and bool(np.isfinite(one).all())
+        else:
+            fits = one.shape == (1,) and one.dtype.kind in "iu" and 0 <= int(one[0]) < size
+        if not fits:
+            allowed = f"frames of {size:,} finite numbers" if frames else f"ids from 0 to {size - 1:,}"
             raise UserError(f"read: {reading.printable(step, 60)} is no step of this checkpoint; allowed are {allowed}")
-        return one
+        return one.astype(np.float32 if frames else np.int64)
 
     def _nll(self, step: np.ndarray) -> float:
         assert self._predicted is not None
@@ -174,8 +190,8 @@ class Live:
         if self._predicted is None:
             for _ in self.read(self.codec.prompt(self.codec.opening)):
                 pass
-        if allowed is not None and not allowed.lets_follow(self.last):
-            raise UserError(f"allowed: nothing may follow {self.codec.decode([self.last])!r}, with which the prompt ends")
+        if allowed is not None:
+            allowed.refuse_dead_end(self.last, self.codec)
         written = 0
         draw = self._drawing(**draws)
         while length is None or written < length:
@@ -223,7 +239,7 @@ class Live:
         tensors = dict(zip(self.generator.core.state_names, self.state, strict=True))
         tensors[PREDICTED] = torch.from_numpy(np.ascontiguousarray(self._predicted))
         about = {"format": FORMAT, "model": _digest(self.generator), "steps": self.steps, "draws": self.draws}
-        about |= {"seed": self.seed, "last": self.last}
+        about |= {"seed": self.seed, "tail": self.tail}
         content = safetensors.torch.save(
             {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={KEY: json.dumps(about)}
         )
@@ -248,8 +264,13 @@ class Live:
             size = int.from_bytes(content[:8], "little")
             about = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][KEY])
             tensors = safetensors.torch.load(content)
-            counts = [about[name] for name in ("steps", "draws", "seed", "last")]
-            if about["format"] != FORMAT or not all(type(count) is int and 0 <= count < 2**63 for count in counts):
+            tail = [*about["tail"]]
+            counts = [*(about[name] for name in ("steps", "draws", "seed")), *tail]
+            if (
+                len(tail) > TAIL
+                or about["format"] != FORMAT
+                or not all(type(count) is int and 0 <= count < 2**63 for count in counts)
+            ):
                 raise ValueError
         except Exception:  # what is raised depends on what is wrong with the file
             raise UserError(f"state={path}: is no state of throughline, or damaged; give a file of state_out") from None
@@ -266,11 +287,11 @@ class Live:
             unlike |= {n for n, t in wanted.items() if (t.shape, t.dtype) != (tensors[n].shape, tensors[n].dtype)}
         if (
             unlike
-            or counts[3] >= (OPENED + 1 if generator.reads_frames else codec.size)
+            or any(id >= (OPENED + 1 if generator.reads_frames else codec.size) for id in tail)
             or not all(bool(tensor.isfinite().all()) for tensor in tensors.values())
         ):
             raise UserError(f"state={path}: damaged, it does not fit the model; give another file of state_out")
-        live.steps, live.draws, live.seed, live.last = counts
+        (live.steps, live.draws, live.seed), live.tail = counts[:3], tail
         live._stepper = generator.stepper(tuple(tensors[name] for name in generator.core.state_names), 1)
         live._from_zeros = False
         live._predicted = tensors[PREDICTED].numpy().copy()

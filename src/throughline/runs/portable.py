@@ -49,14 +49,26 @@ class Description:
     """The sha256 of the file as it is without the description."""
     seal: str
     """The sha256 of all the other fields, so that damage to them is also found."""
+    joined: bool = False
+    """Whether the state was carried from a sequence to the next in training."""
+
+    def to_plain(self) -> dict[str, Any]:
+        """The description as JSON has it; `joined` only if it is true, as in files of before."""
+        values = asdict(self)
+        return values if self.joined else {key: value for key, value in values.items() if key != "joined"}
 
     def sealed(self) -> "Description":
-        plain = json.dumps(asdict(replace(self, seal="")), sort_keys=True)
+        plain = json.dumps(replace(self, seal="").to_plain(), sort_keys=True)
         return replace(self, seal=hashlib.sha256(plain.encode()).hexdigest())
 
 
-def pack(generator: Generator, codec: Codec) -> tuple[bytes, str]:
-    """The contents of both files, weights and description; the same model always gives the same bytes."""
+def pack(generator: Generator, codec: Codec, joined: bool = False) -> tuple[bytes, str]:
+    """The contents of both files, weights and description; the same model always gives the same bytes.
+
+    Args:
+        generator, codec: the model.
+        joined: whether the state was carried from a sequence to the next in training.
+    """
     tensors = {name: weight.contiguous() for name, weight in tensors_of(generator).items()}
     weights = safetensors.torch.save(tensors, metadata=METADATA)
     description = Description(
@@ -65,8 +77,9 @@ def pack(generator: Generator, codec: Codec) -> tuple[bytes, str]:
         **parts_as_plain(generator, codec),
         sha256=hashlib.sha256(weights).hexdigest(),
         seal="",
+        joined=joined,
     )
-    text = json.dumps(asdict(description.sealed()), indent=1) + "\n"
+    text = json.dumps(description.sealed().to_plain(), indent=1) + "\n"
     return with_description(weights, text), text
 
 
@@ -94,8 +107,8 @@ def _parts(content: bytes) -> tuple[dict[str, Any], bytes]:
     return header, content[8 + size :]
 
 
-def load(path: Path) -> tuple[Generator, Codec]:
-    """The generator and the codec that were packed, bit for bit.
+def load(path: Path) -> tuple[Generator, Codec, bool]:
+    """The generator, the codec and `joined` as they were packed, bit for bit.
 
     Raises:
         UserError: the file is missing, damaged, of another kind, or of another version.
@@ -120,7 +133,7 @@ def load(path: Path) -> tuple[Generator, Codec]:
             codec, model, head = parts_from_plain(description.codec, description.model, description.head)
         except UserError as error:
             raise UserError(f"its description is not of throughline: {str(error).splitlines()[0]}") from None
-        return built(model, head, codec.size, weights).eval(), codec
+        return built(model, head, codec.size, weights).eval(), codec, description.joined
     except UserError as error:
         raise UserError(f"checkpoint={path}: {error}") from None
 

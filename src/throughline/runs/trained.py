@@ -28,7 +28,7 @@ from throughline.model.generator import Generator
 from throughline.model.settings import Head, Model
 from throughline.plumbing import reading
 from throughline.plumbing.errors import UserError
-from throughline.runs.checkpoint import load_parts
+from throughline.runs.checkpoint import joined_of, load_parts
 from throughline.runs.live import Live
 from throughline.settings import from_plain
 
@@ -171,13 +171,12 @@ class Trained:
 
         Args:
             state: the file.
-            joined: whether the state is carried over an end symbol. None: as in the training data; an exported file does not
-                say it, and each sequence then begins from zeros.
+            joined: whether the state is carried over an end symbol. None: as in the training data.
 
         Raises:
             UserError: the file is no state of this generator.
         """
-        joined = bool(self.data.get("joined", False)) if joined is None else joined
+        joined = joined_of(self.data) if joined is None else joined
         parts = self.generator, self.codec, joined
         return Live(*parts) if state is None else Live.load(state, *parts)
 

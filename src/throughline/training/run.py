@@ -314,9 +314,9 @@ def find_start(
         console.print(message, highlight=False, markup=False, soft_wrap=True)
     chosen = {} if first is None else first.to_plain()
     if checkpoint is None:
-        if config.resume_with:
-            keys = ",".join(config.resume_with)
-            raise UserError(f"resume_with={keys}: there is no run to resume, so nothing changes in its middle; leave it out")
+        if config.resume_with:  # a run that is begun again and again, or a member of a sweep that has not begun
+            line = f"resume_with: there is no run to resume; a new one begins with {', '.join(config.resume_with)} as given"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         return config, Start(secrets.token_hex(8), init_from=chosen)
     about = saved["throughline"]
     for key in ("precision", "threads"):
@@ -324,7 +324,7 @@ def find_start(
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
     began = about.get("init_from", {})
-    if began.get("sha256") != chosen.get("sha256"):
+    if "init_from" in about and began.get("sha256") != chosen.get("sha256"):  # checkpoints of before do not say it
         given = f"init_from={config.init_from}" if chosen else "init_from"
         there = f"began with {began['file']} (sha256 {began['sha256'][:12]})" if began else "began with no model"
         raise UserError(

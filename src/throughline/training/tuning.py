@@ -47,12 +47,13 @@ def tune(config: Config, corpus: Corpus, console: Console) -> str:
         prepare_process()
         config = runnable(config)
         config, corpus, first = initial.read(config, corpus)
-        config = with_threads(config.suited(corpus.codec), data_module(config, corpus))
+        config = config.suited(corpus.codec)
+        refuse_too_much(config, lambda config: of_training(config, corpus))
+        config = with_threads(config, data_module(config, corpus))
         if config.regime.update_every_token:
             raise UserError(
                 f"tune={config.tune}: regime {config.regime.name} updates after every token; give another regime"
             )
-        refuse_too_much(config, lambda config: of_training(config, corpus))
         device = torch.device("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
         tests = {"lr": _learning_rate, "streams": _streams}
         return tests[str(config.tune)](_Trial(config, corpus, first, device), console)
