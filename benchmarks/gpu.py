@@ -104,7 +104,7 @@ def training_step(
             state = tuple(s.detach() for s in after)
             nll.mean().backward()  # type: ignore[no-untyped-call]
         else:
-            _, state, _ = recording.replay(batch, state)
+            _, state, _ = recording.replay(batch, state, batch.n_valid)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -58,6 +58,21 @@ class Swa(Callback):
 
 
 @dataclass(frozen=True, config=STRICT)
+class NtAsgd(Callback):
+    """Validates and keeps the mean of the weights since `val/nll` stopped falling: NT-ASGD (Merity 2017, arXiv 1708.02182).
+
+    Give `optimizer=sgd schedule=constant`, whose rate stays. Once averaging has begun, it does not end.
+    """
+
+    patience: PositiveInt = 5
+    """Averaging begins when `val/nll` is above the lowest of all validations but the last so many."""
+
+    @property
+    def changes_weights(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, config=STRICT)
 class LrMonitor(Callback):
     """Logs the learning rate at every update, not only in the rows of `metrics.csv`, to the loggers."""
 

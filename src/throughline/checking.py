@@ -132,8 +132,8 @@ def _example(model: nn.Module, batch_first: bool) -> Tensor:
         return torch.randint(model.vocab_size, shape, generator=draw)
     if isinstance(model, Generator):
         return torch.rand(*shape, model.vocab_size, generator=draw).round()
-    if isinstance(model, nn.RNNBase):
-        return torch.randn(*shape, model.input_size, generator=draw)
+    if isinstance(size := getattr(model, "input_size", None), int):
+        return torch.randn(*shape, size, generator=draw)
     raise UserError("inputs: give an example, a tensor of at least 3 rows and 6 steps")
 
 

@@ -23,34 +23,59 @@ from throughline.model.settings import LSTM, Bernoulli, Categorical, Head, Mixtu
 from throughline.plumbing.errors import UserError
 from throughline.regimes import Regime
 from throughline.regimes.stateful import Stateful
-from throughline.settings import STRICT, Fraction, PathStr, Positive, PositiveInt, Probability, defaults, plain, word
+from throughline.settings import (
+    STRICT,
+    Fraction,
+    NonNegative,
+    PathStr,
+    Positive,
+    PositiveInt,
+    Probability,
+    defaults,
+    plain,
+    word,
+)
 
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 
 CHANGEABLE = ("optimizer", "schedule", "trainer.gradient_clip_val")
 """How settings begin that may change in the middle of a run."""
 
-KEPT = ("model", "head", "regime", "optimizer", "schedule")
+KEPT = ("model", "head", "regime", "optimizer", "schedule", "penalties")
 """The groups of settings that stay the same when a run is resumed."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class Schedule:
-    """The learning rate as a factor of `optimizer.lr`, over the share of the budget that is spent."""
+    """The learning rate as a factor of `optimizer.lr`, over the share of the budget that is spent, or over epochs."""
 
-    name: Literal["constant", "cosine"] = "cosine"
-    """Take `constant` if the run may be continued later with a larger budget: a cosine has already reached its end then."""
+    name: Literal["constant", "cosine", "step"] = "cosine"
+    """Take `constant` if the run may be continued later with a larger budget: a cosine has already reached its end then.
+    `step` falls by `decay` at the beginning of each epoch after the first `epochs`, as in Zaremba 2014."""
     warmup: Probability = 0.02
     """The share of the budget over which the rate rises from 0. Raise it if the loss jumps in the first updates."""
     floor: Fraction = 0.0
     """The factor at the end of a cosine."""
+    epochs: Annotated[int, Field(ge=0)] = 4
+    """The epochs of `step` with the full rate."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """By what `step` multiplies the rate at each later epoch."""
 
-    def factor(self, spent: float) -> float:
-        """The factor at `spent` in [0, 1]: linear up to 1 over `warmup`, then level or half a cosine down to `floor`."""
+    def __post_init__(self) -> None:
+        usual = type(self).__dataclass_fields__
+        for key in ("epochs", "decay"):
+            value, default = getattr(self, key), usual[key].default
+            if self.name != "step" and value != default:
+                raise ValueError(f"{key}={value}: is for schedule=step; leave it out")
+
+    def factor(self, spent: float, epochs: float = 0.0) -> float:
+        """The factor at `spent` in [0, 1] and after so many epochs: linear up to 1 over `warmup`, then as the name says."""
         if spent < self.warmup:
             return max(spent / self.warmup, 0.01)
         if self.name == "constant":
             return 1.0
+        if self.name == "step":
+            return self.decay ** max(0, int(epochs) + 1 - self.epochs)
         rest = min((spent - self.warmup) / (1.0 - self.warmup), 1.0)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + math.cos(math.pi * rest))
 
@@ -88,6 +113,9 @@ class Trainer:
     faster. Steps of a user's own modules, of several processes and of accumulated gradients are never recorded."""
     gradient_clip_val: Positive | None = 1.0
     """The largest norm that the gradient may have. Lower it if single batches make the loss jump."""
+    loss: Literal["mean", "sum_over_steps"] = "mean"
+    """`mean`: over all scored targets of a batch. `sum_over_steps`: the sum over the steps, and the mean over the rows, as
+    in Zaremba 2014; its gradient is as many times as large as a batch has steps, and so must the clip be."""
     accumulate_grad_batches: PositiveInt = 1
     """Batches whose gradients are averaged for one update. Raise it if more streams do not fit into memory."""
     val_check_interval: PositiveInt | None = None
@@ -116,6 +144,21 @@ class Trainer:
             raise ValueError(
                 f"val_check_interval={self.val_check_interval} and val_checks={self.val_checks}: give one of them"
             )
+
+
+@dataclass(frozen=True, config=STRICT)
+class Penalties:
+    """What is added to the mean nll in training (Merity 2017, arXiv 1708.01009). Validation never has it."""
+
+    activation: NonNegative = 0.0
+    """AR: how much the mean square of the outputs of the core counts, after dropout. AWD-LSTM has 2."""
+    temporal: NonNegative = 0.0
+    """TAR: how much the mean square of what changes in the outputs from a step to the next counts. AWD-LSTM has 1."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there are any."""
+        return bool(self.activation or self.temporal)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -228,6 +271,7 @@ class Config:
     schedule: Schedule = Schedule()
     budget: Budget = Budget()
     trainer: Trainer = Trainer()
+    penalties: Penalties = Penalties()
     numerics: Numerics = Numerics()
     evaluation: Evaluation = Evaluation()
     readings: dict[str, Reading] = field(default_factory=dict)
@@ -368,8 +412,8 @@ class Config:
         """
         values = self.to_plain()
         groups = {name: values[name] for name in KEPT}
-        alike = ["precision", "threads", "gradient_clip_val", "accumulate_grad_batches"]
-        if self.model.dropout:
+        alike = ["precision", "threads", "gradient_clip_val", "accumulate_grad_batches", "loss"]
+        if self.model.drops:
             alike.append("devices")  # each process draws dropout for its rows; without it, their number changes nothing
         trainer = {key: values["trainer"][key] for key in alike}
         data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")} | {"joined": corpus.train.joined}
@@ -383,7 +427,7 @@ class Config:
         """The defaults of the values in `identity`: a checkpoint of an earlier version does not have new settings."""
         kept = {name: getattr(self, name) for name in KEPT if getattr(self, name) is not None}
         groups = {f"{name}.{key}": value for name, kind in kept.items() for key, value in defaults(type(kind)).items()}
-        return {**groups, "data.joined": True, "callbacks": []}
+        return {**groups, "trainer.loss": "mean", "data.joined": True, "callbacks": []}
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""

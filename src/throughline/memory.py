@@ -32,10 +32,10 @@ def of_machine() -> float:
 
 
 def parameters(model: Model, vocab: int, frames: bool = False) -> int:
-    """The fewest weights that a network of these sizes has: three gates per layer, as a GRU."""
+    """The fewest weights that a network of these sizes has: as a minGRU without its MLPs."""
     embedded = model.input == "embedding" and not frames
     width = model.embedding_size if embedded else vocab
-    layers = 3 * model.hidden_size * (width + model.hidden_size + (model.num_layers - 1) * 2 * model.hidden_size)
+    layers = model.hidden_size * (width + 2 * model.num_layers * model.hidden_size)
     return layers + vocab * model.hidden_size + (vocab * model.embedding_size if embedded else 0)
 
 

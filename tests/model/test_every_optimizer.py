@@ -8,7 +8,10 @@ import torch
 
 from helpers import run, run_with_kills, weights_hash
 from throughline.data.corpus import Corpus
-from throughline.model.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
+from throughline.model.generator import Generator
+from throughline.model.optimizers import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
+from throughline.model.settings import LSTM
+from throughline.plumbing.errors import UserError
 from throughline.settings import targets, word
 
 W, G1, G2 = 2.0, 0.5, -1.5
@@ -34,6 +37,7 @@ OPTIMIZERS: dict[type[Optimizer], tuple[Optimizer, list[float]]] = {
     Adam: (Adam(lr=0.1, betas=[0.8, 0.9]), adam(0.1, 0.8, 0.9)),
     AdamW: (AdamW(lr=0.1, weight_decay=0.0, betas=[0.8, 0.9]), adam(0.1, 0.8, 0.9)),
     SGD: (SGD(lr=0.1, momentum=0.5), [-0.1 * G1, -0.1 * (0.5 * G1 + G2)]),
+    Muon: (Muon(lr=0.1, weight_decay=0.0, betas=[0.8, 0.9]), adam(0.1, 0.8, 0.9)),  # what is no matrix is left to AdamW
     RMSprop: (RMSprop(lr=0.1, alpha=0.75, eps=1e-3), rmsprop(0.1, 0.75, 1e-3)),
 }
 
@@ -79,3 +83,26 @@ def test_a_killed_run_resumes_bit_for_bit(cls: type[Optimizer], corpus: Corpus, 
     assert summary["val/nll"] < 2.9
     run_with_kills(corpus, tmp_path / "killed", [("on_train_batch_end", 20)], *chosen)
     assert weights_hash(tmp_path / "killed") == weights_hash(tmp_path / "alone")
+
+
+def test_muon_makes_the_update_of_a_matrix_orthogonal_and_as_large_as_that_of_adam() -> None:
+    torch.manual_seed(0)
+    generator = Generator(LSTM(hidden_size=8, embedding_size=6), 9)
+    before = {name: weight.detach().clone() for name, weight in generator.named_parameters()}
+    optimizer = Muon(lr=0.1, weight_decay=0.0).build_for(generator)
+    for weight in generator.parameters():
+        weight.grad = torch.randn_like(weight)
+    optimizer.step()
+    changes = {name: before[name] - weight.detach() for name, weight in generator.named_parameters()}
+    for name in ("core.weight_ih_l0", "core.weight_hh_l0"):
+        singular = torch.linalg.svdvals(changes[name])
+        assert singular.max() < 2 * singular.min()  # Newton and Schulz stop after five steps
+        assert changes[name].square().mean().sqrt() == pytest.approx(0.02, rel=0.3)  # 0.2 of lr, as AdamW's usually are
+    for name in ("reader.weight", "head.weight", "core.bias_ih_l0"):
+        torch.testing.assert_close(changes[name].abs(), torch.full_like(changes[name], 0.1), rtol=1e-3, atol=0)
+
+
+def test_muon_needs_a_pytorch_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(UserError, match=r"^optimizer=muon: needs PyTorch 2.9 or newer, and this is 2\."):
+        Muon().build([torch.nn.Parameter(torch.zeros(2, 2))])

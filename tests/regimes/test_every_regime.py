@@ -11,9 +11,12 @@ from hypothesis import given
 from throughline.batches.batch import Batches
 from throughline.data.line import Line
 from throughline.plumbing.errors import UserError
-from throughline.regimes import Regime
+from throughline.regimes import Played, Regime
 from throughline.regimes.onestep import Onestep
+from throughline.regimes.overlapping import Overlapping
 from throughline.regimes.padded import Padded
+from throughline.regimes.passed import Passed
+from throughline.regimes.random_bptt import RandomBptt
 from throughline.regimes.segments import Segments
 from throughline.regimes.shuffled_carry import ShuffledCarry
 from throughline.regimes.stateful import Stateful
@@ -31,18 +34,34 @@ REGIMES = {
         reset_probability=resets,
         sequences=st.sampled_from(["auto", "beside", "behind"]),
     ),
+    RandomBptt: st.builds(
+        RandomBptt,
+        streams=sizes,
+        bptt=sizes,
+        rotate=st.booleans(),
+        reset_probability=resets,
+        halved=resets,
+        std=st.sampled_from([0.0, 2.0]),
+    ),
+    Overlapping: st.integers(1, 9).flatmap(
+        lambda bptt: st.builds(
+            Overlapping, streams=sizes, bptt=st.just(bptt), advance=st.integers(1, bptt), reset_probability=resets
+        )
+    ),
     Onestep: st.builds(Onestep, updates=sizes, rotate=st.booleans(), reset_probability=resets),
     Windowed: st.integers(1, 9).flatmap(
         lambda steps: st.builds(
             Windowed, steps=st.just(steps), stride=st.integers(1, steps), batch_size=sizes, loss=st.just("last")
         )
     ),
-    Segments: st.builds(Segments, steps=sizes, batch_size=sizes),
+    Segments: st.builds(Segments, steps=sizes, batch_size=sizes, burn_in=st.sampled_from([0, 1, 5])),
+    Passed: st.builds(Passed, steps=sizes, batch_size=sizes, first_state=st.sampled_from(["passed", "noise"]), zeros=resets),
     Padded: st.builds(Padded, batch_size=sizes, max_length=sizes, padding=st.sampled_from(["pre", "post"]), bucket=sizes),
     ShuffledCarry: st.builds(ShuffledCarry, streams=sizes, bptt=sizes, rotate=st.booleans(), reset_probability=resets),
 }
 regimes = st.one_of(*REGIMES.values())
-in_order = st.one_of(*(strategy for regime, strategy in REGIMES.items() if regime is not ShuffledCarry))
+in_order = st.one_of(*(strategy for regime, strategy in REGIMES.items() if regime not in (ShuffledCarry, Passed)))
+apart = st.one_of(*(strategy for regime, strategy in REGIMES.items() if vars(regime).get("apart", False)))
 
 
 @st.composite
@@ -63,7 +82,7 @@ def line_of_sequences(lengths: list[int]) -> Line:
     return Line(np.arange(1, ends[-1] + 2, dtype=np.uint16), ends, joined=False, ended=True)
 
 
-@given(in_order, not_joined, st.booleans(), st.integers(0, 3))
+@given(apart, not_joined, st.booleans(), st.integers(0, 3))
 def test_frames_are_cut_as_ids_are_and_a_sequence_begins_with_zeros(
     regime: Regime, ids: Line, joined: bool, epoch: int
 ) -> None:
@@ -110,9 +129,13 @@ def test_a_row_that_is_not_reset_continues_the_row_of_the_batch_before(regime: R
     assert plan[0].reset.all()
     for k in range(1, len(plan)):
         before, cut = plan[k - 1], plan[k]
+        if isinstance(cut, Played):
+            assert cut.reset.all()
+            continue
         for row in np.flatnonzero(~cut.reset):
             if cut.length[row]:
-                assert cut.start[row] == before.start[row] + before.length[row]
+                handed = before.length[row] if before.handed is None else before.handed
+                assert cut.start[row] == before.start[row] + handed
 
 
 @given(regimes, lines(), st.integers(0, 3), st.data())
@@ -128,7 +151,10 @@ def test_a_batch_is_a_pure_function_of_seed_epoch_and_number(
 
 @pytest.mark.parametrize(
     "regime",
-    [Windowed(steps=4), Segments(steps=4), Padded(max_length=4), Stateful(rotate=True), ShuffledCarry(streams=4, bptt=9)],
+    [
+        *(Windowed(steps=4), Segments(steps=4), Padded(max_length=4), Stateful(rotate=True), Passed(steps=4)),
+        *(ShuffledCarry(streams=4, bptt=9), RandomBptt(streams=4, bptt=9)),
+    ],
 )
 def test_epochs_and_seeds_differ(regime: Regime) -> None:
     line = Line.of([np.arange(200, dtype=np.uint8)])
@@ -141,7 +167,7 @@ def test_epochs_and_seeds_differ(regime: Regime) -> None:
     assert starts(1, 0) != starts(2, 0)
 
 
-@given(in_order, not_joined, st.integers(0, 3), st.integers(0, 3), st.integers(1, 3))
+@given(apart, not_joined, st.integers(0, 3), st.integers(0, 3), st.integers(1, 3))
 def test_every_target_of_sequences_is_predicted_once_and_nothing_crosses_an_end(
     regime: Regime, line: Line, seed: int, epoch: int, processes: int
 ) -> None:
@@ -182,7 +208,7 @@ def test_every_target_of_sequences_is_predicted_once_and_nothing_crosses_an_end(
     assert sorted(seen) == list(range(1, len(line.steps)))
 
 
-@given(in_order, not_joined, st.integers(0, 3))
+@given(apart, not_joined, st.integers(0, 3))
 def test_batches_of_sequences_are_pure(regime: Regime, line: Line, epoch: int) -> None:
     once, again = regime.plan(line, 7, epoch), regime.plan(line, 7, epoch)
     assert len(once) == len(again)
@@ -207,12 +233,15 @@ def test_sequences_come_in_another_order_in_every_epoch_and_with_every_seed(regi
 
 def test_every_regime_but_the_ablation_keeps_sequences_apart() -> None:
     line = line_of_sequences([3, 4])
-    for regime in (Stateful(), Onestep(), Windowed(), Segments(), Padded()):
+    for regime in (Stateful(), Onestep(), Windowed(), Segments(), Padded(), Segments(burn_in=3)):
         line.refuse_to_join(regime, "regime")
     with pytest.raises(
         UserError, match=r"^regime: may carry the state from a sequence to the next; give data.joined=true, or another one"
     ):
         line.refuse_to_join(ShuffledCarry(), "regime")
+    for regime in (Passed(), RandomBptt(), Overlapping()):
+        with pytest.raises(UserError, match="may carry the state"):
+            line.refuse_to_join(regime, "regime")
 
     class Own(Stateful):
         """It may plan otherwise."""

@@ -11,7 +11,7 @@ from throughline.batches.batch import Batches
 from throughline.batches.carry import Carry
 from throughline.data.line import Line
 from throughline.model.generator import Generator
-from throughline.model.settings import GRU, LSTM, Model
+from throughline.model.settings import GRU, LSTM, LayernormLSTM, MinGRU, MinLSTM, Model
 from throughline.regimes.onestep import Onestep
 from throughline.regimes.sequences import Behind, Beside, behind, beside
 from throughline.regimes.stateful import Stateful
@@ -128,6 +128,9 @@ CORES: list[Model] = [
     LSTM(hidden_size=5, embedding_size=3),
     LSTM(hidden_size=5, num_layers=2, input="onehot"),
     GRU(hidden_size=5, num_layers=2, embedding_size=3),
+    LayernormLSTM(hidden_size=5, num_layers=2, embedding_size=3),
+    MinGRU(hidden_size=5, num_layers=2, embedding_size=3),
+    MinLSTM(hidden_size=5, num_layers=2, embedding_size=3),
 ]
 
 

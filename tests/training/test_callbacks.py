@@ -105,12 +105,14 @@ def poison(batches: set[tuple[int, int]], row: int) -> Any:
     original = Learner.step
 
     def step(self: Learner, batch: Any) -> Any:
-        nll = original(self, batch)
+        done = original(self, batch)
         place = self.trainer.datamodule  # type: ignore[attr-defined]
         if (place.epoch, place.batch) in batches:
             h, _ = self.carry._pending["train"]
-            h[:, row], nll = torch.nan, nll * torch.where(torch.arange(len(nll)) == row, torch.inf, 1.0)[:, None]
-        return nll
+            h[:, row] = torch.nan
+            overflow = torch.where(torch.arange(len(done.nll)) == row, torch.inf, 1.0)[:, None]
+            return done._replace(nll=done.nll * overflow)
+        return done
 
     return step
 

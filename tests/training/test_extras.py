@@ -29,7 +29,7 @@ from helpers import (
     run_with_kills,
     weights_hash,
 )
-from throughline.callbacks import EarlyStopping, Ema, LrMonitor, Profile, Swa
+from throughline.callbacks import EarlyStopping, Ema, LrMonitor, NtAsgd, Profile, Swa
 from throughline.config import Config
 from throughline.data.corpus import Corpus
 from throughline.data.line import Line
@@ -50,7 +50,7 @@ SMALL = ("regime.streams=4", "regime.bptt=16", "trainer.log_every_n_steps=5", "t
 )
 def test_every_file_is_built(file: Path, tmp_path: Path) -> None:
     settings = config(f"callbacks={file.stem}").callbacks
-    kinds = (EarlyStopping(), Ema(), Swa(), LrMonitor(), Profile())
+    kinds = (EarlyStopping(), Ema(), Swa(), LrMonitor(), NtAsgd(), Profile())
     assert settings == {file.stem: next(kind for kind in kinds if word(type(kind)) == file.stem)}
     (callback,) = extras.built(list(settings.values()), tmp_path, None)  # type: ignore[arg-type]
     assert isinstance(callback, Callback)

@@ -8,10 +8,12 @@ import torch
 
 from helpers import REGIMES, SEQUENCES, column, fox, names, run, weights_hash
 from throughline.batches.batch import Batch
+from throughline.config import Penalties
 from throughline.data.corpus import Corpus
 from throughline.model.generator import Generator
 from throughline.training import learner, recorded
 from throughline.training.recorded import RecordedStep, Recorder, can_be_recorded, grad_norm
+from throughline.training.step import read
 
 
 class Played:
@@ -19,15 +21,16 @@ class Played:
 
     made: list[tuple[torch.Size, bool]] = []  # noqa: RUF012  # emptied by each test
 
-    def __init__(self, generator: Generator, batch: Batch) -> None:
+    def __init__(self, generator: Generator, batch: Batch, penalties: Penalties) -> None:
         assert all(p.grad is None for p in generator.parameters())
-        self.generator, self.valid = generator, True
+        self.generator, self.penalties, self.valid = generator, penalties, True
         self.made.append((batch.scored.shape, batch.restart is not None))
 
-    def replay(self, batch: Batch, before: Any) -> Any:
-        nll, after = self.generator.nll(batch.inputs, batch.targets, before, batch.restart)
+    def replay(self, batch: Batch, before: Any, divisor: int) -> Any:
+        nll, penalty, after = read(self.generator, batch, before, self.penalties)
         nll = nll.masked_fill(~batch.scored, 0.0)
-        (nll.sum() / batch.n_valid).backward()  # type: ignore[no-untyped-call]
+        total = nll.sum() if penalty is None else nll.sum() + penalty * batch.n_valid
+        (total / divisor).backward()
         norm = grad_norm([p.grad for p in self.generator.parameters() if p.grad is not None])
         return nll.detach(), tuple(s.detach() for s in after), torch.stack([norm, nll.sum().detach()])
 
@@ -45,6 +48,7 @@ WAYS: dict[str, tuple[Corpus, tuple[str, ...]]] = {
     "windows": (fox(), ("regime=windowed", *REGIMES["windowed"])),
     "restarts": (names(), SEQUENCES["behind"]),
     "padding": (names(), SEQUENCES["padded"]),
+    "penalties": (fox(), (*REGIMES["stateful"], "penalties.activation=2", "trainer.loss=sum_over_steps")),
 }
 
 
@@ -83,7 +87,7 @@ def test_a_step_is_recorded_again_where_the_weights_lie_elsewhere(played: type[P
 def test_what_cannot_be_recorded_is_trained_kernel_by_kernel(model: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def fails(generator: Generator, batch: Batch) -> RecordedStep:
+    def fails(generator: Generator, batch: Batch, penalties: Penalties) -> RecordedStep:
         calls.append(batch)
         next(generator.parameters()).grad = torch.ones_like(next(generator.parameters()))
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
@@ -105,7 +109,7 @@ def test_only_known_modules_on_a_gpu_can_be_recorded(model: Generator, monkeypat
     class Own(torch.nn.Dropout):
         pass
 
-    model.dropout = Own()
+    model.own = Own()
     assert not can_be_recorded(model)
 
 

@@ -1,7 +1,7 @@
 """One batch as tensors, read from the line at the positions of a regime's cut."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ class Batch(NamedTuple):
         reset: (B,) bool, rows that start from zeros instead of the carried state.
         n_valid: number of scored targets; a plain number, so that counting never waits for a device.
         restart: (B, T) bool, steps after which a row is at zeros, in front of its next sequence; None if there are none.
+        burn_in: the first steps, which are read without gradient and never scored.
+        handed: the steps after which the state is handed to the next batch; None is all of them.
+        from_noise: whether rows that do not reset start from noise instead of the carried state.
     """
 
     inputs: Tensor
@@ -31,14 +34,17 @@ class Batch(NamedTuple):
     reset: Tensor
     n_valid: int
     restart: Tensor | None = None
+    burn_in: int = 0
+    handed: int | None = None
+    from_noise: bool = False
 
     def to(self, device: torch.device) -> "Batch":
         return self.each(lambda part: part.to(device, non_blocking=True))
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with each of its tensors changed; `n_valid` stays."""
-        inputs, targets, scored, reset = map(change, self[:4])
-        return Batch(inputs, targets, scored, reset, self.n_valid, None if self.restart is None else change(self.restart))
+        """The batch with each of its tensors changed; the plain values stay."""
+        changed: dict[str, Any] = {name: change(part) for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        return self._replace(**changed)
 
 
 def read(cut: Cut | Played, line: Line) -> Batch:
@@ -48,13 +54,16 @@ def read(cut: Cut | Played, line: Line) -> Batch:
 
 def _played(played: Played, line: Line) -> Batch:
     inputs, targets = line.as_inputs(line.at(played.inputs), played.inputs), line.at(played.inputs + 1)
+    there = played.scored.copy()
+    there[:, : played.burn_in] = ~played.restart[:, : played.burn_in]
     return Batch(
-        _tensor(_where(played.scored, inputs)),
+        _tensor(_where(there, inputs)),
         _tensor(_where(played.scored, targets)),
         torch.from_numpy(played.scored),
         torch.from_numpy(played.reset),
         int(played.scored.sum()),
         torch.from_numpy(played.restart) if played.restart.any() else None,
+        played.burn_in,
     )
 
 
@@ -80,6 +89,8 @@ def _cut(cut: Cut, line: Line) -> Batch:
         torch.from_numpy(scored),
         torch.from_numpy(cut.reset),
         int(cut.scored.sum()),
+        handed=cut.handed,
+        from_noise=cut.from_noise,
     )
 
 
@@ -101,7 +112,13 @@ def rows_of(batch: Batch, rows: slice) -> Batch:
     """A slice of rows; an empty slice gives one row without targets. `n_valid` still counts the whole batch."""
     if not len(batch.reset[rows]):
         nothing = torch.zeros_like(batch.scored[:1])
-        return Batch(batch.inputs[:1], batch.targets[:1], nothing, torch.ones_like(batch.reset[:1]), batch.n_valid)
+        return batch._replace(
+            inputs=batch.inputs[:1],
+            targets=batch.targets[:1],
+            scored=nothing,
+            reset=torch.ones_like(batch.reset[:1]),
+            restart=None,
+        )
     return batch.each(lambda part: part[rows])
 
 

@@ -17,10 +17,11 @@ class Carry:
         self.committed: dict[str, State] = {}
         self._pending: dict[str, State] = {}
 
-    def begin(self, stage: str, reset: Tensor) -> State | None:
+    def begin(self, stage: str, reset: Tensor, from_noise: bool = False) -> State | None:
         """The state that a batch starts from: zeros where `reset` (B,), elsewhere the state after the previous batch.
 
-        If there are fewer rows than before, the last rows have ended.
+        If there are fewer rows than before, the last rows have ended. With `from_noise`, the previous state only shapes a
+        normal distribution from which the state of these rows is drawn, by PyTorch's own generator.
         """
         carried = self.committed.get(stage)
         if carried is None or carried[0].shape[1] < len(reset):
@@ -29,6 +30,8 @@ class Carry:
             return None
         if carried[0].shape[1] > len(reset):
             carried = tuple(s[:, : len(reset)] for s in carried)
+        if from_noise:
+            carried = tuple(map(_like, carried))
         if reset.device.type == "cpu" and not reset.any():  # most batches; on a GPU this check would have to wait
             return carried
         # A state from a file is on the CPU.
@@ -52,6 +55,14 @@ class Carry:
             )  # B
             state = tuple(torch.where(_by_row(sound, s), s, 0.0) for s in state)
         self.committed[stage] = state
+
+
+def _like(state: Tensor) -> Tensor:
+    """Noise with the mean and the std of each cell over the rows of a state (L, B, ...)."""
+    # A state from a file lies in memory in another way, and in the precision of the weights; sums must be the same.
+    state = state.to(torch.promote_types(state.dtype, torch.float32)).clone(memory_format=torch.contiguous_format)
+    mean, std = state.mean(dim=1, keepdim=True), state.std(dim=1, keepdim=True, unbiased=False)
+    return mean + std * torch.randn_like(state)
 
 
 def _by_row(rows: Tensor, state: Tensor) -> Tensor:

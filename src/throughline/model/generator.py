@@ -1,10 +1,13 @@
 """The generator reads steps and predicts the next step. The state is an argument and a result, and is never kept."""
 
+import itertools
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import Core, Operations
+from throughline.model.cores import Core, Operations, dropped
 from throughline.model.heads import Head
 from throughline.model.readers import AsTheyAre
 from throughline.model.settings import Categorical, Model
@@ -35,10 +38,12 @@ class Generator(nn.Module):
             self.core = settings.build(settings.embedding_size)
         else:
             self.reader, self.core = settings.build_onehot(vocab_size)
-        self.dropout = nn.Dropout(settings.dropout)
         self.head: Head = head.build(settings.hidden_size, vocab_size)
         if settings.tie_weights:
             self.head.weight = self.reader.weight
+        if settings.init is not None:
+            for parameter in self.parameters():
+                nn.init.uniform_(parameter, -settings.init, settings.init)
 
     def forward(self, inputs: Tensor, state: State | None = None, restart: Tensor | None = None) -> tuple[Tensor, State]:
         """Read steps and predict the next ones.
@@ -66,6 +71,31 @@ class Generator(nn.Module):
         output, state = self.output(inputs, state, restart)
         return self.head.nll_of(output, targets.transpose(0, 1)).t(), state
 
+    def output_in_parts(
+        self, inputs: Tensor, state: State | None, restart: Tensor | None, burn_in: int, handed: int | None
+    ) -> tuple[Tensor, State]:
+        """The output of the core (T, B, H) before dropout, and the state after some of the steps.
+
+        Masks of dropout inside the core are drawn for each part; all others are those of the whole batch.
+
+        Args:
+            burn_in: the first steps, which are read without gradient; their output is zeros.
+            handed: the steps after which the state is returned; None is all of them.
+        """
+        x, rest = self.read(inputs), None if restart is None else restart.t()
+        edges = [0, burn_in, max(burn_in, len(x) if handed is None else handed), len(x)]
+        outputs, after = [], state
+        for number, (first, last) in enumerate(itertools.pairwise(edges)):
+            if first < last:
+                restarts = () if rest is None else (rest[first:last],)
+                with torch.set_grad_enabled(torch.is_grad_enabled() and number > 0):
+                    output, state = self.core(x[first:last], state, *restarts)
+                outputs.append(output if number else torch.zeros_like(output))
+            if number < 2:
+                after = state
+        assert state is not None
+        return torch.cat(outputs), tuple(map(torch.zeros_like, state)) if after is None else after
+
     def score(
         self, inputs: Tensor, targets: Tensor, state: State | None = None, restart: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None, State]:
@@ -84,9 +114,22 @@ class Generator(nn.Module):
 
         Time is the first dimension inside, as in oneDNN and cuDNN. With batch first they would copy input and output.
         """
-        restarts = () if restart is None else (restart.t(),)
-        output, state = self.core(self.reader(inputs.transpose(0, 1)), state, *restarts)
+        output, state = self.core(self.read(inputs), state, *(() if restart is None else (restart.t(),)))
         return self.dropout(output), state
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """The input of the core (T, B, E), after dropout."""
+        settings, steps = self.settings, inputs.transpose(0, 1)
+        if self.training and settings.embedding_dropout and isinstance(self.reader, nn.Embedding):
+            kept = F.dropout(steps.new_ones(self.vocab_size, 1, dtype=self.dtype), settings.embedding_dropout)
+            x = F.embedding(steps, self.reader.weight * kept)
+        else:
+            x = self.reader(steps)
+        return dropped(x, settings.input_dropout, self.training, settings.variational)
+
+    def dropout(self, output: Tensor) -> Tensor:
+        """The output of the core (T, B, H), after dropout."""
+        return dropped(output, self.settings.dropout, self.training, self.settings.variational)
 
     @property
     def reads_frames(self) -> bool:
@@ -120,4 +163,7 @@ class Generator(nn.Module):
 
     def single_token(self) -> SingleToken:
         """The generator one token at a time, with the gradients of that token alone."""
-        return self.core.single_token(self.reader, self.head, self.settings.dropout) or AutogradToken(self)
+        by_hand = None
+        if not self.settings.drops_beside_outputs:
+            by_hand = self.core.single_token(self.reader, self.head, self.settings.dropout)
+        return by_hand or AutogradToken(self)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch.optim import Adam as TorchAdam
     from torch.optim import Optimizer as TorchOptimizer
 
+    from throughline.model.generator import Generator
+
 Betas = Annotated[list[Probability], Field(min_length=2, max_length=2)]
 
 
@@ -30,6 +32,10 @@ class Optimizer(ABC):
     @abstractmethod
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         """PyTorch's optimizer for these parameters."""
+
+    def build_for(self, generator: "Generator") -> "TorchOptimizer":
+        """PyTorch's optimizer for a generator; by default, all parameters are treated alike."""
+        return self.build(generator.parameters())
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -60,6 +66,33 @@ class AdamW(Adam):
         import torch
 
         return self._built(torch.optim.AdamW, parameters)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Muon(AdamW):
+    """Muon (Jordan 2024) for the matrices of the core, whose updates become orthogonal; AdamW for everything else.
+
+    An update of Muon is scaled to the size of one of AdamW (Liu 2025, arXiv 2502.16982), so one `lr` serves both. It costs
+    products of matrices in bfloat16, which are slow on a CPU that has no instructions for it. Needs PyTorch 2.9 or newer.
+    """
+
+    momentum: Probability = 0.95
+    """How long gradients of matrices are averaged."""
+
+    def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
+        own = list(parameters)
+        return self._split([p for p in own if p.dim() == 2], [p for p in own if p.dim() != 2])
+
+    def build_for(self, generator: "Generator") -> "TorchOptimizer":
+        matrices: list[Tensor] = [p for p in generator.core.parameters() if p.dim() == 2]
+        known = {*map(id, matrices)}
+        return self._split(matrices, [p for p in generator.parameters() if id(p) not in known])
+
+    def _split(self, matrices: "list[Tensor]", others: "list[Tensor]") -> "TorchOptimizer":
+        from throughline.model.muon import MuonWithAdamW
+
+        b1, b2 = self.betas
+        return MuonWithAdamW(matrices, others, self.lr, self.weight_decay, self.momentum, (b1, b2))
 
 
 @dataclass(frozen=True, config=STRICT)

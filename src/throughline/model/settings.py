@@ -33,8 +33,19 @@ class Model(ABC):
     dropout: Probability = 0.0
     """The probability of dropout, between layers and after the last. Try 0.1 if the training loss falls far below the
     validation loss."""
+    variational: bool = False
+    """Whether `dropout` and `input_dropout` draw one mask for all steps of a batch (Gal 2016), instead of one per step."""
+    input_dropout: Probability = 0.0
+    """The probability of dropout of what enters the core."""
+    embedding_dropout: Probability = 0.0
+    """The probability that a symbol is zeros in the whole batch (Gal 2016; Merity 2017)."""
     tie_weights: bool = False
     """Whether the head and the embedding share one matrix (Press 2017). This needs equal sizes."""
+    init: Positive | None = None
+    """All weights begin evenly distributed between -init and init, as in Zaremba 2014. None: as PyTorch begins them."""
+
+    OF_TRAINING: ClassVar = ("dropout", "variational", "input_dropout", "embedding_dropout", "weight_drop")
+    """Settings that only training uses. A run that begins from a trained model has its own."""
 
     def __post_init__(self) -> None:
         if self.tie_weights and (self.input != "embedding" or self.embedding_size != self.hidden_size):
@@ -42,10 +53,23 @@ class Model(ABC):
                 "tie_weights needs input=embedding and embedding_size equal to hidden_size "
                 f"(here input={self.input}, {self.embedding_size} and {self.hidden_size})"
             )
+        if self.embedding_dropout and self.input != "embedding":
+            raise ValueError("embedding_dropout: one-hot input has no embedding; leave it out")
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped at random in training."""
+        return self.dropout > 0 or self.drops_beside_outputs
+
+    @property
+    def drops_beside_outputs(self) -> bool:
+        """Whether anything but the outputs of layers is dropped."""
+        return any(getattr(self, key, 0.0) for key in ("input_dropout", "embedding_dropout", "weight_drop"))
 
     @property
     def name(self) -> str:
-        return f"{word(type(self))}{self.hidden_size}" + (f"x{self.num_layers}" if self.num_layers > 1 else "")
+        usual = self.num_layers == type(self).num_layers
+        return f"{word(type(self))}{self.hidden_size}" + ("" if usual else f"x{self.num_layers}")
 
     @abstractmethod
     def build(self, input_size: int) -> "Core":
@@ -64,17 +88,23 @@ class LSTM(Model):
 
     forget_bias: float = 0.0
     """The initial bias of the forget gates. Use 1 if memory has to last before anything is learned (Jozefowicz 2015)."""
+    weight_drop: Probability = 0.0
+    """The probability that a recurrent weight is zero in the whole batch (Wan 2013; Merity 2017)."""
 
     def build(self, input_size: int) -> "Core":
         from throughline.model.cores.lstm import LSTMCore
 
-        return LSTMCore(input_size, self.hidden_size, self.num_layers, self.dropout, self.forget_bias)
+        core = LSTMCore(input_size, self.hidden_size, self.num_layers, self.dropout, self.forget_bias)
+        core.weight_drop, core.variational = self.weight_drop, self.variational
+        return core
 
     def build_onehot(self, vocab_size: int) -> "tuple[nn.Module, Core]":
         from torch import nn
 
         from throughline.model.cores.onehot_lstm import OnehotLSTMCore
 
+        if self.weight_drop or self.input_dropout or (self.variational and self.dropout):
+            return super().build_onehot(vocab_size)  # where rows are looked up, nothing of these can be dropped
         sizes = vocab_size, self.hidden_size, self.num_layers
         return nn.Identity(), OnehotLSTMCore(*sizes, self.dropout, self.forget_bias)
 
@@ -83,10 +113,61 @@ class LSTM(Model):
 class GRU(Model):
     """Gated recurrent units (Cho 2014), as in `torch.nn.GRU`: three quarters of an LSTM's weights, and one state."""
 
+    weight_drop: Probability = 0.0
+    """The probability that a recurrent weight is zero in the whole batch (Wan 2013; Merity 2017)."""
+
     def build(self, input_size: int) -> "Core":
         from throughline.model.cores.gru import GRUCore
 
-        return GRUCore(input_size, self.hidden_size, self.num_layers, self.dropout)
+        core = GRUCore(input_size, self.hidden_size, self.num_layers, self.dropout)
+        core.weight_drop, core.variational = self.weight_drop, self.variational
+        return core
+
+
+@dataclass(frozen=True, config=STRICT)
+class LayernormLSTM(Model):
+    """An LSTM whose gates and cell are normalised at every step (Ba 2016, arXiv 1607.06450).
+
+    It trains more evenly, and costs several times the time, because no fused kernel computes it.
+    """
+
+    forget_bias: float = 0.0
+    """The initial bias of the forget gates."""
+
+    def build(self, input_size: int) -> "Core":
+        from throughline.model.cores.layernorm_lstm import LayernormLSTMCore
+
+        sizes = input_size, self.hidden_size, self.num_layers
+        return LayernormLSTMCore(*sizes, self.dropout, self.variational, self.forget_bias)
+
+
+@dataclass(frozen=True, config=STRICT)
+class MinGRU(Model):
+    """minGRU (Feng 2024, arXiv 2410.01201): gates see the input alone, so all steps of a batch are computed at once.
+
+    Each layer is the block of the paper without its convolution: normalised, recurrent, added; normalised, two matrices
+    with a GELU between them, added.
+    """
+
+    num_layers: PositiveInt = 3
+    """Blocks, one on top of the other. A single one knows nothing of the order of steps but their age."""
+    expansion: PositiveInt = 2
+    """The width between the two matrices of a block, as a multiple of `hidden_size`."""
+
+    def build(self, input_size: int) -> "Core":
+        from throughline.model.cores.minimal import MinGRUCore
+
+        return MinGRUCore(input_size, self.hidden_size, self.num_layers, self.dropout, self.variational, self.expansion)
+
+
+@dataclass(frozen=True, config=STRICT)
+class MinLSTM(MinGRU):
+    """minLSTM (Feng 2024, arXiv 2410.01201): as `MinGRU`, with a forget and an input gate that add up to 1."""
+
+    def build(self, input_size: int) -> "Core":
+        from throughline.model.cores.minimal import MinLSTMCore
+
+        return MinLSTMCore(input_size, self.hidden_size, self.num_layers, self.dropout, self.variational, self.expansion)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -22,6 +22,8 @@ class Cut(NamedTuple):
         scored: (B,) number of targets with loss, counted from the end of the row.
         reset: (B,) whether the row starts from zeros; otherwise it continues from the state after the previous batch.
         pad_left: whether padding stands before the row rather than after it.
+        handed: the steps after which the state is handed to the next batch; None is all of them.
+        from_noise: whether rows that do not reset start from noise that looks like the carried states, instead of these.
     """
 
     start: np.ndarray
@@ -29,6 +31,8 @@ class Cut(NamedTuple):
     scored: np.ndarray
     reset: np.ndarray
     pad_left: bool = False
+    handed: int | None = None
+    from_noise: bool = False
 
 
 class Played(NamedTuple):
@@ -39,12 +43,14 @@ class Played(NamedTuple):
         scored: (B, T) bool, whether the target has loss; other steps are restarts or padding.
         restart: (B, T) bool, steps after which the row is at zeros.
         reset: (B,) bool, whether the row starts from zeros.
+        burn_in: the first steps, which are read without gradient, only for their state.
     """
 
     inputs: np.ndarray
     scored: np.ndarray
     restart: np.ndarray
     reset: np.ndarray
+    burn_in: int = 0
 
 
 class Plan(ABC):

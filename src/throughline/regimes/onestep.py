@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from throughline.data.line import Line
 from throughline.regimes import Plan
 from throughline.regimes.sequences import behind
-from throughline.regimes.stateful import Chunks, Stateful
+from throughline.regimes.stateful import Stateful
 from throughline.settings import STRICT, PositiveInt, Probability
 
 
@@ -36,5 +36,5 @@ class Onestep(Stateful):
     def whole(self, line: Line, rng: np.random.Generator) -> Plan:
         return behind(line, self.streams, self.updates, rng)
 
-    def chunks(self, line: Line, seed: int, epoch: int) -> Chunks:
-        return Stateful(self.streams, self.updates, self.rotate).chunks(line, seed, epoch)
+    def chunks(self, line: Line, seed: int, epoch: int) -> Plan:
+        return Stateful(streams=self.streams, bptt=self.updates, rotate=self.rotate).chunks(line, seed, epoch)

@@ -1,13 +1,14 @@
 """Non-overlapping pieces, shuffled, each read from zeros. Most code does this: `stateful` without the carried state."""
 
 from dataclasses import dataclass as plain_dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from throughline.data.line import Line
-from throughline.regimes import Cut, Plan, Regime
+from throughline.regimes import Cut, Plan, Played, Regime
 from throughline.regimes.permutation import Permutation, permutation
 from throughline.settings import STRICT, PositiveInt
 
@@ -25,14 +26,19 @@ class Segments(Regime):
     """Targets per piece. The network sees no further back."""
     batch_size: PositiveInt = 64
     """Pieces per batch."""
+    burn_in: Annotated[int, Field(ge=0)] = 0
+    """Steps before a piece that are read first, from zeros and without gradient, so that it starts from a state that fits
+    (Kapturowski 2019). Where a sequence begins there are fewer. Needs a core that can start a row inside a batch."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.batch_size, self.steps
+        return self.batch_size, self.burn_in + self.steps
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         pieces = Pieces.cut(line.edges, self.steps)
         order = permutation(len(pieces), np.random.default_rng((seed, epoch)))
+        if self.burn_in:
+            return BurntIn(pieces, order, self.batch_size, self.burn_in)
         return ShuffledPieces(pieces, order, self.batch_size)
 
 
@@ -88,3 +94,32 @@ class ShuffledPieces(Plan):
         numbers = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
         begin, end, _ = self.pieces.at(numbers)
         return Cut(begin, end - begin, end - begin, np.ones(len(numbers), bool))
+
+
+@plain_dataclass(frozen=True)
+class BurntIn(Plan):
+    """Pieces in `order`, each with up to `burn_in` steps before it; a row whose sequence has fewer begins later.
+
+    Until then it is kept at zeros by restarts.
+    """
+
+    pieces: Pieces
+    order: Permutation
+    batch_size: int
+    burn_in: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, k: int) -> Played:
+        numbers = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
+        begin, end, part = self.pieces.at(numbers)
+        inputs = (begin - self.burn_in)[:, None] + np.arange(self.burn_in + int((end - begin).max()))
+        column = np.arange(inputs.shape[1]) >= self.burn_in
+        return Played(
+            inputs=inputs,
+            scored=column & (inputs < end[:, None]),
+            restart=inputs < part[:, None],
+            reset=np.ones(len(numbers), bool),
+            burn_in=self.burn_in,
+        )

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from throughline.data.line import Line
 from throughline.regimes import Cut, Plan
 from throughline.regimes.permutation import Permutation, permutation
-from throughline.regimes.stateful import Chunks, Stateful, with_resets
+from throughline.regimes.stateful import Stateful, with_resets
 from throughline.settings import STRICT
 
 
@@ -23,7 +23,7 @@ class ShuffledCarry(Stateful):
     """
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        ordered = self.chunks(line, seed, epoch)
+        ordered = self.at(epoch).chunks(line, seed, epoch)
         shuffled = Shuffled(ordered, permutation(len(ordered), np.random.default_rng((seed, epoch))))
         return with_resets(shuffled, self.reset_probability, seed, epoch)
 
@@ -32,7 +32,7 @@ class ShuffledCarry(Stateful):
 class Shuffled(Plan):
     """The batches of another plan in `order`, with the state carried from each to the next."""
 
-    ordered: Chunks
+    ordered: Plan
     order: Permutation
 
     def __len__(self) -> int:
@@ -40,4 +40,5 @@ class Shuffled(Plan):
 
     def __getitem__(self, k: int) -> Cut:
         cut = self.ordered[int(self.order[k : k + 1][0])]
+        assert isinstance(cut, Cut)
         return cut._replace(reset=np.full_like(cut.reset, k == 0))

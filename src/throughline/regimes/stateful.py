@@ -13,7 +13,8 @@ Sequences that are not joined are played whole (see `throughline.regimes.sequenc
 
 from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -39,6 +40,10 @@ class Stateful(Regime):
     """Rows per batch. More rows fill a GPU, but give fewer updates from the same data. Start from 64, or 512 on a GPU."""
     bptt: PositiveInt = 32
     """Steps per batch. Gradients reach no further back. Raise it if important information lies further back."""
+    bptt_start: PositiveInt | None = None
+    """`bptt` of the first epoch, from which it grows by an equal factor per epoch (length warm-up). None: no growth."""
+    bptt_epochs: PositiveInt = 4
+    """The epochs before `bptt` is reached, with `bptt_start`."""
     rotate: bool = False
     """Shift the strips along the line by a random distance each epoch. The strips and the places where gradients stop then
     differ in every epoch. The end and the beginning of the line meet inside a stream, and the stream starts from zeros
@@ -51,6 +56,10 @@ class Stateful(Regime):
     """How sequences that are not joined are played: of like length side by side, or one behind the other. `auto` is `behind`
     if they have more than 24 targets on average, or more than `bptt`."""
 
+    def __post_init__(self) -> None:
+        if self.bptt_start is not None and self.bptt_start > self.bptt:
+            raise ValueError(f"bptt_start={self.bptt_start}: bptt grows, so allowed is at most bptt={self.bptt}")
+
     @property
     def label(self) -> str:
         return self.name if self.streams == type(self).streams else f"{self.name}{self.streams}"
@@ -60,9 +69,17 @@ class Stateful(Regime):
         return self.streams, self.bptt
 
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
+        grown = self.at(epoch)
         if not line.joined:
-            return self.whole(line, np.random.default_rng((seed, epoch)))
-        return with_resets(self.chunks(line, seed, epoch), self.reset_probability, seed, epoch)
+            return grown.whole(line, np.random.default_rng((seed, epoch)))
+        return with_resets(grown.chunks(line, seed, epoch), self.reset_probability, seed, epoch)
+
+    def at(self, epoch: int) -> Self:
+        """The regime with the `bptt` of an epoch."""
+        if self.bptt_start is None:
+            return self
+        share = min(epoch / self.bptt_epochs, 1.0)
+        return replace(self, bptt=round(self.bptt_start * (self.bptt / self.bptt_start) ** share), bptt_start=None)
 
     def whole(self, line: Line, rng: np.random.Generator) -> Plan:
         """The batches of a line that is not joined."""
@@ -71,16 +88,20 @@ class Stateful(Regime):
             return behind(line, self.streams, self.bptt, rng)
         return beside(line, self.streams, self.bptt, rng)
 
-    def chunks(self, line: Line, seed: int, epoch: int) -> "Chunks":
+    def chunks(self, line: Line, seed: int, epoch: int) -> Plan:
         """The batches in the order of the line; rows start from zeros only where a stream begins."""
+        strips, seam = self.strips(line, seed, epoch)
+        return replace(strips, bounds=Every(seam % self.bptt or self.bptt, self.bptt, strips.bounds[-1]))
+
+    def strips(self, line: Line, seed: int, epoch: int) -> "tuple[Chunks, int]":
+        """The strips as one batch, and a column at which a batch has to begin; 0 if there is none."""
         shift = int(np.random.default_rng((seed, epoch)).integers(line.num_targets)) if self.rotate else 0
         edges = np.arange(self.streams + 1) * line.num_targets // self.streams
         start, length = shift + edges[:-1], np.diff(edges)
         # The column at which one of the streams passes the end of the line. A batch has to begin there.
         passes = (start < line.num_targets) & (line.num_targets < start + length)
         seam = int((line.num_targets - start)[passes][0]) if passes.any() else 0
-        bounds = Every(seam % self.bptt or self.bptt, self.bptt, int(length.max()))
-        return Chunks(line.num_targets, start, length, np.zeros_like(length), bounds)
+        return Chunks(line.num_targets, start, length, np.zeros_like(length), [0, int(length.max())]), seam
 
 
 @plain_dataclass(frozen=True)
@@ -113,7 +134,7 @@ class Chunks(Plan):
     start: np.ndarray
     length: np.ndarray
     warmup: np.ndarray
-    bounds: "Sequence[int] | np.ndarray | Every"
+    bounds: "Sequence[int] | Every"
 
     def __len__(self) -> int:
         return len(self.bounds) - 1

@@ -151,14 +151,18 @@ def adopted(mine: Model, there: Model, path: str) -> Model:
         UserError: a setting that is not at its default differs.
     """
     if type(mine) is not type(there):
-        if replace(mine, dropout=0.0) != Config().model:
+        usual_of_mine = defaults(type(mine))
+        if type(mine) is not type(Config().model) or any(
+            getattr(mine, key) != value for key, value in usual_of_mine.items() if key not in Model.OF_TRAINING
+        ):
             raise UserError(f"model={word(type(mine))}: the model in {path} is a {word(type(there))}; leave model= out")
-        adopted: Model = replace(there, dropout=mine.dropout)
+        own = {key: getattr(mine, key) for key in Model.OF_TRAINING if hasattr(mine, key) and hasattr(there, key)}
+        adopted: Model = replace(there, **own)
         return adopted
     usual, values = defaults(type(mine)), dict[str, Any]()
     for f in fields(mine):
         own, theirs = getattr(mine, f.name), getattr(there, f.name)
-        if f.name != "dropout" and own != theirs:  # dropout is that of the new run: no weight depends on it
+        if f.name not in Model.OF_TRAINING and own != theirs:
             if own != usual[f.name]:
                 raise UserError(f"model.{f.name}={own}: the model in {path} has {theirs}; leave it out")
             values[f.name] = theirs

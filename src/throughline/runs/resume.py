@@ -1,6 +1,7 @@
 """Finds the checkpoint that a run resumes from, and refuses one of another run."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +120,15 @@ def check_fit(checkpoint: dict[str, Any], generator: Generator, optimizer: Optim
     if type(optimizer).__module__ != Optimizer.__module__:  # a user's own may keep anything in its state
         return
     own = _after_a_step(generator, optimizer)
-    saved, (group,) = checkpoint["optimizer_states"][0], own["param_groups"]
-    if len(saved["param_groups"]) != 1 or (saved["state"] and _kinds(saved["state"]) != _kinds(own["state"])):
+    saved, groups = checkpoint["optimizer_states"][0], own["param_groups"]
+    alike = len(saved["param_groups"]) == len(groups)
+    if not alike or (saved["state"] and _kinds(saved["state"]) != _kinds(own["state"])):
         raise ValueError("the state of the optimizer is not that of the network")
-    group = {**group, "initial_lr": group["lr"], "lr": saved["param_groups"][0]["lr"]}
-    checkpoint["optimizer_states"] = [{"state": saved["state"], "param_groups": [group]}]
+    groups = [
+        {**group, "initial_lr": group["lr"], "lr": before["lr"]}
+        for group, before in zip(groups, saved["param_groups"], strict=True)
+    ]
+    checkpoint["optimizer_states"] = [{"state": saved["state"], "param_groups": groups}]
 
 
 @torch.no_grad()
@@ -142,10 +147,10 @@ def _continues(carried: State | None, generator: Generator, following: Cut | Pla
 
 def _after_a_step(generator: Generator, optimizer: Optimizer) -> dict[str, Any]:
     """The state of a new optimizer for the network after a step, in which all its keys are there."""
-    parameters = [torch.zeros_like(parameter, device="cpu") for parameter in generator.parameters()]
-    for parameter in parameters:
+    twin = deepcopy(generator).cpu()
+    for parameter in twin.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    built = optimizer.build(parameters)
+    built = optimizer.build_for(twin)
     built.step()
     return dict(built.state_dict())
 

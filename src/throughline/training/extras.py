@@ -28,6 +28,8 @@ def built(chosen: list[settings.Callback], folder: Path, spending: Spending) -> 
                 yield Averaging(spending, 0.0, ema(decay))
             case settings.Swa(start):
                 yield Averaging(spending, start, None)
+            case settings.NtAsgd(patience):
+                yield NonMonotonic(spending, patience)
             case settings.LrMonitor():
                 yield LrMonitor(spending)
             case settings.Profile(wait, active):
@@ -93,8 +95,12 @@ class Averaging(AtUpdates):
         if self.average is not None:  # it was read before the model was moved to its device
             self.average.to(pl_module.device)
 
+    def begun(self, trainer: Trainer) -> bool:
+        """Whether updates are averaged now."""
+        return self.spending.spent(trainer) >= self.start
+
     def on_update(self, trainer: Trainer, learner: Learner) -> None:
-        if self.spending.spent(trainer) >= self.start:
+        if self.begun(trainer):
             self._averaged(learner).update_parameters(learner.generator)
         else:
             self.average = None  # of a run with a smaller budget, which this one continues
@@ -126,19 +132,51 @@ class Averaging(AtUpdates):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, Learner)
         if self.average is None:
-            return
+            return  # the checkpoint holds the weights themselves
         own = self._own or _copied(pl_module.generator.state_dict())
         average = self.average.module.state_dict()
         checkpoint["state_dict"].update({f"{PREFIX}{key}": value for key, value in average.items()})
-        checkpoint["callbacks"][self.state_key] = {"own": own, "averaged": int(self.average.n_averaged)}
+        own_state = checkpoint["callbacks"].get(self.state_key) or {}
+        checkpoint["callbacks"][self.state_key] = {**own_state, "own": own, "averaged": int(self.average.n_averaged)}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         assert isinstance(pl_module, Learner)
-        state = checkpoint["callbacks"].get(self.state_key)
-        if state:
+        state = checkpoint["callbacks"].get(self.state_key) or {}
+        if "averaged" in state:
             average = self._averaged(pl_module)  # the weights of the checkpoint
             average.n_averaged.fill_(state["averaged"])
             pl_module.generator.load_state_dict(state["own"])
+
+
+class NonMonotonic(Averaging):
+    """Averages from the validation on at which the nll is above the lowest but the last `patience` ones.
+
+    Args:
+        spending: what the run has spent.
+        patience: how many validations may pass without a new lowest nll.
+    """
+
+    def __init__(self, spending: Spending, patience: int) -> None:
+        super().__init__(spending, 0.0, None)
+        self.patience = patience
+        self.nlls: list[float] = []
+        self.triggered = False
+
+    def begun(self, trainer: Trainer) -> bool:
+        return self.triggered
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        assert isinstance(pl_module, Learner)
+        nll, before = pl_module.metrics["val/nll"], self.nlls[: -self.patience]
+        self.triggered = self.triggered or bool(before and nll > min(before))
+        self.nlls.append(nll)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"nlls": torch.tensor(self.nlls, dtype=torch.float64), "triggered": self.triggered}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.nlls, self.triggered = state_dict["nlls"].tolist(), bool(state_dict["triggered"])
 
 
 class LrMonitor(AtUpdates):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from throughline.batches.batch import Batch, rows_of_rank
 from throughline.batches.carry import Carry, State
+from throughline.config import Penalties
 from throughline.data.codecs import Codec
 from throughline.evaluation.measure import ByPosition, Meter, measure
 from throughline.evaluation.readings import Reading
@@ -22,6 +23,7 @@ from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
 from throughline.training.recorded import Recorder, can_be_recorded, grad_norm
+from throughline.training.step import Pass, read
 
 
 class Learner(QuickNotes, LightningModule):
@@ -37,6 +39,8 @@ class Learner(QuickNotes, LightningModule):
         data: where the data came from, saved beside the weights.
         run_id: identifies the run in W&B, saved beside the weights.
         cuda_graphs: whether a step on a GPU is launched at once.
+        loss: how the nll of a batch becomes one number (see `throughline.config.Trainer`).
+        penalties: what is added to it.
         changes: settings that changed in the middle of the run, saved beside the weights.
         init_from: the model that the run began with, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
@@ -69,6 +73,8 @@ class Learner(QuickNotes, LightningModule):
         cuda_graphs: bool = True,
         changes: Sequence[dict[str, Any]] = (),
         init_from: Mapping[str, str] | None = None,
+        loss: str = "mean",
+        penalties: Penalties = Penalties(),  # noqa: B008  # frozen
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # the step is written out here, because Lightning's own loop costs 0.4 ms
@@ -82,6 +88,7 @@ class Learner(QuickNotes, LightningModule):
         self.run_id = run_id
         self.changes = list(changes)
         self.init_from = dict(init_from or {})
+        self.loss, self.penalties = loss, penalties
         self.gradient_clip_val = gradient_clip_val or math.inf
         self.accumulate_grad_batches = accumulate_grad_batches
         self.updates = 0
@@ -100,35 +107,40 @@ class Learner(QuickNotes, LightningModule):
         alone = self.trainer.world_size == 1 and self.accumulate_grad_batches == 1
         if self.cuda_graphs and alone and can_be_recorded(self.generator):
             rows, steps = datamodule_of(self.trainer).regime.shape
-            self._recorder = Recorder(self.generator, (rows, steps))
+            self._recorder = Recorder(self.generator, (rows, steps), self.penalties)
 
     def rows_with_gradient(self, batch: Batch) -> int:
         """The number of chains of steps through which gradients flow: one per row."""
         return len(batch.reset)
 
-    def step(self, batch: Batch) -> Tensor:
-        """Read one batch, from the carried state to the next; returns its nll (B, T), zero where nothing is scored."""
-        before = self.carry.begin("train", batch.reset)
-        nll, state = self.generator.nll(batch.inputs, batch.targets, before, batch.restart)
-        self.carry.offer("train", state)
+    def step(self, batch: Batch) -> Pass:
+        """Read one batch, from the carried state to the next; its nll (B, T) is zero where nothing is scored."""
+        before = self.carry.begin("train", batch.reset, batch.from_noise)
+        done = read(self.generator, batch, before, self.penalties)
+        self.carry.offer("train", done.state)
         # Most batches are scored everywhere. With several processes, `n_valid` counts the rows of all of them.
-        whole = self.trainer.world_size == 1 and batch.n_valid == nll.numel()
-        return nll if whole else nll.masked_fill(~batch.scored, 0.0)
+        whole = self.trainer.world_size == 1 and batch.n_valid == done.nll.numel()
+        return done if whole else done._replace(nll=done.nll.masked_fill(~batch.scored, 0.0))
+
+    def divisor(self, batch: Batch) -> int:
+        """What the sum of the nll of all processes is divided by."""
+        return batch.n_valid if self.loss == "mean" else datamodule_of(self.trainer).regime.shape[0]
 
     @with_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forward and backward, then the update, unless the gradients of further batches must be added first."""
         recorded = None if self._recorder is None else self._recorder.step(batch)
-        if self.generator.settings.dropout:
+        if self.generator.settings.drops or batch.from_noise:
             self._seed_dropout()
         if recorded is not None:
-            self.nll, state, numbers = recorded.replay(batch, self.carry.begin("train", batch.reset))
+            before = self.carry.begin("train", batch.reset, batch.from_noise)
+            self.nll, state, numbers = recorded.replay(batch, before, self.divisor(batch))
             self.carry.offer("train", state)
             self.nll_sum_of_batch, self.bad_batch = numbers[1], False
             self._apply_gradients(self.trainer.optimizers[0], numbers)
             return {"nll_sum": self.nll_sum_of_batch}
-        nll = self.step(batch)
-        self.nll, nll_sum = nll.detach(), nll.sum()
+        done, world_size = self.step(batch), self.trainer.world_size
+        self.nll, nll_sum = done.nll.detach(), done.nll.sum()
         self.nll_sum_of_batch = self.trainer.strategy.reduce(nll_sum.detach(), reduce_op="sum")
         # Where gradients of several batches add up, a non-finite one must be kept out. Otherwise `_update` checks it.
         self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
@@ -136,7 +148,8 @@ class Learner(QuickNotes, LightningModule):
             if not self.bad_batch:
                 # The mean over the valid targets of all processes. The factors are there because gradients are averaged over
                 # processes, and added over batches.
-                loss = nll_sum * (self.trainer.world_size / self.accumulate_grad_batches) / batch.n_valid
+                total = nll_sum if done.penalty is None else nll_sum + done.penalty * (batch.n_valid / world_size)
+                loss = total * (world_size / self.accumulate_grad_batches) / self.divisor(batch)
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
             if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):
@@ -213,7 +226,7 @@ class Learner(QuickNotes, LightningModule):
         self.log_dict(self.metrics, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer.build(self.generator.parameters())
+        return self.optimizer.build_for(self.generator)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["throughline"] = {

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from throughline.batches.batch import Batch
 from throughline.batches.carry import State
+from throughline.config import Penalties
 from throughline.model.generator import Generator
+from throughline.training.step import read
 
 WARM_UP = 3
 """Passes before the recording, as PyTorch asks for: libraries prepare themselves in the first ones."""
@@ -23,14 +25,16 @@ class RecordedStep:
     Args:
         generator: in training mode. Its gradients are None, and are None afterwards.
         batch: any batch of the shape.
+        penalties: what is added to the loss.
     """
 
-    def __init__(self, generator: Generator, batch: Batch) -> None:
-        self.generator = generator
+    def __init__(self, generator: Generator, batch: Batch, penalties: Penalties = Penalties()) -> None:  # noqa: B008  # frozen
+        self.generator, self.penalties = generator, penalties
         self.parameters = [p for p in generator.parameters() if p.requires_grad]
         self._pointers = self._where()
         self._batch = batch.each(torch.clone)
-        self._n_valid, self._zero = torch.ones((), device=batch.reset.device), torch.zeros((), device=batch.reset.device)
+        self._n_valid, self._divisor = (torch.ones((), device=batch.reset.device) for _ in range(2))
+        self._zero = torch.zeros((), device=batch.reset.device)
         with torch.no_grad(), _uncached_autocast():
             _, after = generator.nll(batch.inputs, batch.targets, None, batch.restart)
         self._before: State = tuple(torch.zeros_like(s) for s in after)
@@ -50,11 +54,12 @@ class RecordedStep:
     def _step(self) -> tuple[Tensor, State, Tensor]:
         batch = self._batch
         with _uncached_autocast():
-            nll, after = self.generator.nll(batch.inputs, batch.targets, self._before, batch.restart)
+            nll, penalty, after = read(self.generator, batch, self._before, self.penalties)
         nll = nll.masked_fill(~batch.scored, 0.0)
         nll_sum = nll.sum()
         with torch.autocast("cuda", enabled=False):
-            (nll_sum / self._n_valid).backward()  # type: ignore[no-untyped-call]
+            total = nll_sum if penalty is None else nll_sum + penalty * self._n_valid
+            (total / self._divisor).backward()  # type: ignore[no-untyped-call]
         norm = grad_norm([p.grad for p in self.parameters if p.grad is not None])
         return nll.detach(), tuple(s.detach() for s in after), torch.stack([norm, nll_sum.detach().to(norm)])
 
@@ -70,8 +75,8 @@ class RecordedStep:
         """Whether the weights still lie where they were recorded."""
         return self._where() == self._pointers
 
-    def replay(self, batch: Batch, before: State | None) -> tuple[Tensor, State, Tensor]:
-        """Read a batch from a state, and leave the gradients of its mean nll in the parameters.
+    def replay(self, batch: Batch, before: State | None, divisor: int) -> tuple[Tensor, State, Tensor]:
+        """Read a batch from a state, and leave the gradients of its nll, divided by `divisor`, in the parameters.
 
         Returns:
             The nll (B, T), zero where nothing is scored; the state after; and (2,) the norm of the gradients and the sum of
@@ -82,6 +87,7 @@ class RecordedStep:
         for own, state in zip(self._before, before or [self._zero] * len(self._before), strict=True):
             own.copy_(state)
         self._n_valid.fill_(float(batch.n_valid))
+        self._divisor.fill_(float(divisor))
         self._graph.replay()
         for parameter, grad in zip(self.parameters, self._grads, strict=True):
             parameter.grad = grad
@@ -101,22 +107,28 @@ class Recorder:
     Args:
         generator: the generator to train.
         shape: (B, T) of the batches that are recorded. Batches of other shapes are rare, and a recording takes memory.
+        penalties: what is added to the loss.
     """
 
-    def __init__(self, generator: Generator, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        shape: tuple[int, int],
+        penalties: Penalties = Penalties(),  # noqa: B008  # frozen
+    ) -> None:
         self.generator = generator
-        self.shape = shape
+        self.shape, self.penalties = shape, penalties
         self._steps: dict[bool, RecordedStep] = {}
         self._failed = False
 
     def step(self, batch: Batch) -> RecordedStep | None:
-        """The recorded step for a batch; None if it has another shape, or nothing can be recorded here."""
-        if self._failed or batch.scored.shape != self.shape:
+        """The recorded step for a batch; None if it has another shape or is read in parts, or nothing can be recorded."""
+        if self._failed or batch.scored.shape != self.shape or batch.burn_in or batch.handed is not None:
             return None
         restarts = batch.restart is not None
         if restarts not in self._steps or not self._steps[restarts].valid:
             try:
-                self._steps[restarts] = RecordedStep(self.generator, batch)
+                self._steps[restarts] = RecordedStep(self.generator, batch, self.penalties)
             except RuntimeError as error:  # some versions of CUDA cannot record some kernels; training goes on without
                 self._failed = True
                 self._steps.clear()

@@ -276,6 +276,8 @@ def _on_single_tokens(config: Config) -> Config:
             raise UserError(
                 f"trainer.{key}={value}: allowed with regime {config.regime.name} are {', '.join(map(str, allowed))}"
             )
+    if config.penalties.any:
+        raise UserError(f"penalties: regime {config.regime.name} updates after every token, and has none; leave them out")
     numbers: Precision = "32-true" if settings.precision == "auto" else settings.precision
     return replace(config, trainer=replace(settings, accelerator="cpu", precision=numbers))
 
@@ -401,7 +403,8 @@ def build_learner(config: Config, data: StreamDataModule, start: Start = Start("
         raise UserError(f"{config.model.name}: {error}") from None  # raised by a user's own core or head
     if isinstance(data.following, Played) and not (config.regime.update_every_token or generator.core.restarts):
         raise UserError(
-            f"model={config.model.name}: its core cannot start a row from zeros inside a batch; give regime.sequences=beside"
+            f"model={config.model.name}: its core cannot start a row from zeros inside a batch; "
+            + ("give regime.burn_in=0" if data.following.burn_in else "give regime.sequences=beside")
         )
     if config.trainer.precision == "64-true":
         generator.double()  # here, because Lightning does it only after it has read a checkpoint into the model
@@ -420,6 +423,8 @@ def build_learner(config: Config, data: StreamDataModule, start: Start = Start("
         config.trainer.cuda_graphs,
         start.changes,
         start.init_from,
+        config.trainer.loss,
+        config.penalties,
     )
 
 

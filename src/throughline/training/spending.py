@@ -102,7 +102,7 @@ class Spending(Callback):
         self.resume()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        factor = self.schedule.factor(self.spent(trainer))
+        factor = self.schedule.factor(self.spent(trainer), datamodule_of(trainer).epochs)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor
 

@@ -20,6 +20,7 @@ from throughline.runs import initial
 from throughline.training.machine import prepare_process, process_as_before
 from throughline.training.recorded import Recorder, can_be_recorded
 from throughline.training.run import build_learner, data_module, runnable, with_threads
+from throughline.training.step import read
 
 SECONDS = 50.0
 """What a test takes, apart from its start."""
@@ -69,11 +70,11 @@ class _Trial:
             first.into(learner.generator, corpus.codec)
         self.generator = learner.generator.to(device).train()
         self.parameters = list(self.generator.parameters())
-        self.optimizer = config.optimizer.build(self.parameters)
+        self.optimizer = config.optimizer.build_for(self.generator)
         self.carry = Carry()
         rows, steps = config.regime.shape
         self.recorder = (
-            Recorder(self.generator, (rows, steps))
+            Recorder(self.generator, (rows, steps), config.penalties)
             if config.trainer.cuda_graphs and can_be_recorded(self.generator)
             else None
         )
@@ -88,17 +89,19 @@ class _Trial:
     def step(self, batch: Batch, lr: float) -> float:
         """Make an update, and return the loss before it."""
         bf16 = self.config.trainer.precision == "bf16-mixed"
-        before = self.carry.begin("train", batch.reset)
+        before = self.carry.begin("train", batch.reset, batch.from_noise)
+        divisor = batch.n_valid if self.config.trainer.loss == "mean" else self.config.regime.shape[0]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             recorded = None if self.recorder is None else self.recorder.step(batch)
             if recorded is None:
-                nll, state = self.generator.nll(batch.inputs, batch.targets, before, batch.restart)
+                nll, penalty, state = read(self.generator, batch, before, self.config.penalties)
         if recorded is None:
-            loss = nll.masked_fill(~batch.scored, 0.0).sum() / batch.n_valid
-            loss.backward()  # type: ignore[no-untyped-call]
+            nll_sum = nll.masked_fill(~batch.scored, 0.0).sum()
+            total = nll_sum if penalty is None else nll_sum + penalty * batch.n_valid
+            (total / divisor).backward()  # type: ignore[no-untyped-call]
         else:
-            _, state, numbers = recorded.replay(batch, before)
-            loss = numbers[1] / batch.n_valid
+            _, state, numbers = recorded.replay(batch, before, divisor)
+            nll_sum = numbers[1]
         self.carry.offer("train", state)
         self.carry.commit("train")
         torch.nn.utils.clip_grad_norm_(self.parameters, self.config.trainer.gradient_clip_val or math.inf)
@@ -106,7 +109,7 @@ class _Trial:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(loss.detach())
+        return float(nll_sum.detach()) / batch.n_valid
 
 
 def _learning_rate(trial: _Trial, console: Console) -> str:

@@ -10,18 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import column, corpus_of, rows, run, run_with_kills, weights_hash
+from helpers import asked, column, corpus_of, rows, run, run_with_kills, saved, weights_hash
 from throughline.batches.carry import State
+from throughline.commands.export import export
+from throughline.data.codecs.characters import Characters
 from throughline.data.corpus import Corpus
 from throughline.model.cores.lstm import LSTMCore
 from throughline.model.generation import generate
 from throughline.model.generator import Generator
 from throughline.model.heads.categorical import CategoricalHead
-from throughline.model.settings import GRU, LSTM, Model
+from throughline.model.settings import GRU, LSTM, LayernormLSTM, MinGRU, MinLSTM, Model
 from throughline.model.steps import AutogradToken, TorchStepper
+from throughline.plumbing.errors import UserError
+from throughline.runs.trained import load
 from throughline.settings import targets, word
 
-CORES: dict[type[Model], Callable[..., Model]] = {LSTM: LSTM, GRU: GRU}
+CORES: dict[type[Model], Callable[..., Model]] = {each: each for each in (LSTM, GRU, LayernormLSTM, MinGRU, MinLSTM)}
+GATES = {LSTM: 4, GRU: 3, LayernormLSTM: 4, MinGRU: 1, MinLSTM: 1}
+"""The matrices that read the input; those of a minimal core read what a first one has made of it."""
 V = 9
 TOKENS = torch.randint(1, V, (3, 40), generator=torch.Generator().manual_seed(1))
 INPUTS = ["embedding", "onehot"]
@@ -53,8 +59,8 @@ def test_a_whole_sequence_equals_its_chunks_with_carried_state(cls: type[Model],
     for chunk in TOKENS.split(7, dim=1):
         predicted, state = generator(chunk, state)
         chunks.append(predicted)
-    torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=0, atol=1e-14)
-    torch.testing.assert_close(state, last, rtol=0, atol=1e-14)
+    torch.testing.assert_close(torch.cat(chunks, dim=1), whole, rtol=0, atol=1e-13)
+    torch.testing.assert_close(state, last, rtol=0, atol=1e-13)
     fresh = torch.cat([generator(chunk)[0] for chunk in TOKENS.split(7, dim=1)], dim=1)
     assert (fresh[:, 7:] - whole[:, 7:]).abs().max() > 1e-2  # the state matters
 
@@ -66,8 +72,8 @@ def test_a_state_has_its_rows_in_dimension_1_and_they_do_not_touch(cls: type[Mod
     assert len(state) == len(generator.core.state_names)
     for number in range(3):
         alone, own = generator(TOKENS[number : number + 1])
-        torch.testing.assert_close(alone[0], together[number], rtol=0, atol=1e-14)
-        torch.testing.assert_close(own, row(state, number), rtol=0, atol=1e-14)
+        torch.testing.assert_close(alone[0], together[number], rtol=0, atol=1e-13)
+        torch.testing.assert_close(own, row(state, number), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +88,11 @@ def test_its_operations_are_those_that_a_counter_counts(cls: type[Model], steps:
     with FlopCounterMode(display=False) as counter:
         predicted, _ = generator(torch.ones(B, steps, dtype=torch.long), zeros)
         predicted.sum().backward()
-    counted, per_step = generator.operations(), generator.settings.hidden_size * V * {LSTM: 4, GRU: 3}[cls]
+    counted, per_step = generator.operations(), generator.settings.hidden_size * V * GATES[cls]
     # The counter includes the products with one-hot rows, forward and for the gradient of the weights. Ours does not.
     dense = 2 * 2 * per_step if generator.settings.input == "onehot" else 0
     assert counter.get_total_flops() == B * steps * (counted.per_position + dense) - B * counted.less_per_row
-    assert counted.less_per_row > 0
+    assert (counted.less_per_row > 0) == (GATES[cls] > 1)
 
 
 @pytest.mark.parametrize("input", INPUTS)
@@ -105,13 +111,17 @@ def test_a_step_of_generation_is_the_model(cls: type[Model], input: str) -> None
 @pytest.mark.parametrize("cls", CORES)
 def test_what_is_generated_is_what_the_model_says_of_the_whole_text(cls: type[Model]) -> None:
     generator, prompt = built(cls), np.array([1, 2, 3])
-    for weight in generator.parameters():
-        weight.data *= 8  # so that the output does not repeat one symbol for ever
-    greedy = [tokens[0] for tokens in generate(generator, prompt, 30, temperature=1e-6)]
-    predicted = generator(torch.tensor([[*prompt.tolist(), *greedy]]))[0][0, len(prompt) - 1 : -1]
-    predicted[:, 0] = -torch.inf
-    assert greedy == predicted.argmax(-1).tolist()
-    assert len(set(greedy)) > 1
+    varied = 0
+    for seed in range(60):
+        draw = torch.Generator().manual_seed(seed)
+        for weight in generator.parameters():
+            weight.data.normal_(0, 3, generator=draw)  # so that the output does not repeat one symbol for ever
+        greedy = [tokens[0] for tokens in generate(generator, prompt, 30, temperature=1e-6)]
+        predicted = generator(torch.tensor([[*prompt.tolist(), *greedy]]))[0][0, len(prompt) - 1 : -1]
+        predicted[:, 0] = -torch.inf
+        assert greedy == predicted.argmax(-1).tolist()
+        varied += len(set(greedy)) > 1
+    assert varied
 
 
 @pytest.mark.parametrize("input", INPUTS)
@@ -150,7 +160,7 @@ def test_a_token_whose_state_is_not_finite_is_followed_by_one_from_zeros(cls: ty
 
 @pytest.mark.parametrize(("input", "vocab_size"), [("embedding", V), ("onehot", V), ("onehot", 300)])
 @pytest.mark.parametrize("num_layers", [1, 3])
-@pytest.mark.parametrize("cls", CORES)
+@pytest.mark.parametrize("cls", [LSTM, GRU])
 def test_its_onnx_graph_is_the_model(cls: type[Model], num_layers: int, input: str, vocab_size: int) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install -e '.[export]'")
     from throughline.runs.onnx_step import build, largest_difference
@@ -163,6 +173,16 @@ def test_its_onnx_graph_is_the_model(cls: type[Model], num_layers: int, input: s
     with torch.no_grad():
         generator.core.weight_hh_l0 *= 1.1
     assert largest_difference(generator, graph) > 1e-3  # another model differs, so this can fail
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CORES if cls not in (LSTM, GRU)])
+def test_a_core_without_a_graph_is_exported_as_weights_alone(cls: type[Model], tmp_path: Any) -> None:
+    generator = saved(tmp_path / "model.ckpt", cls(hidden_size=4), Characters(list("abc")))
+    with pytest.raises(UserError, match=r"^onnx: there is no graph for the core \w+; give onnx=false$"):
+        export(asked(tmp_path / "model.ckpt"))
+    export(asked(tmp_path / "model.ckpt", onnx=False))
+    again = load(tmp_path / "model.safetensors").generator
+    assert torch.equal(generator(TOKENS[:, :9] % 4)[0], again(TOKENS[:, :9] % 4)[0])
 
 
 CHOSEN = (
@@ -198,7 +218,7 @@ def test_two_processes_train_as_one(cls: type[Model], corpus: Corpus, tmp_path: 
     for mine, yours in zip(one, two, strict=True):
         for key in ("train/nll", "train/grad_norm", "val/nll"):
             assert bool(mine[key]) == bool(yours[key])
-            assert not mine[key] or abs(float(mine[key]) - float(yours[key])) < 1e-12
+            assert not mine[key] or abs(float(mine[key]) - float(yours[key])) < 1e-11
 
 
 @pytest.mark.parametrize("cls", CORES)

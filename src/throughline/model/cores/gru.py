@@ -4,11 +4,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, fused, layer_by_layer, with_feature
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, dropped, fused, layer_by_layer, with_feature
 
 
 class GRUCore(nn.GRU, Core):
@@ -25,6 +24,10 @@ class GRUCore(nn.GRU, Core):
     restarts: ClassVar = True
 
     weight_hh_l0: nn.Parameter
+    weight_drop = 0.0
+    """The probability that a recurrent weight is zero in the whole batch."""
+    variational = False
+    """Whether dropout between layers draws one mask for all steps."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__(input_size, hidden_size, num_layers, dropout=dropout if num_layers > 1 else 0.0)
@@ -50,8 +53,9 @@ class GRUCore(nn.GRU, Core):
         after = []
         for layer, own in enumerate(self.all_weights):
             if layer:
-                x = F.dropout(x, self.dropout, self.training)
+                x = dropped(x, self.dropout, self.training, self.variational)
             weights: list[Tensor] = [*own]
+            weights[1] = dropped(weights[1], self.weight_drop, self.training)
             if restart is not None:
                 weight_ih, _, bias_ih, _ = weights
                 column = torch.cat([closing, -bias_ih[2 * self.hidden_size :]])[:, None]

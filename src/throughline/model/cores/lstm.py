@@ -8,11 +8,10 @@ is tested against this module. Skip them at first reading.
 from typing import Any, ClassVar, TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, fused, layer_by_layer, with_feature
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, dropped, fused, layer_by_layer, with_feature
 from throughline.model.heads import Head
 from throughline.model.heads.categorical import CategoricalHead
 from throughline.model.steps import SingleToken, Stepper
@@ -35,6 +34,10 @@ class LSTMCore(nn.LSTM, Core):
     """The code written by hand computes exactly this class. A subclass that changes nothing in a step sets it again."""
 
     weight_hh_l0: nn.Parameter
+    weight_drop = 0.0
+    """The probability that a recurrent weight is zero in the whole batch."""
+    variational = False
+    """Whether dropout between layers draws one mask for all steps."""
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0, forget_bias: float = 0.0
@@ -79,8 +82,9 @@ class LSTMCore(nn.LSTM, Core):
         after, closing = [], self.closing
         for layer, own in enumerate(self.all_weights[first_layer:]):
             if layer:
-                x = F.dropout(x, self.dropout, self.training)
+                x = dropped(x, self.dropout, self.training, self.variational)
             weights: list[Tensor] = [*own]
+            weights[1] = dropped(weights[1], self.weight_drop, self.training)
             if restart is not None:
                 x = with_feature(x, restart) if layer else x
                 weights = [torch.cat([weights[0], closing], dim=1), *weights[1:]]

@@ -1,0 +1,48 @@
+"""Muon for matrices and AdamW for the rest, as one optimizer with one state, so that a run resumes as with any other."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from throughline.plumbing.errors import UserError
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Two of PyTorch's optimizers on two groups of parameters.
+
+    Args:
+        matrices: for Muon.
+        others: for AdamW.
+        lr, weight_decay: of both.
+        momentum: of Muon.
+        betas: of AdamW.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[Tensor],
+        others: Sequence[Tensor],
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        betas: tuple[float, float],
+    ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise UserError(f"optimizer=muon: needs PyTorch 2.9 or newer, and this is {torch.__version__}")
+        self._inner: list[torch.optim.Optimizer] = []
+        if matrices:
+            # The scale of its updates is that of AdamW, so that one learning rate serves both.
+            of_muon: dict[str, Any] = {"momentum": momentum, "adjust_lr_fn": "match_rms_adamw"}
+            self._inner.append(torch.optim.Muon(matrices, lr, weight_decay, **of_muon))
+        if others:
+            self._inner.append(torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay, fused=True))
+        super().__init__([{"params": list(part)} for part in (matrices, others) if part], {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for inner, group in zip(self._inner, self.param_groups, strict=True):
+            inner.state = self.state  # one, which a checkpoint may have replaced
+            inner.param_groups[0]["lr"] = group["lr"]
+            inner.step()
