@@ -279,7 +279,7 @@ def test_exporting(folder: Path, passage: str) -> None:
         (
             ["train.py", "regime=statefull"],
             "error: regime=statefull: did you mean stateful? "
-            "allowed are onestep, padded, segments, shuffled_carry, stateful, stateful1, "
+            "allowed are onestep, overlapping, padded, passed, random_bptt, segments, shuffled_carry, stateful, stateful1, "
             "stateful128, stateful32, stateful8, windowed",
         ),
         (["train.py", "regime.bptt=abc"], "error: regime.bptt='abc': input should be a valid integer"),

@@ -190,7 +190,11 @@ CIRCLE = "YAML files go round in a circle: a value or a defaults list holds itse
         (b"defaults: 5\n", "Invalid defaults list in 'model/own', defaults must be a list (got int)"),
         (b"defaults: [own]\n", CIRCLE),
         (CORE + b"hidden_size: &a [*a]\n", CIRCLE),
-        (b"defaults: [nothing]\n", "model=nothing: allowed are gru256, lstm128, lstm256, lstm256x2, lstm512"),
+        (
+            b"defaults: [nothing]\n",
+            "model=nothing: allowed are gru256, layernormlstm256, lstm128, lstm256, lstm256x2, lstm512, mingru256, "
+            "minlstm256",
+        ),
     ],
 )
 def test_a_mistake_in_a_users_file_is_one_line(

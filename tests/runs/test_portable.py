@@ -111,8 +111,11 @@ def replaced(small: Path, weights: dict[str, torch.Tensor]) -> None:
         ({"more\n": 1}, FOREIGN + "'more\\n': Unexpected keyword argument"),
         ({"model___target_": "os.system"}, FOREIGN + "model._target_ is not a key of model: allowed are hidden_size, "),
         ({"model__x\n\x1b": 1}, FOREIGN + "model.'x\\n\\x1b' is not a key of model: allowed are hidden_size, "),
-        ({"model__core": "os.system"}, FOREIGN + "model.core='os.system': allowed are gru, lstm, or your own class"),
-        ({"model__core": ["lstm"]}, FOREIGN + "model.core=['lstm']: allowed are gru, lstm"),
+        (
+            {"model__core": "os.system"},
+            FOREIGN + "model.core='os.system': allowed are gru, layernormlstm, lstm, mingru, minlstm, or your own class",
+        ),
+        ({"model__core": ["lstm"]}, FOREIGN + "model.core=['lstm']: allowed are gru, layernormlstm, lstm"),
         ({"model__core": "gru"}, FOREIGN + "model.forget_bias is not a key of model"),
         ({"head__name": "x"}, FOREIGN + "head.name='x': allowed are bernoulli, categorical"),
         ({"model__hidden_size": "6"}, FOREIGN + "model.hidden_size='6': input should be a valid integer"),

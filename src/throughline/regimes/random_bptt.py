@@ -4,6 +4,7 @@ Every place of the line then gets a chance to be seen from further ahead: with a
 stream, gradients from the first step of a batch never reach back.
 """
 
+from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from throughline.settings import STRICT, NonNegative, Probability
 
 SHORTEST = 5
 """The fewest steps of a batch, unless `bptt` is smaller."""
+BLOCK = 4096
+"""Lengths that are drawn in an epoch. They are repeated, so that a line of any length takes no memory."""
 STDS = 3
 """How many stds above `bptt` the longest batch may be; longer draws are cut off, so that memory is bounded."""
 
@@ -44,16 +47,40 @@ class RandomBptt(Stateful):
 
     def chunks(self, line: Line, seed: int, epoch: int) -> Plan:
         strips, seam = self.strips(line, seed, epoch)
-        rng, bounds, last = np.random.default_rng((seed, epoch, 1)), [0], int(strips.bounds[-1])
-        for end in sorted({seam, last} - {0}):
-            while bounds[-1] < end:
-                bounds += self._drawn(bounds[-1], end, rng)
-        return replace(strips, bounds=bounds)
-
-    def _drawn(self, first: int, end: int, rng: np.random.Generator) -> list[int]:
-        """Some bounds after `first`; the last is `end` if they reach it."""
-        count = (end - first) // self.bptt + 1
-        mean = np.where(rng.random(count) < self.halved, self.bptt / 2, self.bptt)
+        rng = np.random.default_rng((seed, epoch, 1))
+        mean = np.where(rng.random(BLOCK) < self.halved, self.bptt / 2, self.bptt)
         drawn = rng.normal(mean, self.std).astype(np.int64).clip(min(SHORTEST, self.bptt), self.longest)
-        bounds = first + np.cumsum(drawn)
-        return [*bounds[bounds < end].tolist(), *([end] if bounds[-1] >= end else [])]
+        return replace(strips, bounds=Drawn(np.append(0, np.cumsum(drawn)), seam, int(strips.bounds[-1])))
+
+
+@plain_dataclass(frozen=True)
+class Drawn:
+    """The bounds of batches whose lengths were drawn; a batch begins at `seam` as well.
+
+    Attributes:
+        block: (BLOCK + 1,) the bounds of the lengths that were drawn, which come again and again.
+        seam: 0 if there is none.
+        last: the last bound.
+    """
+
+    block: np.ndarray
+    seam: int
+    last: int
+
+    def __len__(self) -> int:
+        return self._before(self.seam) + self._before(self.last - self.seam) + 1
+
+    def __getitem__(self, k: int) -> int:
+        first = self._before(self.seam)
+        if k < first:
+            return self._at(k)
+        return min(self.seam + self._at(k - first), self.last)
+
+    def _at(self, k: int) -> int:
+        again, place = divmod(k, BLOCK)
+        return again * int(self.block[-1]) + int(self.block[place])
+
+    def _before(self, column: int) -> int:
+        """How many bounds lie before a column."""
+        again, rest = divmod(column, int(self.block[-1]))
+        return again * BLOCK + int(np.searchsorted(self.block[:-1], rest))

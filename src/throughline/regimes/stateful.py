@@ -11,10 +11,9 @@ stream 2 i j k l               e f       g h
 Sequences that are not joined are played whole (see `throughline.regimes.sequences`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from pydantic.dataclasses import dataclass
@@ -104,6 +103,14 @@ class Stateful(Regime):
         return Chunks(line.num_targets, start, length, np.zeros_like(length), [0, int(length.max())]), seam
 
 
+class Bounds(Protocol):
+    """Rising columns, from 0 to the length of the longest strip; between two of them lies a batch."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, k: int, /) -> int: ...
+
+
 @plain_dataclass(frozen=True)
 class Every:
     """The bounds 0, first, first + step, first + 2 * step, ... and last; they are computed, because they may be many."""
@@ -134,7 +141,7 @@ class Chunks(Plan):
     start: np.ndarray
     length: np.ndarray
     warmup: np.ndarray
-    bounds: "Sequence[int] | Every"
+    bounds: "Bounds"
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
