@@ -316,5 +316,5 @@ def test_the_search_of_wandb_names_our_settings() -> None:
 
 
 def test_one_average_is_enough() -> None:
-    with pytest.raises(UserError, match=r"^callbacks: ema and swa are both averages of the weights; give one$"):
+    with pytest.raises(UserError, match=r"^callbacks: ema, swa and nt_asgd are averages of the weights; give one$"):
         config("callbacks=[ema,swa]")

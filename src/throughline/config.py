@@ -311,7 +311,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if sum(callback.changes_weights for callback in self.callbacks.values()) > 1:
-            raise ValueError("callbacks: ema and swa are both averages of the weights; give one")
+            raise ValueError("callbacks: ema, swa and nt_asgd are averages of the weights; give one")
         if self.init_from is None and self.init_vocab != "extend":
             raise ValueError(f"init_vocab={self.init_vocab}: is for init_from=FILE; give it, or leave this out")
         for key in self.resume_with:
@@ -359,7 +359,8 @@ class Config:
                 f"head={self.head.name}: predicts {names[self.head.predicts]}, and the data are {names[codec.steps]}; "
                 f"leave it out, or give head={head.name}"
             )
-        for key, usual in (("tie_weights", False), ("input", "embedding")):
+        of_symbols = {"tie_weights": False, "input": "embedding", "embedding_dropout": 0.0, "embedding_init": None}
+        for key, usual in of_symbols.items():
             if codec.steps != "ids" and (value := getattr(self.model, key)) != usual:
                 raise UserError(f"model.{key}={value}: is for symbols, and the data are {names[codec.steps]}; leave it out")
         return replace(self, head=self.head or head)
@@ -413,7 +414,7 @@ class Config:
         values = self.to_plain()
         groups = {name: values[name] for name in KEPT}
         alike = ["precision", "threads", "gradient_clip_val", "accumulate_grad_batches", "loss"]
-        if self.model.drops:
+        if self.model.drops or self.regime.draws_states:
             alike.append("devices")  # each process draws dropout for its rows; without it, their number changes nothing
         trainer = {key: values["trainer"][key] for key in alike}
         data = {key: corpus.fingerprint[key] for key in ("tokens_sha256", "vocab_sha256")} | {"joined": corpus.train.joined}

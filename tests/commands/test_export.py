@@ -42,7 +42,7 @@ def test_the_description_in_full(tmp_path: Path) -> None:
             "core": "lstm",
             **{"hidden_size": 2, "num_layers": 1, "input": "embedding", "embedding_size": 3},
             **{"dropout": 0.0, "variational": False, "input_dropout": 0.0, "embedding_dropout": 0.0},
-            **{"tie_weights": False, "init": None, "forget_bias": 0.0, "weight_drop": 0.0},
+            **{"tie_weights": False, "init": None, "embedding_init": None, "forget_bias": 0.0, "weight_drop": 0.0},
         },
         "head": {"name": "categorical"},
         "codec": {"name": "characters", "symbols": ["a", "\n"], "ended": False},

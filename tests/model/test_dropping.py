@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from throughline.model.cores import dropped
 from throughline.model.generator import Generator
-from throughline.model.settings import GRU, LSTM, Model
+from throughline.model.settings import GRU, LSTM, MinGRU, Model
 from throughline.model.steps import AutogradToken
 
 IDS = torch.randint(1, 9, (3, 12), generator=torch.Generator().manual_seed(0))
@@ -87,6 +87,16 @@ def test_all_weights_begin_evenly_in_a_range() -> None:
     weights = torch.cat([weight.detach().flatten() for weight in built(LSTM(hidden_size=64, init=0.1)).parameters()])
     assert weights.abs().max() <= 0.1
     assert weights.std() == pytest.approx(0.1 / 3**0.5, rel=0.02)
+
+
+def test_normalisations_begin_as_they_do_and_the_embedding_may_have_a_range_of_its_own() -> None:
+    core = built(MinGRU(hidden_size=8, init=0.1)).core
+    for module in core.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            assert module.weight.eq(1).all()
+    generator = built(LSTM(hidden_size=8, embedding_size=8, tie_weights=True, embedding_init=0.01))
+    assert generator.head.weight.abs().max() <= 0.01  # type: ignore[union-attr]
+    assert generator.core.weight_hh_l0.abs().max() > 0.1  # type: ignore[union-attr]
 
 
 def test_one_hot_input_has_no_embedding_to_drop() -> None:

@@ -17,6 +17,7 @@ from throughline.model.settings import GRU, LSTM, MinGRU, Model
 from throughline.plumbing.errors import UserError
 from throughline.regimes.overlapping import Overlapping
 from throughline.regimes.segments import Segments
+from throughline.training.machine import onednn_multiplies
 from throughline.training.step import read
 
 MODELS = [LSTM(hidden_size=5, num_layers=2), GRU(hidden_size=5), MinGRU(hidden_size=5, num_layers=2)]
@@ -47,7 +48,7 @@ def test_each_target_of_overlapping_chunks_is_scored_as_in_one_pass(settings: Mo
 
 
 def test_gradients_of_overlapping_chunks_reach_as_far_back_as_they_should() -> None:
-    """Of a batch in the middle, the first scored step depends on 6 steps before it, and on no earlier one."""
+    """Of a batch in the middle, the gradient of the first scored step reaches the first of 6 steps before it."""
     generator = built(LSTM(hidden_size=5))
     batch = Batches(Overlapping(streams=1, bptt=10, advance=4, reset_probability=0.0).plan(LINE, 0, 0), LINE)[5]
     assert batch.inputs.shape == (1, 10)
@@ -99,6 +100,21 @@ def test_a_burnt_in_piece_is_scored_after_what_came_before_it_and_no_gradient_re
     nll.sum().backward()
     for ours, weight in zip(with_burn_in, (w for w in generator.parameters() if w.grad is not None), strict=True):
         torch.testing.assert_close(ours, weight.grad, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("settings", MODELS, ids=lambda s: s.name)
+def test_steps_without_gradient_leave_one_to_the_others_in_bfloat16(
+    settings: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autocast keeps its copies of weights, and those of a part without gradient have none."""
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", onednn_multiplies("bf16-mixed"))
+    generator = built(settings).float()
+    inputs = torch.randint(1, 9, (2, 8))
+    batch = Batch(inputs, inputs, torch.ones(2, 8).bool(), torch.ones(2).bool(), 8, None, burn_in=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        nll = read(generator, batch, None, NONE).nll
+    nll[:, 4:].sum().backward()
+    assert all(weight.grad is not None and (weight.grad != 0).any() for weight in generator.core.parameters())
 
 
 def test_penalties_by_hand() -> None:

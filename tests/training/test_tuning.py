@@ -89,3 +89,14 @@ def test_a_loss_that_is_never_finite_is_one_line(quick: None, tmp_path: Path, mo
     monkeypatch.setattr(tuning._Trial, "step", lambda trial, batch, lr: float("nan"))
     with pytest.raises(UserError, match=r"^tune=lr: the loss is not finite at lr=1e-05"):
         tuned("lr", tmp_path)
+
+
+@pytest.mark.parametrize("chosen", [("regime=overlapping", "regime.advance=12"), ("regime.bptt_start=4",)])
+def test_streams_are_found_of_every_regime_that_has_them(
+    chosen: tuple[str, ...], quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "STREAMS", (1, 4))
+    monkeypatch.setattr(tuning, "BPTT", (8, 16))
+    found, said = tuned("streams", tmp_path, *chosen)
+    assert "regime.bptt=16" in found
+    assert ("bptt 8" in said) == (len(chosen) == 1)

@@ -31,7 +31,7 @@ class Carry:
         if carried[0].shape[1] > len(reset):
             carried = tuple(s[:, : len(reset)] for s in carried)
         if from_noise:
-            carried = tuple(map(_like, carried))
+            carried = tuple(_like(s.to(reset.device)) for s in carried)
         if reset.device.type == "cpu" and not reset.any():  # most batches; on a GPU this check would have to wait
             return carried
         # A state from a file is on the CPU.

@@ -42,8 +42,12 @@ class Generator(nn.Module):
         if settings.tie_weights:
             self.head.weight = self.reader.weight
         if settings.init is not None:
-            for parameter in self.parameters():
-                nn.init.uniform_(parameter, -settings.init, settings.init)
+            for module in self.modules():
+                if not isinstance(module, nn.LayerNorm):
+                    for parameter in module.parameters(recurse=False):
+                        nn.init.uniform_(parameter, -settings.init, settings.init)
+        if settings.embedding_init is not None and isinstance(self.reader, nn.Embedding):
+            nn.init.uniform_(self.reader.weight, -settings.embedding_init, settings.embedding_init)
 
     def forward(self, inputs: Tensor, state: State | None = None, restart: Tensor | None = None) -> tuple[Tensor, State]:
         """Read steps and predict the next ones.
@@ -90,6 +94,8 @@ class Generator(nn.Module):
                 restarts = () if rest is None else (rest[first:last],)
                 with torch.set_grad_enabled(torch.is_grad_enabled() and number > 0):
                     output, state = self.core(x[first:last], state, *restarts)
+                if not number:
+                    torch.clear_autocast_cache()  # it holds weights without a graph, which the other parts would take
                 outputs.append(output if number else torch.zeros_like(output))
             if number < 2:
                 after = state

@@ -38,7 +38,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
             self._inner.append(torch.optim.Muon(matrices, lr, weight_decay, **of_muon))
         if others:
             self._inner.append(torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay, fused=True))
-        super().__init__([{"params": list(part)} for part in (matrices, others) if part], {"lr": lr})
+        # A group that is called fused gets its numbers of steps on the device of its weights when a checkpoint is read.
+        groups = [{"params": list(matrices)}, {"params": list(others), "fused": True}]
+        super().__init__([group for group in groups if group["params"]], {"lr": lr, "fused": False})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -42,7 +42,10 @@ class Model(ABC):
     tie_weights: bool = False
     """Whether the head and the embedding share one matrix (Press 2017). This needs equal sizes."""
     init: Positive | None = None
-    """All weights begin evenly distributed between -init and init, as in Zaremba 2014. None: as PyTorch begins them."""
+    """All weights but those of normalisations begin evenly distributed between -init and init, as in Zaremba 2014. None: as
+    PyTorch begins them."""
+    embedding_init: Positive | None = None
+    """The same of the embedding alone. PyTorch begins it with a std of 1, which is much for a head that shares it."""
 
     OF_TRAINING: ClassVar = ("dropout", "variational", "input_dropout", "embedding_dropout", "weight_drop")
     """Settings that only training uses. A run that begins from a trained model has its own."""
@@ -53,8 +56,13 @@ class Model(ABC):
                 "tie_weights needs input=embedding and embedding_size equal to hidden_size "
                 f"(here input={self.input}, {self.embedding_size} and {self.hidden_size})"
             )
-        if self.embedding_dropout and self.input != "embedding":
-            raise ValueError("embedding_dropout: one-hot input has no embedding; leave it out")
+        for key in ("embedding_dropout", "embedding_init"):
+            if getattr(self, key) and self.input != "embedding":
+                raise ValueError(f"{key}: one-hot input has no embedding; leave it out")
+        if self.init is not None and getattr(self, "forget_bias", 0.0):
+            raise ValueError(
+                f"init={self.init}: draws all weights, also the bias of the forget gates; leave forget_bias out"
+            )
 
     @property
     def drops(self) -> bool:

@@ -85,6 +85,11 @@ class Regime(ABC):
         return self.name
 
     @property
+    def draws_states(self) -> bool:
+        """Whether rows start from noise, which each process draws for its own rows."""
+        return False
+
+    @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """The largest number of rows and of steps per update, as shown in reports."""

@@ -30,8 +30,12 @@ class Passed(Segments):
     burn_in: Literal[0] = 0
     """Always 0: the first state takes its place."""
 
+    @property
+    def draws_states(self) -> bool:
+        return self.first_state == "noise"
+
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
-        return PassedPieces(super().plan(line, seed, epoch), self.first_state == "noise", self.zeros, seed, epoch)
+        return PassedPieces(super().plan(line, seed, epoch), self.draws_states, self.zeros, seed, epoch)
 
 
 @plain_dataclass(frozen=True)

@@ -28,7 +28,7 @@ class RandomBptt(Stateful):
     """The steps of each batch are drawn from a normal distribution around `bptt`, or sometimes around half of it.
 
     AWD-LSTM (arXiv 1708.02182) multiplies the learning rate by the drawn length over `bptt`. `trainer.loss=sum_over_steps`
-    does the same: the loss of a batch then grows with its length. A CUDA graph is never used, because lengths differ.
+    does the same: the loss of a batch then grows with its length. CUDA graphs are hardly used, because lengths differ.
     """
 
     halved: Probability = 0.05

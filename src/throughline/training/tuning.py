@@ -3,10 +3,12 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 
 from throughline.batches.batch import Batch, Batches
@@ -153,12 +155,13 @@ def _streams(trial: _Trial, console: Console) -> str:
     if not isinstance(config.regime, Stateful):
         raise UserError(f"tune=streams: regime {config.regime.name} has no streams; give regime=stateful")
     own, targets = config.regime, corpus.train.num_targets
-    by_shape = {
-        (streams, bptt): replace(config, regime=replace(own, streams=streams, bptt=bptt))
-        for bptt in BPTT
-        for streams in STREAMS
-        if streams * bptt <= targets // 4
-    }
+    by_shape = dict[tuple[int, int], Config]()
+    for bptt in BPTT:
+        for streams in STREAMS:
+            if streams * bptt <= targets // 4:
+                with suppress(ValidationError):  # a regime may allow fewer
+                    regime = replace(own, streams=streams, bptt=bptt, bptt_start=None)
+                    by_shape[streams, bptt] = replace(config, regime=regime)
     if not by_shape:
         raise UserError(f"tune=streams: {targets:,} targets are too few for any choice; give more data")
     shapes = {shape: tried for shape, tried in by_shape.items() if of_training(tried, corpus) <= of_machine()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
@@ -50,7 +51,9 @@ class MinGRUCore(Core):
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
             x = dropped(x, self.dropout if number else 0.0, self.training, self.variational)
-            kept, added = self.moved(block.gates(block.norm_gates(x)))
+            gates = block.gates(block.norm_gates(x))
+            # In bfloat16 a share that is kept of nearly 1 would be 1, and what is added to a large h would be lost.
+            kept, added = self.moved(gates.to(torch.promote_types(gates.dtype, torch.float32)))
             if restart is not None:  # nothing is kept and nothing is added, so h is exactly zeros
                 kept, added = (part.masked_fill(restart[..., None], 0.0) for part in (kept, added))
             before = torch.zeros_like(added[0]) if state is None else state[0][number].to(added.dtype)
@@ -79,8 +82,8 @@ class MinLSTMCore(MinGRUCore):
 
     def moved(self, gates: Tensor) -> tuple[Tensor, Tensor]:
         f, i, n = gates.chunk(3, dim=-1)
-        f, i = f.sigmoid(), i.sigmoid()
-        return f / (f + i), i / (f + i) * n
+        kept = (F.logsigmoid(f) - F.logsigmoid(i)).sigmoid()  # sigmoid(f) / (sigmoid(f) + sigmoid(i)), also where both are 0
+        return kept, (1 - kept) * n
 
 
 class Block(nn.Module):
