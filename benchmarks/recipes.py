@@ -164,7 +164,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "## Regimes",
         "",
-        f"At equal time ({SECONDS} s of training) and at equal tokens ({TOKENS:,}), which are a single pass over tinyshakespeare.",
+        f"At equal time ({SECONDS} s of training) and at equal tokens ({TOKENS:,}): a single pass over tinyshakespeare.",
         "So early, the rows differ more by the number of updates than by what they carry; the curve below shows the latter.",
         "",
         "| regime | "

@@ -17,7 +17,7 @@ from throughline.model.settings import GRU, LSTM, MinGRU, Model
 from throughline.plumbing.errors import UserError
 from throughline.regimes.overlapping import Overlapping
 from throughline.regimes.segments import Segments
-from throughline.training.machine import onednn_multiplies
+from throughline.training.internals import onednn_multiplies
 from throughline.training.step import read
 
 MODELS = [LSTM(hidden_size=5, num_layers=2), GRU(hidden_size=5), MinGRU(hidden_size=5, num_layers=2)]

@@ -39,7 +39,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         if others:
             self._inner.append(torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay, fused=True))
         # A group that is called fused gets its numbers of steps on the device of its weights when a checkpoint is read.
-        groups = [{"params": list(matrices)}, {"params": list(others), "fused": True}]
+        groups: list[dict[str, Any]] = [{"params": list(matrices)}, {"params": list(others), "fused": True}]
         super().__init__([group for group in groups if group["params"]], {"lr": lr, "fused": False})
 
     @torch.no_grad()

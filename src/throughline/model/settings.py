@@ -4,7 +4,7 @@ A new core needs one class here and one file in `cores/`. A user's core needs a 
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
@@ -59,10 +59,9 @@ class Model(ABC):
         for key in ("embedding_dropout", "embedding_init"):
             if getattr(self, key) and self.input != "embedding":
                 raise ValueError(f"{key}: one-hot input has no embedding; leave it out")
-        if self.init is not None and getattr(self, "forget_bias", 0.0):
-            raise ValueError(
-                f"init={self.init}: draws all weights, also the bias of the forget gates; leave forget_bias out"
-            )
+        own: dict[str, Any] = vars(self)
+        if self.init is not None and own.get("forget_bias"):
+            raise ValueError(f"init={self.init}: draws the bias of the forget gates as well; leave forget_bias out")
 
     @property
     def drops(self) -> bool:
