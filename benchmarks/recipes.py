@@ -165,7 +165,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         "## Regimes",
         "",
         f"At equal time ({SECONDS} s of training) and at equal tokens ({TOKENS:,}): a single pass over tinyshakespeare.",
-        "So early, the rows differ more by the number of updates than by what they carry; the curve below shows the latter.",
+        "So early, rows differ by the number of their updates as well as by what they carry.",
         "",
         "| regime | "
         + " | ".join(f"{data}, equal {budget}" for data in DATA for budget in ("seconds", "tokens"))
