@@ -210,8 +210,8 @@ def page(runs: list[dict[str, Any]]) -> str:
             cells.append(shown([each["figures"][key] for each in own if key in each["figures"]], row.unit))
         last = [""] * 3
         if own:
-            times = (f"{mean(each[key] for each in own):,.0f}" for key in ("seconds", "tokens"))
-            last = [str(len(own)), *times]
+            known = ([each[key] for each in own if each[key]] for key in ("seconds", "tokens"))
+            last = [str(len(own)), *(f"{mean(values):,.0f}" if values else "" for values in known)]
         what = f"{row.source}" + (f" ({row.note})" if row.note else "")
         unit = f"{row.split}, {row.unit}"
         lines.append(f"| `{name}` ({unit}) | {what} | {row.published} | " + " | ".join([*cells, *last]) + " |")
