@@ -8,12 +8,9 @@ import argparse
 import contextlib
 import io
 import itertools
-import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -23,6 +20,8 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from benchmarks.measurements.environment import machine
+from benchmarks.page.seeds import keep, kept, shown
+from benchmarks.peers import shakespeare
 from benchmarks.peers.shakespeare import PROJECT
 from throughline.commands.compose import load
 from throughline.config import Config
@@ -75,14 +74,13 @@ DISTANCES = (1, 10, 32, 100, 320, 1000, 3200, 10_000, 32_000, 100_000)
 OF_CURVE = ("stateful", "segments", "segments, burn-in of 32", "passed", "passed, noise", "overlapping, 64 by 32")
 
 
-def settings(data: str, name: str, chosen: tuple[str, ...]) -> Config | None:
+def settings(data: str, chosen: tuple[str, ...]) -> Config | None:
     """The settings of a run; None if its data are not there."""
     overrides = [*DATA[data], *COMMON, *chosen]
     if data == "tinyshakespeare":
-        path = Path(os.environ.get("THROUGHLINE_DATA", PROJECT.parent / "shared" / "data"), "tinyshakespeare", "input.txt")
-        if not path.exists():
+        if not shakespeare.path().exists():
             return None
-        overrides.append(f"data.path={path}")
+        overrides.append(f"data.path={shakespeare.path()}")
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         return load(compose("train", overrides), Config)
 
@@ -90,7 +88,7 @@ def settings(data: str, name: str, chosen: tuple[str, ...]) -> Config | None:
 def measured(key: dict[str, Any], chosen: tuple[str, ...], distances: bool = False) -> dict[str, Any] | None:
     """Train once, and return the figures of the run."""
     budget = f"budget.{key['budget']}={SECONDS if key['budget'] == 'seconds' else TOKENS}"
-    config = settings(key["data"], key["name"], (*chosen, budget, f"seed={key['seed']}"))
+    config = settings(key["data"], (*chosen, budget, f"seed={key['seed']}"))
     if config is None:
         return None
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -137,16 +135,6 @@ def jobs(chosen: list[str]) -> Iterator[tuple[dict[str, Any], tuple[str, ...], b
                         curve = table == "regimes" and budget == "tokens" and name in OF_CURVE
                         key = {"table": table, "data": data, "budget": budget, "name": name, "seed": seed}
                         yield key, overrides, curve and data == "tinyshakespeare"
-
-
-def done() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
-
-
-def shown(values: list[float], digits: int = 4) -> str:
-    """A mean, and half the range over seeds."""
-    spread = f" ±{(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}" if values else ""
 
 
 def page(rows: list[dict[str, Any]]) -> str:
@@ -217,8 +205,7 @@ def page(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
-    known = [{name: row[name] for name in ("table", "data", "budget", "name", "seed")} for row in done()]
+    known = [{name: row[name] for name in ("table", "data", "budget", "name", "seed")} for row in kept(KEPT)]
     for key, chosen, curve in jobs(parser.parse_args().only):
         if key in known:
             continue
@@ -226,9 +213,8 @@ def main() -> None:
         if found is None:
             continue
         print(found, file=sys.stderr, flush=True)
-        with KEPT.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        (PROJECT / "benchmarks" / "RECIPES.md").write_text(page(done()))
+        keep(KEPT, found)
+        (PROJECT / "benchmarks" / "RECIPES.md").write_text(page(kept(KEPT)))
 
 
 if __name__ == "__main__":

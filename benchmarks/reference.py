@@ -6,7 +6,6 @@ saved in `benchmarks/kept/reference.jsonl`. THROUGHLINE_DATA is the folder that 
 
 import argparse
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks.measurements.environment import OURS, environment, machine
+from benchmarks.page.seeds import keep, kept, shown
+from benchmarks.peers import shakespeare
 from benchmarks.peers.shakespeare import PROJECT
 
 KEPT = PROJECT / "benchmarks" / "kept" / "reference.jsonl"
@@ -149,7 +150,7 @@ ROWS = {
 
 
 def folder_of_data() -> Path:
-    return Path(os.environ.get("THROUGHLINE_DATA", PROJECT.parent / "shared" / "data"))
+    return shakespeare.path().parents[1]
 
 
 def run(name: str, seed: int) -> dict[str, Any]:
@@ -182,15 +183,9 @@ def run(name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def kept() -> list[dict[str, Any]]:
-    runs = [json.loads(line) for line in KEPT.read_text().splitlines()] if KEPT.exists() else []
-    return list({(each["row"], each["seed"]): each for each in runs}.values())  # the latest of each
-
-
-def shown(values: list[float], unit: str) -> str:
-    digits = 2 if unit == "ppl" else 4
-    spread = f" ±{(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}" if values else ""
+def latest() -> list[dict[str, Any]]:
+    """The latest run of each row and seed."""
+    return list({(each["row"], each["seed"]): each for each in kept(KEPT)}.values())
 
 
 def page(runs: list[dict[str, Any]]) -> str:
@@ -206,10 +201,10 @@ def page(runs: list[dict[str, Any]]) -> str:
     ]
     for name, row in ROWS.items():
         own = [each for each in runs if each["row"] == name]
-        cells = []
+        cells, digits = [], 2 if row.unit == "ppl" else 4
         for suffix in ("", "_reset", "_dynamic", "_cache"):
             key = f"{row.split}/{row.unit}{suffix}"
-            cells.append(shown([each["figures"][key] for each in own if key in each["figures"]], row.unit))
+            cells.append(shown([each["figures"][key] for each in own if key in each["figures"]], digits))
         last = [""] * 3
         if own:
             known = ([each[key] for each in own if each[key]] for key in ("seconds", "tokens"))
@@ -240,16 +235,13 @@ def main() -> None:
     if not chosen.rows:
         print(" ".join(ROWS))
         return
-    KEPT.parent.mkdir(parents=True, exist_ok=True)
     for seed in chosen.seeds:
         for name in chosen.rows:
             needs, folder = ROWS[name].needs, folder_of_data()
             if needs and not (folder / needs).exists():
                 sys.exit(f"{name}: {needs} is not in {folder}; set THROUGHLINE_DATA to the folder that has it")
-            found = run(name, seed)
-            with KEPT.open("a") as file:
-                file.write(json.dumps(found) + "\n")
-    (PROJECT / "benchmarks" / "REFERENCE.md").write_text(page(kept()))
+            keep(KEPT, run(name, seed))
+    (PROJECT / "benchmarks" / "REFERENCE.md").write_text(page(latest()))
 
 
 if __name__ == "__main__":

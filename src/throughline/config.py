@@ -62,10 +62,10 @@ class Schedule:
     """By what `step` multiplies the rate at each later epoch."""
 
     def __post_init__(self) -> None:
-        usual = type(self).__dataclass_fields__
+        usual = defaults(type(self))
         for key in ("epochs", "decay"):
-            value, default = getattr(self, key), usual[key].default
-            if self.name != "step" and value != default:
+            value = getattr(self, key)
+            if self.name != "step" and value != usual[key]:
                 raise ValueError(f"{key}={value}: is for schedule=step; leave it out")
 
     def factor(self, spent: float, epochs: float = 0.0) -> float:

@@ -126,17 +126,16 @@ def refuse_without_effect(settings: Evaluate) -> None:
         UserError: one of them is given.
     """
     usual = defaults(Evaluate)
-    for key, beside in (("temperature", settings.generated), ("seed", settings.generated)):
+    for key in ("temperature", "seed"):
         value = getattr(settings, key)
-        if beside is None and value != usual[key]:
+        if settings.generated is None and value != usual[key]:
             raise UserError(f"{key}={value}: is for generated=N, which is not given; leave it out")
     live = "state" if settings.state else "state_out" if settings.state_out else None
     if live is None:
         return
-    if settings.generated is not None:
-        raise UserError(f"generated={settings.generated}: has no effect with {live}; leave one of them out")
-    if settings.out is not None:
-        raise UserError(f"out={settings.out}: has no effect with {live}; leave one of them out")
+    for key in ("generated", "out"):
+        if (value := getattr(settings, key)) is not None:
+            raise UserError(f"{key}={value}: has no effect with {live}; leave one of them out")
     others = [name for name, reading in settings.readings.items() if reading not in (Carried(), Reset())]
     changed = {key: value for key, value in asdict(settings.evaluation).items() if value != defaults(Evaluation)[key]}
     for key in (*(f"readings={name}" for name in others), *(f"evaluation.{key}={value}" for key, value in changed.items())):

@@ -224,7 +224,6 @@ class Trained:
     def _id(self, cell: str | None, where: str) -> int:
         """The symbol in a cell; an empty one is the beginning or the end of a sequence."""
         codec = self.codec
-        shown = "" if cell is None else repr(reading.printable(cell, 60))
         if cell is None:
             raise UserError(f"{where} is missing; give a cell in each row")
         if not cell:
@@ -238,7 +237,7 @@ class Trained:
         for unknown in codec.cautions(cell):
             raise UserError(f"{where}: {unknown.removeprefix('prompt: ')}; give a symbol of the vocabulary")
         if len(ids) != 1:
-            raise UserError(f"{where} is {shown}; give one symbol")
+            raise UserError(f"{where} is {reading.printable(cell, 60)!r}; give one symbol")
         return int(ids[0])
 
     def longest(self, length: int | None, max_length: int | None, stop: str | None) -> int:

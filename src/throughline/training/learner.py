@@ -23,7 +23,7 @@ from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
 from throughline.training.recorded import Recorder, can_be_recorded, grad_norm
-from throughline.training.step import Pass, read
+from throughline.training.step import Pass, divisor, read, total
 
 
 class Learner(QuickNotes, LightningModule):
@@ -124,7 +124,7 @@ class Learner(QuickNotes, LightningModule):
 
     def divisor(self, batch: Batch) -> int:
         """What the sum of the nll of all processes is divided by."""
-        return batch.n_valid if self.loss == "mean" else datamodule_of(self.trainer).regime.shape[0]
+        return divisor(batch, self.loss, datamodule_of(self.trainer).regime.shape[0])
 
     @with_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -148,8 +148,11 @@ class Learner(QuickNotes, LightningModule):
             if not self.bad_batch:
                 # The mean over the valid targets of all processes. The factors are there because gradients are averaged over
                 # processes, and added over batches.
-                total = nll_sum if done.penalty is None else nll_sum + done.penalty * (batch.n_valid / world_size)
-                loss = total * (world_size / self.accumulate_grad_batches) / self.divisor(batch)
+                loss = (
+                    total(nll_sum, done.penalty, batch.n_valid / world_size)
+                    * (world_size / self.accumulate_grad_batches)
+                    / self.divisor(batch)
+                )
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
             if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):

@@ -10,7 +10,7 @@ from throughline.batches.batch import Batch
 from throughline.batches.carry import State
 from throughline.config import Penalties
 from throughline.model.generator import Generator
-from throughline.training.step import read
+from throughline.training.step import read, total
 
 WARM_UP = 3
 """Passes before the recording, as PyTorch asks for: libraries prepare themselves in the first ones."""
@@ -58,8 +58,7 @@ class RecordedStep:
         nll = nll.masked_fill(~batch.scored, 0.0)
         nll_sum = nll.sum()
         with torch.autocast("cuda", enabled=False):
-            total = nll_sum if penalty is None else nll_sum + penalty * self._n_valid
-            (total / self._divisor).backward()  # type: ignore[no-untyped-call]
+            (total(nll_sum, penalty, self._n_valid) / self._divisor).backward()  # type: ignore[no-untyped-call]
         norm = grad_norm([p.grad for p in self.parameters if p.grad is not None])
         return nll.detach(), tuple(s.detach() for s in after), torch.stack([norm, nll_sum.detach().to(norm)])
 

@@ -24,6 +24,16 @@ class Pass(NamedTuple):
     state: State
 
 
+def divisor(batch: Batch, loss: str, rows: int) -> int:
+    """What the sum of the nll is divided by; `rows` is the number of rows of a full batch (see `Trainer.loss`)."""
+    return batch.n_valid if loss == "mean" else rows
+
+
+def total(nll_sum: Tensor, penalty: Tensor | None, n_valid: Tensor | float) -> Tensor:
+    """The sum of the nll with the penalty, which counts as much as in a mean over `n_valid` targets."""
+    return nll_sum if penalty is None else nll_sum + penalty * n_valid
+
+
 def read(generator: Generator, batch: Batch, before: State | None, penalties: Penalties) -> Pass:
     """Read a batch from a state."""
     whole = not batch.burn_in and batch.handed is None

@@ -22,7 +22,7 @@ from throughline.runs import initial
 from throughline.training.machine import prepare_process, process_as_before
 from throughline.training.recorded import Recorder, can_be_recorded
 from throughline.training.run import build_learner, data_module, runnable, with_threads
-from throughline.training.step import read
+from throughline.training.step import divisor, read, total
 
 SECONDS = 50.0
 """What a test takes, apart from its start."""
@@ -92,17 +92,16 @@ class _Trial:
         """Make an update, and return the loss before it."""
         bf16 = self.config.trainer.precision == "bf16-mixed"
         before = self.carry.begin("train", batch.reset, batch.from_noise)
-        divisor = batch.n_valid if self.config.trainer.loss == "mean" else self.config.regime.shape[0]
+        by = divisor(batch, self.config.trainer.loss, self.config.regime.shape[0])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             recorded = None if self.recorder is None else self.recorder.step(batch)
             if recorded is None:
                 nll, penalty, state = read(self.generator, batch, before, self.config.penalties)
         if recorded is None:
             nll_sum = nll.masked_fill(~batch.scored, 0.0).sum()
-            total = nll_sum if penalty is None else nll_sum + penalty * batch.n_valid
-            (total / divisor).backward()  # type: ignore[no-untyped-call]
+            (total(nll_sum, penalty, batch.n_valid) / by).backward()  # type: ignore[no-untyped-call]
         else:
-            _, state, numbers = recorded.replay(batch, before, divisor)
+            _, state, numbers = recorded.replay(batch, before, by)
             nll_sum = numbers[1]
         self.carry.offer("train", state)
         self.carry.commit("train")
