@@ -90,36 +90,32 @@ class ShuffledPieces(Plan):
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
 
-    def __getitem__(self, k: int) -> Cut:
-        numbers = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
-        begin, end, _ = self.pieces.at(numbers)
-        return Cut(begin, end - begin, end - begin, np.ones(len(numbers), bool))
+    def __getitem__(self, k: int) -> Cut | Played:
+        begin, end, _ = self.batch(k)
+        return Cut(begin, end - begin, end - begin, np.ones(len(begin), bool))
+
+    def batch(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the pieces of batch k begin and end, and where their parts begin."""
+        return self.pieces.at(self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64))
 
 
 @plain_dataclass(frozen=True)
-class BurntIn(Plan):
+class BurntIn(ShuffledPieces):
     """Pieces in `order`, each with up to `burn_in` steps before it; a row whose sequence has fewer begins later.
 
     Until then it is kept at zeros by restarts.
     """
 
-    pieces: Pieces
-    order: Permutation
-    batch_size: int
     burn_in: int
 
-    def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
-
     def __getitem__(self, k: int) -> Played:
-        numbers = self.order[k * self.batch_size : (k + 1) * self.batch_size].astype(np.int64)
-        begin, end, part = self.pieces.at(numbers)
+        begin, end, part = self.batch(k)
         inputs = (begin - self.burn_in)[:, None] + np.arange(self.burn_in + int((end - begin).max()))
         column = np.arange(inputs.shape[1]) >= self.burn_in
         return Played(
             inputs=inputs,
             scored=column & (inputs < end[:, None]),
             restart=inputs < part[:, None],
-            reset=np.ones(len(numbers), bool),
+            reset=np.ones(len(begin), bool),
             burn_in=self.burn_in,
         )
