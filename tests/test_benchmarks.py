@@ -3,12 +3,13 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import run
+from benchmarks import run, speedrun
 from benchmarks.measurements.duel import Duel, Worker
 from benchmarks.measurements.figures import Figure, Row, once
 from benchmarks.measurements.speed import SECOND_BIAS
@@ -151,3 +152,22 @@ def test_how_much_is_enough() -> None:
     speeds = {1: 10.0, 8: 70.0, 32: 91.0, 128: 100.0, 512: 95.0}
     curve = {value: [Point(speed, 0.0, 0.0, 0.0)] for value, speed in speeds.items()}
     assert enough(curve) == 32
+
+
+def test_a_record_counts_if_every_seed_reaches_the_goal() -> None:
+    record = speedrun.Record("strict", 60, "Muon", "optimizer=muon")
+    arguments = f"optimizer=muon {speedrun.COMMON} budget.seconds=60"
+
+    def ended(seed: int, strict: float) -> dict[str, Any]:
+        nll = {"carried": 1.25, "strict": strict}
+        own = {"board": "strict", "arguments": arguments, "seed": seed, "nll": nll, "whole": 64.0}
+        return {**own, "tokens": 1000, "parameters": 500, "machine": "a machine"}
+
+    def row(runs: list[dict[str, Any]]) -> str:
+        return next(line for line in speedrun.page([record], runs).splitlines() if line.endswith("| Muon |"))
+
+    reached = [ended(1, 1.5), ended(1, 1.46), ended(2, 1.45), ended(3, 1.47 - 0.0003)]  # seed 1 was run again
+    assert row(reached) == ("| 60 | 64 | 1.4600, 1.4500, 1.4697 | 1.4599 ±0.0099 | 1.2500 ±0.0000 | 500 | 1,000 | Muon |")
+    assert row(reached[:3]).startswith("| 60, not reached here | 64 | 1.4600, 1.4500 |")
+    assert row([*reached, ended(3, 1.4698)]).startswith("| 60, not reached here | 64 | 1.4600, 1.4500, 1.4698 |")
+    assert row([]).startswith("| 60, not reached here |  |  |  |")

@@ -102,6 +102,19 @@ def test_muon_makes_the_update_of_a_matrix_orthogonal_and_as_large_as_that_of_ad
         torch.testing.assert_close(changes[name].abs(), torch.full_like(changes[name], 0.1), rtol=1e-3, atol=0)
 
 
+def test_more_iterations_of_muon_make_an_update_more_orthogonal() -> None:
+    gradient = torch.diag(torch.tensor([1.0, 0.2, 0.05, 0.01]))
+
+    def spread(steps: int) -> float:
+        matrix = torch.nn.Parameter(torch.zeros(4, 4))
+        matrix.grad = gradient.clone()
+        Muon(lr=1.0, weight_decay=0.0, ns_steps=steps).build([matrix]).step()
+        singular = torch.linalg.svdvals(matrix.detach())
+        return float(singular.max() / singular.min())
+
+    assert spread(1) > 2 * spread(3) > 4 * spread(5)
+
+
 def test_muon_needs_a_pytorch_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon")
     with pytest.raises(UserError, match=r"^optimizer=muon: needs PyTorch 2.9 or newer, and this is 2\."):

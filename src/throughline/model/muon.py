@@ -18,6 +18,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         lr, weight_decay: of both.
         momentum: of Muon.
         betas: of AdamW.
+        ns_steps: the iterations of Newton and Schulz in an update of Muon.
     """
 
     def __init__(
@@ -28,13 +29,14 @@ class MuonWithAdamW(torch.optim.Optimizer):
         weight_decay: float,
         momentum: float,
         betas: tuple[float, float],
+        ns_steps: int = 5,
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise UserError(f"optimizer=muon: needs PyTorch 2.9 or newer, and this is {torch.__version__}")
         self._inner: list[torch.optim.Optimizer] = []
         if matrices:
             # The scale of its updates is that of AdamW, so that one learning rate serves both.
-            of_muon: dict[str, Any] = {"momentum": momentum, "adjust_lr_fn": "match_rms_adamw"}
+            of_muon: dict[str, Any] = {"momentum": momentum, "ns_steps": ns_steps, "adjust_lr_fn": "match_rms_adamw"}
             self._inner.append(torch.optim.Muon(matrices, lr, weight_decay, **of_muon))
         if others:
             self._inner.append(torch.optim.AdamW(others, lr, betas, weight_decay=weight_decay, fused=True))

