@@ -18,14 +18,17 @@ from benchmarks.page.kept import load, save
 from benchmarks.page.table import table
 from benchmarks.peers import bare
 from benchmarks.peers.matmul import LIBRARIES, product, step_shapes
+from benchmarks.peers.product import Paced
 from benchmarks.peers.shakespeare import chunks, read
 from benchmarks.peers.transformer import Transformer, learning_rate
 from benchmarks.scaling import Point, enough
 from helpers import column
 from helpers import run as train
+from throughline.config import Config
 from throughline.data.sources.text import Text
 from throughline.model.generator import Generator
 from throughline.model.settings import LSTM
+from throughline.regimes.stateful import Stateful
 
 SIZES = LSTM(hidden_size=16, embedding_size=8)
 
@@ -38,6 +41,11 @@ def test_the_text_is_read_as_the_product_reads_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(val_tokens, corpus.val.steps)
     assert vocab_size == corpus.codec.size
     assert corpus.unknown == 5  # j, m, p, s and v; the training split does not contain them
+
+
+def test_a_regime_around_another_one_can_be_shown() -> None:
+    config = Config(regime=Paced(Stateful(streams=4)), seed=3)
+    assert config.differences() == {"regime": "paced", "seed": 3}
 
 
 def test_chunks_are_streams_in_order() -> None:

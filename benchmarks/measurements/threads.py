@@ -1,4 +1,8 @@
-"""`trainer.threads=auto` against one thread and all, also under other load: python -m benchmarks.measurements.threads."""
+"""Threads that share the rows against threads that share each product: python -m benchmarks.measurements.threads.
+
+Also `trainer.threads=auto`, and other load on the machine; then the speed of one thread by the number of its rows, from which
+follows what more cores would do.
+"""
 
 import os
 import re
@@ -10,11 +14,12 @@ from statistics import median
 
 PROJECT = Path(__file__).parents[2]
 SECONDS, ROUNDS = 6, 3
+CORES, ROWS = (2, 4, 8, 16), 64
 
 
-def tokens_per_second(threads: str, folder: str) -> float:
-    """The speed of the default with so many threads."""
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), f"budget.seconds={SECONDS}", f"trainer.threads={threads}"]
+def tokens_per_second(folder: str, *settings: str) -> float:
+    """The speed of the default with these settings."""
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), f"budget.seconds={SECONDS}", *settings]
     command += ["logger=none", "data.max_bytes=1000000", f"output_root={folder}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"s of training \(([\d,]+) tokens/s\)", said)
@@ -22,25 +27,47 @@ def tokens_per_second(threads: str, folder: str) -> float:
     return float(found[1].replace(",", ""))
 
 
+def compared(choices: dict[str, tuple[str, ...]], folder: str) -> dict[str, float]:
+    """The median speed of each choice; they take turns."""
+    speeds: dict[str, list[float]] = {name: [] for name in choices}
+    for _ in range(ROUNDS):
+        for name, settings in choices.items():
+            speeds[name].append(tokens_per_second(folder, *settings))
+    return {name: median(found) for name, found in speeds.items()}
+
+
 def main() -> None:
-    """Interleave the choices, quiet and with one busy process per core, and print medians."""
-    cores = str(os.cpu_count())
-    print("| machine | auto | 1 thread | all threads | auto / best |\n| --- | --- | --- | --- | --- |")
+    all_threads = f"trainer.threads={os.cpu_count()}"
+    choices = {
+        "auto": (),
+        "all threads share the rows": (all_threads, "trainer.row_shares=2"),
+        "all threads share each product": (all_threads, "trainer.row_shares=1"),
+        "one thread": ("trainer.threads=1",),
+    }
+    quiet: dict[str, float] = {}
+    print(f"| machine | {' | '.join(choices)} |\n| --- |{' --- |' * len(choices)}")
     with tempfile.TemporaryDirectory() as folder:
         for load in (0, os.cpu_count() or 1):
             busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
             try:
-                speeds: dict[str, list[float]] = {"auto": [], "1": [], cores: []}
-                for _ in range(ROUNDS):
-                    for threads, found in speeds.items():
-                        found.append(tokens_per_second(threads, folder))
+                found = compared(choices, folder)
             finally:
                 for process in busy:
                     process.kill()
                     process.wait()
-            auto, one, every = (median(found) for found in speeds.values())
             name = f"{load} busy processes" if load else "quiet"
-            print(f"| {name} | {auto:,.0f} | {one:,.0f} | {every:,.0f} | {auto / max(one, every):.2f} |", flush=True)
+            print(f"| {name} | {' | '.join(f'{speed:,.0f}' for speed in found.values())} |", flush=True)
+            quiet = quiet or found  # the first
+        by_rows = {n: ("trainer.threads=1", f"regime.streams={ROWS // n}") for n in (1, *CORES)}
+        alone = compared({str(n): settings for n, settings in by_rows.items()}, folder)
+    # Amdahl: what one and two threads take gives the part of a step that more threads do not shorten.
+    one, two = 1 / quiet["one thread"], 1 / quiet["all threads share each product"]
+    fixed = max(0.0, 2 * two - one)
+    print("\n| cores | rows of a part | one thread with them | shared rows, at most | shared products, at most |")
+    print("| --- | --- | --- | --- | --- |")
+    for n in CORES:
+        speed = alone[str(n)]
+        print(f"| {n} | {ROWS // n} | {speed:,.0f} | {n * speed:,.0f} | {1 / (fixed + (one - fixed) / n):,.0f} |")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from benchmarks.peers.shakespeare import PROJECT, path
 from throughline.commands.compose import load
 from throughline.config import Config
 from throughline.data.line import Line
+from throughline.plumbing.startup import large_imports
 from throughline.regimes import Cut, Plan, Played, Regime
 
 
@@ -80,9 +81,10 @@ def main() -> None:
         with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
             config = load(compose("train", [*fixed, *endless, *until_the_end, *arguments.overrides]), Config)
         corpus = config.data.read(config.codec)
-        from throughline.model.generator import Generator
-        from throughline.training.machine import precision
-        from throughline.training.run import train
+        with large_imports():  # as in `src/train.py`
+            from throughline.model.generator import Generator
+            from throughline.training.machine import precision
+            from throughline.training.run import train
 
         suited = config.suited(corpus.codec)
         assert suited.head is not None

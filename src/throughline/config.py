@@ -127,8 +127,11 @@ class Trainer:
     log_every_n_steps: PositiveInt = 50
     """Batches per row of `metrics.csv`."""
     threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
-    """Threads of each operation on a CPU. `auto` times a few steps with one and with all, and takes the faster: one, if the
-    machine is busy. Give a number if runs must be comparable in speed."""
+    """Threads on a CPU. `auto`: all, if they share the rows; else it times a few steps with one and with all, and takes the
+    faster: one, if the machine is busy. Give a number if runs must be comparable in speed."""
+    row_shares: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
+    """On a CPU: the parts of the rows of a batch that are read at the same time, each by a thread of its own. `auto`: 2, if
+    there are 32 rows and 2 threads or more. With many cores and rows, try more. Resumed runs keep the number."""
     num_workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that read batches. Reading is one slice of an array, so more than 0 rarely helps."""
 
@@ -140,6 +143,8 @@ class Trainer:
             )
         if self.accelerator == "mps" and self.devices > 1:
             raise ValueError(f"devices={self.devices}: allowed with accelerator=mps is 1")
+        if self.row_shares not in ("auto", 1) and self.devices * self.num_nodes > 1:
+            raise ValueError(f"row_shares={self.row_shares}: several processes share the rows already; leave it out")
         if self.val_check_interval is not None and self.val_checks is not None:
             raise ValueError(
                 f"val_check_interval={self.val_check_interval} and val_checks={self.val_checks}: give one of them"
@@ -278,7 +283,7 @@ class Config:
     """Ways to measure a run, in addition to `carried` and `reset`. Every run is measured by these two."""
     logger: Logger = Logger()
     callbacks: dict[str, Callback] = field(default_factory=dict)
-    """Further callbacks: `early_stopping`, `ema`, `swa`, `lr_monitor`, `profile`."""
+    """Further callbacks: `early_stopping`, `ema`, `swa`, `nt_asgd`, `lr_monitor`, `profile`."""
     sweep: Sweep | None = None
     """With `-m`: a search. None: all combinations of values."""
     sampling: Sampling = Sampling()
@@ -324,6 +329,9 @@ class Config:
             raise ValueError(
                 f"tune={self.tune}: tries a new run, so resume={self.resume} has no effect; leave one of them out"
             )
+        if self.trainer.row_shares not in ("auto", 1) and (self.penalties.any or self.regime.update_every_token):
+            what = "penalties" if self.penalties.any else f"regime={self.regime.name}"
+            raise ValueError(f"trainer.row_shares={self.trainer.row_shares}: cannot be used with {what}; leave it out")
         if self.resume_with and self.resume == "none":
             raise ValueError(f"resume_with={','.join(self.resume_with)}: is for resume=FILE, whose run it changes; give it")
 
@@ -379,15 +387,13 @@ class Config:
                     names = ",".join(more)
                     found |= {f.name: f"[{names}]" if len(more) > 1 else names} if more else {}
                     for key, part in more.items():
-                        own = defaults(type(part))
-                        found |= {f"{f.name}.{key}.{name}": v for name, v in asdict(part).items() if own[name] != v}
+                        found |= {f"{f.name}.{key}.{name}": v for name, v in changed(part).items()}
                     continue
                 found |= {f.name: value} if value else {}
                 continue
             if type(value) is not type(default):
                 found[f.name] = word(type(value))
-            own = defaults(type(value))
-            found |= {f"{f.name}.{key}": v for key, v in asdict(value).items() if own[key] != v}
+            found |= {f"{f.name}.{key}": v for key, v in changed(value).items()}
         return found
 
     @property
@@ -413,7 +419,7 @@ class Config:
         """
         values = self.to_plain()
         groups = {name: values[name] for name in KEPT}
-        alike = ["precision", "threads", "gradient_clip_val", "accumulate_grad_batches", "loss"]
+        alike = ["precision", "threads", "row_shares", "gradient_clip_val", "accumulate_grad_batches", "loss"]
         if self.model.drops or self.regime.draws_states:
             alike.append("devices")  # each process draws dropout for its rows; without it, their number changes nothing
         trainer = {key: values["trainer"][key] for key in alike}
@@ -428,7 +434,7 @@ class Config:
         """The defaults of the values in `identity`: a checkpoint of an earlier version does not have new settings."""
         kept = {name: getattr(self, name) for name in KEPT if getattr(self, name) is not None}
         groups = {f"{name}.{key}": value for name, kind in kept.items() for key, value in defaults(type(kind)).items()}
-        return {**groups, "trainer.loss": "mean", "data.joined": True, "callbacks": []}
+        return {**groups, "trainer.loss": "mean", "trainer.row_shares": 1, "data.joined": True, "callbacks": []}
 
     def to_plain(self) -> dict[str, Any]:
         """The settings as dicts, lists, strings and numbers; a word replaces each class that YAML names by `_target_`."""
@@ -436,6 +442,12 @@ class Config:
         by_data = {key: getattr(self, key) for key in ("codec", "head")}
         chosen |= {key: {"name": "auto"} if value is None else plain(value) for key, value in by_data.items()}
         return {**asdict(self), **chosen, "model": plain(self.model, "core")}
+
+
+def changed(chosen: Any) -> dict[str, Any]:
+    """The fields of a settings class that differ from its defaults; a field that is a chosen class itself is left out."""
+    own = defaults(type(chosen))
+    return {key: value for key, value in asdict(chosen).items() if key in own and own[key] != value}
 
 
 def all_readings(chosen: Mapping[str, Reading]) -> list[Reading]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from throughline.model.cores import dropped
+from throughline.model.dropout import dropped
 from throughline.model.generator import Generator
 from throughline.model.settings import GRU, LSTM, MinGRU, Model
 from throughline.model.steps import AutogradToken

@@ -4,7 +4,9 @@ GNU OpenMP's threads wait for each other in a loop, some hundred times per step.
 threads are therefore many times slower than one.
 """
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +33,14 @@ def fastest_threads(step: Callable[[], object]) -> int:
     finally:
         torch.set_num_threads(most)
     return min(seconds, key=lambda threads: statistics.median(seconds[threads]))
+
+
+def waits_are_short() -> bool:
+    """Whether threads that wait do so for a short time only.
+
+    Commands shorten it before they import PyTorch (see `throughline.plumbing.startup`); a notebook may have imported it.
+    """
+    return sys.platform == "linux" and "GOMP_SPINCOUNT" in os.environ
 
 
 def _timed(step: Callable[[], object], threads: int) -> float:

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import Core, Operations, dropped
+from throughline.model.cores import Core, Operations
+from throughline.model.dropout import dropped, mask_of_weights
 from throughline.model.heads import Head
 from throughline.model.readers import AsTheyAre
 from throughline.model.settings import Categorical, Model
@@ -127,8 +128,8 @@ class Generator(nn.Module):
         """The input of the core (T, B, E), after dropout."""
         settings, steps = self.settings, inputs.transpose(0, 1)
         if self.training and settings.embedding_dropout and isinstance(self.reader, nn.Embedding):
-            kept = F.dropout(steps.new_ones(self.vocab_size, 1, dtype=self.dtype), settings.embedding_dropout)
-            x = F.embedding(steps, self.reader.weight * kept)
+            weight = self.reader.weight
+            x = F.embedding(steps, weight * mask_of_weights(weight, (self.vocab_size, 1), settings.embedding_dropout))
         else:
             x = self.reader(steps)
         return dropped(x, settings.input_dropout, self.training, settings.variational)

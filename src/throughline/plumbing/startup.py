@@ -2,6 +2,8 @@
 
 import gc
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,12 @@ def large_imports() -> Iterator[None]:
 
     Their objects live forever, and repeated garbage collection takes a fifth of the import time. Afterwards the objects are
     frozen. Without this, a collection in the middle of training would take a quarter of a second.
+
+    After each operation, GNU OpenMP's threads wait for the next one in a loop, by default for milliseconds, and keep others
+    from their cores. With a shorter loop nothing was slower. The variable is read once, when PyTorch is imported.
     """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     gc.disable()
     try:
         yield

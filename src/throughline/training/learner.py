@@ -23,6 +23,7 @@ from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
 from throughline.training.recorded import Recorder, can_be_recorded, grad_norm
+from throughline.training.row_shares import RowShares, added
 from throughline.training.step import Pass, divisor, read, total
 
 
@@ -41,6 +42,7 @@ class Learner(QuickNotes, LightningModule):
         cuda_graphs: whether a step on a GPU is launched at once.
         loss: how the nll of a batch becomes one number (see `throughline.config.Trainer`).
         penalties: what is added to it.
+        row_shares: the parts of the rows of a batch that are read at the same time, each in a thread of its own.
         changes: settings that changed in the middle of the run, saved beside the weights.
         init_from: the model that the run began with, saved beside the weights.
         gradient_clip_val: the largest norm that the gradient of all parameters may have.
@@ -75,6 +77,7 @@ class Learner(QuickNotes, LightningModule):
         init_from: Mapping[str, str] | None = None,
         loss: str = "mean",
         penalties: Penalties = Penalties(),  # noqa: B008  # frozen
+        row_shares: int = 1,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # the step is written out here, because Lightning's own loop costs 0.4 ms
@@ -102,12 +105,19 @@ class Learner(QuickNotes, LightningModule):
         self.advance: Callable[[int, int], None] = lambda done, more: None
         self.cuda_graphs = cuda_graphs
         self._recorder: Recorder | None = None
+        self.row_shares = row_shares
+        self._shares: RowShares | None = None
 
     def on_train_start(self) -> None:
         alone = self.trainer.world_size == 1 and self.accumulate_grad_batches == 1
         if self.cuda_graphs and alone and can_be_recorded(self.generator):
             rows, steps = datamodule_of(self.trainer).regime.shape
             self._recorder = Recorder(self.generator, (rows, steps), self.penalties)
+        if self.row_shares > 1:
+            self._shares = RowShares(self.generator, self.row_shares, torch.get_num_threads())
+
+    def on_train_end(self) -> None:
+        self._shares = None  # its threads end with it
 
     def rows_with_gradient(self, batch: Batch) -> int:
         """The number of chains of steps through which gradients flow: one per row."""
@@ -139,6 +149,8 @@ class Learner(QuickNotes, LightningModule):
             self.nll_sum_of_batch, self.bad_batch = numbers[1], False
             self._apply_gradients(self.trainer.optimizers[0], numbers)
             return {"nll_sum": self.nll_sum_of_batch}
+        if self._shares is not None and len(batch.reset) >= self.row_shares:
+            return self._step_by_shares(self._shares, batch)
         done, world_size = self.step(batch), self.trainer.world_size
         self.nll, nll_sum = done.nll.detach(), done.nll.sum()
         self.nll_sum_of_batch = self.trainer.strategy.reduce(nll_sum.detach(), reduce_op="sum")
@@ -155,6 +167,21 @@ class Learner(QuickNotes, LightningModule):
                 )
                 self.trainer.strategy.pre_backward(loss)
                 loss.backward()  # type: ignore[no-untyped-call]
+            if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):
+                self._update(self.trainer.optimizers[0])
+        return {"nll_sum": self.nll_sum_of_batch}
+
+    def _step_by_shares(self, shares: RowShares, batch: Batch) -> dict[str, Tensor]:
+        """The same as `training_step`, with the rows in parts."""
+        before = self.carry.begin("train", batch.reset, batch.from_noise)
+        done = shares.step(batch, before, self.divisor(batch) * self.accumulate_grad_batches)
+        self.carry.offer("train", done.state)
+        with shares.between_steps(), torch.autocast(self.device.type, enabled=False):
+            self.nll, self.nll_sum_of_batch = done.nll, done.nll.sum()
+            self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
+            if not self.bad_batch:
+                for parameter, grad in zip(shares.parameters, done.grads, strict=True):
+                    parameter.grad = added([parameter.grad, grad]) if parameter.grad is not None else grad
             if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):
                 self._update(self.trainer.optimizers[0])
         return {"nll_sum": self.nll_sum_of_batch}

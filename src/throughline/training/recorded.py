@@ -140,10 +140,12 @@ class Recorder:
 
 def can_be_recorded(generator: nn.Module) -> bool:
     """Whether a generator is on a GPU, and has only modules of PyTorch and of this project; others may wait or branch."""
-    on_gpu = next(generator.parameters()).is_cuda
-    return on_gpu and all(
-        type(module).__module__.split(".")[0] in ("torch", "throughline") for module in generator.modules()
-    )
+    return next(generator.parameters()).is_cuda and only_known_modules(generator)
+
+
+def only_known_modules(generator: nn.Module) -> bool:
+    """Whether a generator has only modules of PyTorch and of this project; others may keep something from call to call."""
+    return all(type(module).__module__.split(".")[0] in ("torch", "throughline") for module in generator.modules())
 
 
 def tensors(batch: Batch) -> list[Tensor]:

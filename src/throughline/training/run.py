@@ -26,7 +26,7 @@ from throughline.config import Trainer as TrainerSettings
 from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
 from throughline.evaluation.measure import ByPosition, best_device, by_text, measure
-from throughline.evaluation.threads import fastest_threads
+from throughline.evaluation.threads import fastest_threads, waits_are_short
 from throughline.memory import of_training, refuse_too_much
 from throughline.model.generator import Generator
 from throughline.plumbing import atomic, stopping
@@ -66,6 +66,8 @@ from throughline.training.machine import (
 from throughline.training.metric_log import MetricLog
 from throughline.training.passages import Passages
 from throughline.training.processes import environment, following, leading, send, share_of_cores, spawned
+from throughline.training.recorded import only_known_modules
+from throughline.training.row_shares import FEWEST_ROWS, USUAL
 from throughline.training.saving import CheckpointFiles, Checkpoints
 from throughline.training.single_token import SingleTokenLearner
 from throughline.training.spending import Spending
@@ -321,7 +323,7 @@ def find_start(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         return config, Start(secrets.token_hex(8), init_from=chosen)
     about = saved["throughline"]
-    for key in ("precision", "threads"):
+    for key in ("precision", "threads", "row_shares"):
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
@@ -358,7 +360,11 @@ def find_start(
 
 
 def with_threads(config: Config, data: StreamDataModule) -> Config:
-    """The settings with the precision and the number of threads of this machine where they are `auto`; sets the threads."""
+    """The settings with the precision, the threads and the parts of the rows where they are `auto`; sets the threads.
+
+    Raises:
+        UserError: rows are shared on a GPU.
+    """
     settings = config.trainer
     rows, model = config.regime.shape[0] / (settings.devices * settings.num_nodes), config.model
     work = (
@@ -367,15 +373,27 @@ def with_threads(config: Config, data: StreamDataModule) -> Config:
     settings = replace(settings, precision=precision(settings.precision, settings.accelerator, work))
     config = replace(config, trainer=settings)
     use_onednn_where_it_can(settings.precision)
-    if settings.threads == "auto":
-        on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
-        threads = torch.get_num_threads()
-        if on_cpu and settings.devices * settings.num_nodes == 1 and not config.regime.update_every_token:
-            threads = fastest_threads(trial_step(config, data))
-        config = replace(config, trainer=replace(settings, threads=threads))
-    assert isinstance(config.trainer.threads, int)
-    torch.set_num_threads(config.trainer.threads)
-    return config
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
+    alone = settings.devices * settings.num_nodes == 1 and not config.regime.update_every_token
+    threads = torch.get_num_threads() if settings.threads == "auto" else settings.threads
+    shares = settings.row_shares
+    if shares == "auto":
+        many = threads >= USUAL and config.regime.shape[0] >= FEWEST_ROWS
+        can = (
+            on_cpu
+            and alone
+            and many
+            and not config.penalties.any
+            and only_known_modules(build_learner(config, data).generator)
+        )
+        shares = USUAL if can else 1
+    elif shares > 1 and not on_cpu:
+        raise UserError(f"trainer.row_shares={shares}: is for a CPU; leave it out, or give trainer.accelerator=cpu")
+    # Threads that share the rows meet once per step, so other load on the machine does them little harm.
+    if settings.threads == "auto" and on_cpu and alone and not (shares > 1 and waits_are_short()):
+        threads = fastest_threads(trial_step(config, data))
+    torch.set_num_threads(threads)
+    return replace(config, trainer=replace(settings, threads=threads, row_shares=shares))
 
 
 def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
@@ -425,6 +443,7 @@ def build_learner(config: Config, data: StreamDataModule, start: Start = Start("
         start.init_from,
         config.trainer.loss,
         config.penalties,
+        1 if config.trainer.row_shares == "auto" else config.trainer.row_shares,
     )
 
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
+from throughline.model.dropout import reads_some_rows
 from throughline.model.heads import Head
 from throughline.model.steps import SingleToken, Stepper
 
@@ -36,11 +36,12 @@ CLOSED = -1e4
 def layer_by_layer(core: Any, x: Tensor) -> bool:
     """Whether all layers must not be taken in one call, as `nn.LSTM` and `nn.GRU` make it.
 
-    That call knows no dropped weights, and no mask for all steps. On a GPU it draws dropout between layers from a state of
-    its own, which no seed reaches, so a resumed run would draw otherwise. And under autocast to bfloat16 it computes in
-    float16 there, in which small gradients become zero.
+    That call knows no dropped weights, no mask for all steps, and no mask for more rows than it reads. On a GPU it draws
+    dropout between layers from a state of its own, which no seed reaches, so a resumed run would draw otherwise. And under
+    autocast to bfloat16 it computes in float16 there, in which small gradients become zero.
     """
-    own = core.training and (core.weight_drop > 0 or (core.variational and core.dropout > 0))
+    by_mask = core.dropout > 0 and (core.variational or reads_some_rows())
+    own = core.training and (core.weight_drop > 0 or by_mask)
     return own or (x.is_cuda and (torch.is_autocast_enabled("cuda") or (core.training and core.dropout > 0)))
 
 
@@ -55,15 +56,6 @@ def fused(
     before = state.to(kind) if isinstance(state, Tensor) else [s.to(kind) for s in state]
     with torch.autocast("cuda", enabled=False):
         return kernel(x.to(kind), before, [weight.to(kind) for weight in weights], *options)
-
-
-def dropped(x: Tensor, probability: float, training: bool, variational: bool = False) -> Tensor:
-    """Steps (T, B, ...) after dropout: with a mask for each step, or one mask for all of them (Gal 2016)."""
-    if not (training and probability):
-        return x
-    if not variational:
-        return F.dropout(x, probability)
-    return x * F.dropout(torch.ones_like(x[:1]), probability)
 
 
 def with_feature(x: Tensor, restart: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, dropped, fused, layer_by_layer, with_feature
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, fused, layer_by_layer, with_feature
+from throughline.model.dropout import dropped, dropped_weight
 
 
 class GRUCore(nn.GRU, Core):
@@ -55,7 +56,7 @@ class GRUCore(nn.GRU, Core):
             if layer:
                 x = dropped(x, self.dropout, self.training, self.variational)
             weights: list[Tensor] = [*own]
-            weights[1] = dropped(weights[1], self.weight_drop, self.training)
+            weights[1] = dropped_weight(weights[1], self.weight_drop, self.training)
             if restart is not None:
                 weight_ih, _, bias_ih, _ = weights
                 column = torch.cat([closing, -bias_ih[2 * self.hidden_size :]])[:, None]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, dropped, fused, layer_by_layer, with_feature
+from throughline.model.cores import CLOSED, Core, OnnxStep, Operations, fused, layer_by_layer, with_feature
+from throughline.model.dropout import dropped, dropped_weight
 from throughline.model.heads import Head
 from throughline.model.heads.categorical import CategoricalHead
 from throughline.model.steps import SingleToken, Stepper
@@ -84,7 +85,7 @@ class LSTMCore(nn.LSTM, Core):
             if layer:
                 x = dropped(x, self.dropout, self.training, self.variational)
             weights: list[Tensor] = [*own]
-            weights[1] = dropped(weights[1], self.weight_drop, self.training)
+            weights[1] = dropped_weight(weights[1], self.weight_drop, self.training)
             if restart is not None:
                 x = with_feature(x, restart) if layer else x
                 weights = [torch.cat([weights[0], closing], dim=1), *weights[1:]]

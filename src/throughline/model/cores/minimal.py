@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from throughline.batches.carry import State
-from throughline.model.cores import Core, Operations, dropped
+from throughline.model.cores import Core, Operations
+from throughline.model.dropout import dropped
 
 
 class MinGRUCore(Core):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from throughline.batches.carry import State
 from throughline.model.cores import layer_by_layer, with_feature
 from throughline.model.cores.lstm import LSTMCore
+from throughline.model.dropout import dropped
 
 DENSE_UP_TO = 256
 """The largest vocabulary for which the dense product is used. Up to here it is faster on a CPU, because it is part of
@@ -58,7 +59,7 @@ class OnehotLSTMCore(LSTMCore):
         h_first, c_first = h_first[None], c_first[None]
         if self.num_layers == 1:
             return output, (h_first, c_first)
-        output = F.dropout(output, self.dropout, self.training)
+        output = dropped(output, self.dropout, self.training)
         if restart is not None or layer_by_layer(self, output):
             above = output if restart is None else with_feature(output, restart)
             output, (h_rest, c_rest) = self.by_layers(above, (h[1:], c[1:]), restart, first_layer=1)
