@@ -179,7 +179,7 @@ ROWS = {
         "test",
         "ppl",
         readings=False,
-        note="as far as an hour goes; all three layers have the size of the embedding; the published figure is after fine-tuning",
+        note="as far as an hour goes; all layers have the size of the embedding; the published figure is after fine-tuning",
     ),
 }
 

@@ -49,40 +49,35 @@ class Record:
 
 
 MUON = "model.variational=true regime.rotate=true regime.bptt=64 optimizer=muon"
+FEWER_ITERATIONS = f"{MUON} optimizer.ns_steps=3"
 RECORDS = [
     Record(
         "carried",
         60,
         "AdamW, dropout, rotated streams",
-        "model.hidden_size=384 model.dropout=0.2 regime.rotate=true",
-    ),
-    Record(
-        "carried",
-        30,
-        "Muon; one mask of dropout for all steps of a batch; bptt 64, so that Muon's products are rarer",
-        f"{MUON} model.hidden_size=384 model.dropout=0.2",
-    ),
-    Record(
-        "carried",
-        24,
-        "a smaller network and less dropout; 3 iterations of Newton and Schulz; a higher rate; no weight decay",
-        f"{MUON} model.hidden_size=320 model.dropout=0.1 optimizer.ns_steps=3 optimizer.lr=0.014 optimizer.weight_decay=0",
+        "model.hidden_size=384 model.dropout=0.2 regime.rotate=true trainer.row_shares=1",
     ),
     Record(
         "strict",
         120,
-        "Muon; one mask of dropout for all steps of a batch",
-        f"{MUON} model.hidden_size=384 model.dropout=0.3",
+        "Muon; one mask of dropout for all steps of a batch; bptt 64, so that Muon's products are rarer",
+        f"{MUON} model.hidden_size=384 model.dropout=0.3 trainer.row_shares=1",
+    ),
+    Record(
+        "carried",
+        20,
+        "Muon, with 3 iterations of Newton and Schulz; one mask of dropout for all steps; a smaller network and less "
+        "dropout; a higher rate; no weight decay; two threads share the rows",
+        f"{FEWER_ITERATIONS} model.hidden_size=320 model.dropout=0.1 optimizer.lr=0.014 optimizer.weight_decay=0",
     ),
     Record(
         "strict",
-        36,
-        "less dropout; 3 iterations of Newton and Schulz; a higher rate; rows start from zeros five times as often",
-        f"{MUON} model.hidden_size=352 model.dropout=0.13 optimizer.ns_steps=3 optimizer.lr=0.013 "
-        "regime.reset_probability=0.1",
+        32,
+        "as in the latest record of the other board; a little larger, and rows start from zeros five times as often",
+        f"{FEWER_ITERATIONS} model.hidden_size=352 model.dropout=0.13 optimizer.lr=0.013 regime.reset_probability=0.1",
     ),
 ]
-"""All records, in the order in which they were set."""
+"""The steps that made a difference, in their order."""
 
 
 def run(record: Record, seed: int) -> dict[str, Any]:
@@ -147,7 +142,7 @@ def page(records: list[Record], runs: list[dict[str, Any]]) -> str:
         for record in reversed([each for each in records if each.board == board]):
             own = runs_of(record, runs)
             figures = [each["nll"][board] for each in own]
-            met = len(own) == len(SEEDS) and max(figures) <= GOAL
+            met = [each["seed"] for each in own] == sorted(SEEDS) and max(figures) <= GOAL
             seconds = f"{record.seconds:g}" if met else f"{record.seconds:g}, not reached here"
             cells = [
                 seconds,

@@ -1,6 +1,6 @@
 """Threads that share the rows against threads that share each product: python -m benchmarks.measurements.threads.
 
-Also `trainer.threads=auto`, and other load on the machine; then the speed of one thread by the number of its rows, from which
+Also `trainer.threads=auto`, and other load on the machine; then the speed of one thread by the number of its rows: from this
 follows what more cores would do.
 """
 

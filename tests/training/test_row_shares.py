@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import SMALL, config, fox, run, run_with_kills, weights_hash
+from helpers import SMALL, config, fox, run, run_with_kills, sealed, weights_hash
 from throughline.batches.batch import Batch, Batches
 from throughline.config import Penalties
 from throughline.data.line import Line
+from throughline.evaluation.threads import in_threads
 from throughline.model.generator import Generator
 from throughline.model.settings import GRU, LSTM, LayernormLSTM, MinGRU, MinLSTM, Model
 from throughline.plumbing.errors import UserError
@@ -23,8 +25,9 @@ from throughline.regimes.segments import Segments
 from throughline.regimes.stateful import Stateful
 from throughline.runs.checkpoint import read as read_checkpoint
 from throughline.training.datamodule import StreamDataModule
+from throughline.training.internals import in_all_threads
 from throughline.training.row_shares import RowShares, SharedPass, added
-from throughline.training.run import with_threads
+from throughline.training.run import data_module, with_threads
 from throughline.training.step import read
 
 LINE = Line.of([np.random.default_rng(0).integers(1, 9, 200).astype(np.uint8)])
@@ -45,6 +48,13 @@ MODELS: list[Model] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Leave one thread to the other tests."""
+    yield
+    torch.set_num_threads(1)
+
+
 def built(settings: Model) -> Generator:
     torch.manual_seed(0)
     return Generator(settings, 9).double().train()
@@ -61,7 +71,8 @@ def whole(generator: Generator, batch: Batch, before: Any) -> SharedPass:
     done = read(generator, batch, before, Penalties())
     nll = done.nll.masked_fill(~batch.scored, 0.0)
     grads = torch.autograd.grad(nll.sum() / 7, list(generator.parameters()), allow_unused=True)
-    return SharedPass(nll.detach(), done.state, list(grads))
+    pairs = zip(generator.parameters(), grads, strict=True)
+    return SharedPass(nll.detach(), done.state, [(p, grad) for p, grad in pairs if grad is not None])
 
 
 def check_equal(settings: Model, batch: Batch, shares: int) -> None:
@@ -73,12 +84,11 @@ def check_equal(settings: Model, batch: Batch, shares: int) -> None:
     found = RowShares(generator, shares, 2).step(batch, before, 7)
     torch.testing.assert_close(found.nll, expected.nll, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.state, tuple(s.detach() for s in expected.state), rtol=0, atol=1e-12)
-    pairs = [(f, e) for f, e in zip(found.grads, expected.grads, strict=True) if e is not None]
-    assert len(pairs) > 5
-    for one, other in pairs:
+    assert len(expected.grads) > 5
+    for (parameter, one), (same, other) in zip(found.grads, expected.grads, strict=True):
+        assert parameter is same
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
         assert other.any()
-    assert sum(grad is None for grad in found.grads) == sum(grad is None for grad in expected.grads)
     if settings.drops:  # else nothing was shown about masks
         torch.manual_seed(6)
         assert not torch.allclose(whole(generator, batch, before).nll, expected.nll)
@@ -151,6 +161,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_keeps_its_parts(tmp_path: Path) ->
         (("penalties.activation=1",), 1),
         (("regime=onestep",), 1),
         (("trainer.devices=2",), 1),
+        (("trainer.threads=4",), 2),
         (("trainer.row_shares=3", "regime.streams=3"), 3),
     ],
 )
@@ -158,26 +169,52 @@ def test_what_auto_means(chosen: tuple[str, ...], shares: int) -> None:
     settings = config(*SMALL, "trainer.threads=2", "trainer.precision=32-true", *chosen)
     corpus = fox()
     settings = settings.suited(corpus.codec)
-    from throughline.training.run import data_module
-
     data: StreamDataModule = data_module(settings, corpus)
-    before = torch.get_num_threads()
-    try:
-        assert with_threads(settings, data).trainer.row_shares == shares
-    finally:
-        torch.set_num_threads(before)
+    assert with_threads(settings, data).trainer.row_shares == shares
+
+
+def test_a_run_goes_on_where_rows_cannot_be_shared(tmp_path: Path) -> None:
+    chosen = ("regime.streams=6", "regime.bptt=16", "trainer.checkpoint_seconds=1e-9", "trainer.threads=2")
+    run_with_kills(
+        fox(),
+        tmp_path,
+        [("on_train_batch_end", 7)],
+        *chosen,
+        "trainer.row_shares=2",
+        last_life=("trainer.row_shares=auto", "trainer.devices=2"),
+    )
+    identity = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["throughline"]["identity"]
+    assert identity["trainer.row_shares"] == 1
+
+
+def test_a_checkpoint_of_before_has_one_part(tmp_path: Path) -> None:
+    chosen = ("regime.streams=32", "regime.bptt=8", "trainer.checkpoint_seconds=1e-9", "trainer.threads=2")
+    run_with_kills(fox(), tmp_path, [("on_train_batch_end", 3)], *chosen, "trainer.row_shares=1", last_life=None)
+    for file in (tmp_path / "checkpoints").glob("*.ckpt"):
+        checkpoint = read_checkpoint(file)
+        del checkpoint["throughline"]["identity"]["trainer.row_shares"]
+        sealed(checkpoint, file)
+    run(fox(), tmp_path, *chosen, "resume=auto")
+    identity = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["throughline"]["identity"]
+    assert identity["trainer.row_shares"] == 1
+
+
+def test_more_parts_than_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^trainer.row_shares=8: a batch has 4 rows; allowed are up to 4$"):
+        run(fox(), tmp_path, "trainer.row_shares=8", "regime.streams=4")
+
+
+def test_the_profiler_sees_the_threads_of_rows(tmp_path: Path) -> None:
+    chosen = ("regime.streams=8", "regime.bptt=8", "trainer.threads=2", "trainer.row_shares=2", "callbacks=profile")
+    run(fox(), tmp_path, *chosen, "callbacks.profile.wait=1", "callbacks.profile.active=2", "budget.tokens=2000")
+    (table,) = tmp_path.rglob("profile.txt")
+    assert ("lstm" in table.read_text() or "rnn" in table.read_text()) == bool(in_all_threads())
 
 
 def test_modules_of_others_are_not_read_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from throughline.training.run import data_module
-
     settings = config(*SMALL, "trainer.threads=2").suited(fox().codec)
     monkeypatch.setattr(Generator, "__module__", "mine")
-    before = torch.get_num_threads()
-    try:
-        assert with_threads(settings, data_module(settings, fox())).trainer.row_shares == 1
-    finally:
-        torch.set_num_threads(before)
+    assert with_threads(settings, data_module(settings, fox())).trainer.row_shares == 1
 
 
 def test_a_part_that_fails_ends_the_step_and_no_thread() -> None:
@@ -199,9 +236,37 @@ def test_a_part_that_fails_ends_the_step_and_no_thread() -> None:
 
 
 def test_threads_of_the_process_are_as_before() -> None:
-    before = torch.get_num_threads()
-    RowShares(built(LSTM(hidden_size=6)), 2, before)
-    assert torch.get_num_threads() == before
+    with in_threads(3):
+        RowShares(built(LSTM(hidden_size=6)), 2, 4)
+        assert torch.get_num_threads() == 4  # all of them work between two steps
+    assert torch.get_num_threads() == 1
+
+
+def test_frozen_parameters_have_no_gradient_until_they_are_free() -> None:
+    generator = built(LSTM(hidden_size=6))
+    shares = RowShares(generator, 2, 2)
+    batch = Batches(Stateful(streams=4, bptt=5).plan(LINE, 0, 0), LINE)[0]
+    generator.reader.weight.requires_grad_(False)
+    frozen = [parameter for parameter, _ in shares.step(batch, None, 1).grads]
+    generator.reader.weight.requires_grad_(True)
+    free = [parameter for parameter, _ in shares.step(batch, None, 1).grads]
+    assert [p is generator.reader.weight for p in free].count(True) == 1
+    assert len(frozen) == len(free) - 1
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_sizes_at_which_updates_are_made_by_several_threads(
+    short: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a command makes them, which shortens how long threads wait, and as a notebook does."""
+    if short:
+        monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    else:
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    chosen = ("model.hidden_size=128", "regime.streams=8", "regime.bptt=16", "budget.tokens=4000", "trainer.row_shares=2")
+    for threads in (1, 2):
+        run(fox(), tmp_path / str(threads), *chosen, f"trainer.threads={threads}", "trainer.precision=32-true")
+    assert weights_hash(tmp_path / "1") == weights_hash(tmp_path / "2")
 
 
 def test_what_is_added_up_is_new_memory() -> None:

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from throughline import callbacks as settings
 from throughline.runs.checkpoint import PREFIX
 from throughline.runs.csv_log import CSVLogger
+from throughline.training.internals import in_all_threads
 from throughline.training.learner import Learner
 from throughline.training.spending import Spending
 
@@ -209,7 +210,7 @@ class Profile(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if self.batches == self.wait and trainer.is_global_zero:
-            self._profiler = torch.profiler.profile(record_shapes=True)
+            self._profiler = torch.profiler.profile(record_shapes=True, **in_all_threads())
             self._profiler.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

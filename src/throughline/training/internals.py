@@ -105,6 +105,17 @@ class DataWait(Profiler):
             self.seconds += time.perf_counter() - self._since
 
 
+def in_all_threads() -> dict[str, Any]:
+    """What makes PyTorch's profiler see all threads of this process, if it can.
+
+    Noticed by `test_the_profiler_sees_the_threads_of_rows`.
+    """
+    try:
+        return {"experimental_config": torch._C._profiler._ExperimentalConfig(profile_all_threads=True)}
+    except TypeError:  # before PyTorch 2.7
+        return {}
+
+
 def onednn_multiplies(precision: str) -> bool:
     """Whether oneDNN multiplies matrices in this precision here.
 

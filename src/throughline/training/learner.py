@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from throughline.config import Penalties
 from throughline.data.codecs import Codec
 from throughline.evaluation.measure import ByPosition, Meter, measure
 from throughline.evaluation.readings import Reading
+from throughline.evaluation.threads import in_threads
 from throughline.model.generator import Generator
 from throughline.model.optimizers import Optimizer
 from throughline.runs.checkpoint import describe
@@ -23,7 +25,7 @@ from throughline.training.datamodule import datamodule_of
 from throughline.training.internals import QuickNotes, count_updates, with_signature
 from throughline.training.processes import gathered
 from throughline.training.recorded import Recorder, can_be_recorded, grad_norm
-from throughline.training.row_shares import RowShares, added
+from throughline.training.row_shares import RowShares
 from throughline.training.step import Pass, divisor, read, total
 
 
@@ -149,48 +151,55 @@ class Learner(QuickNotes, LightningModule):
             self.nll_sum_of_batch, self.bad_batch = numbers[1], False
             self._apply_gradients(self.trainer.optimizers[0], numbers)
             return {"nll_sum": self.nll_sum_of_batch}
-        if self._shares is not None and len(batch.reset) >= self.row_shares:
-            return self._step_by_shares(self._shares, batch)
-        done, world_size = self.step(batch), self.trainer.world_size
-        self.nll, nll_sum = done.nll.detach(), done.nll.sum()
-        self.nll_sum_of_batch = self.trainer.strategy.reduce(nll_sum.detach(), reduce_op="sum")
-        # Where gradients of several batches add up, a non-finite one must be kept out. Otherwise `_update` checks it.
-        self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
-        with torch.autocast(self.device.type, enabled=False):  # the Trainer enters it, but only the forward pass needs it
-            if not self.bad_batch:
-                # The mean over the valid targets of all processes. The factors are there because gradients are averaged over
-                # processes, and added over batches.
-                loss = (
-                    total(nll_sum, done.penalty, batch.n_valid / world_size)
-                    * (world_size / self.accumulate_grad_batches)
-                    / self.divisor(batch)
-                )
-                self.trainer.strategy.pre_backward(loss)
-                loss.backward()  # type: ignore[no-untyped-call]
-            if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):
-                self._update(self.trainer.optimizers[0])
+        shares = self._shares if len(batch.reset) >= self.row_shares else None
+        nll, backward = self._whole(batch) if shares is None else self._in_parts(batch, shares)
+        with nullcontext() if shares is None else shares.between_steps():
+            self.nll = nll.detach()
+            self.nll_sum_of_batch = self.trainer.strategy.reduce(self.nll.sum(), reduce_op="sum")
+            # Where gradients of several batches add up, a non-finite one must be kept out. Otherwise `_update` checks it.
+            self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
+            with torch.autocast(self.device.type, enabled=False):  # the Trainer enters it; only the forward pass needs it
+                if not self.bad_batch:
+                    backward()
+                if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):
+                    self._update(self.trainer.optimizers[0])
         return {"nll_sum": self.nll_sum_of_batch}
 
-    def _step_by_shares(self, shares: RowShares, batch: Batch) -> dict[str, Tensor]:
-        """The same as `training_step`, with the rows in parts."""
+    def _whole(self, batch: Batch) -> tuple[Tensor, Callable[[], None]]:
+        """The nll (B, T) of a batch that is read at once, and what adds its gradients to those of the parameters."""
+        done, world_size = self.step(batch), self.trainer.world_size
+
+        def backward() -> None:
+            # The mean over the valid targets of all processes. The factors are there because gradients are averaged over
+            # processes, and added over batches.
+            loss = (
+                total(done.nll.sum(), done.penalty, batch.n_valid / world_size)
+                * (world_size / self.accumulate_grad_batches)
+                / self.divisor(batch)
+            )
+            self.trainer.strategy.pre_backward(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+
+        return done.nll, backward
+
+    def _in_parts(self, batch: Batch, shares: RowShares) -> tuple[Tensor, Callable[[], None]]:
+        """The same with the rows in parts, each of which is differentiated at once in its own thread."""
         before = self.carry.begin("train", batch.reset, batch.from_noise)
         done = shares.step(batch, before, self.divisor(batch) * self.accumulate_grad_batches)
         self.carry.offer("train", done.state)
-        with shares.between_steps(), torch.autocast(self.device.type, enabled=False):
-            self.nll, self.nll_sum_of_batch = done.nll, done.nll.sum()
-            self.bad_batch = self.accumulate_grad_batches > 1 and not bool(self.nll_sum_of_batch.isfinite())
-            if not self.bad_batch:
-                for parameter, grad in zip(shares.parameters, done.grads, strict=True):
-                    parameter.grad = added([parameter.grad, grad]) if parameter.grad is not None else grad
-            if datamodule_of(self.trainer).completes(self.accumulate_grad_batches):
-                self._update(self.trainer.optimizers[0])
-        return {"nll_sum": self.nll_sum_of_batch}
+
+        def backward() -> None:
+            for parameter, grad in done.grads:
+                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
+        return done.nll, backward
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
         """Apply the gradients, clipped to a norm of `gradient_clip_val`, unless they or the loss are not finite."""
         grads = [p.grad for p in parameters_of(optimizer) if p.grad is not None]
         if grads:  # else all the batches of this update were bad
-            norm = grad_norm(grads)
+            with nullcontext() if self._shares is None else in_threads(1):  # or the sum would depend on the threads
+                norm = grad_norm(grads)
             self._apply_gradients(optimizer, torch.stack([norm, self.nll_sum_of_batch.to(norm)]))
 
     def _apply_gradients(self, optimizer: torch.optim.Optimizer, numbers: Tensor) -> None:

@@ -32,18 +32,19 @@ class SharedPass(NamedTuple):
     Attributes:
         nll: (B, T), zero where nothing is scored.
         state: what the next batch continues from.
-        grads: those of the parameters, in their order; None for a parameter that is not used.
+        grads: parameters with their gradients; those that are not used are left out.
     """
 
     nll: Tensor
     state: State
-    grads: list[Tensor | None]
+    grads: list[tuple[Tensor, Tensor]]
 
 
 class RowShares:
     """Threads for the parts of a batch.
 
-    The number of parts decides in which order gradients are added up, so it belongs to a run; that of threads does not.
+    The number of parts decides in which order gradients are added up, so it belongs to a run. With one thread for each part,
+    or fewer, the number of threads changes nothing.
 
     Args:
         generator: in training mode, on the CPU.
@@ -52,8 +53,8 @@ class RowShares:
     """
 
     def __init__(self, generator: Generator, shares: int, threads: int) -> None:
-        self.generator, self.shares, self.threads = generator, shares, threads
-        self.parameters = [p for p in generator.parameters() if p.requires_grad]
+        self.generator, self.shares = generator, shares
+        self._parameters = list(generator.parameters())
         workers = min(shares, threads)
         self._pool = ThreadPoolExecutor(workers, "rows")
         started = threading.Barrier(workers)
@@ -74,27 +75,28 @@ class RowShares:
         """
         rows, masks = len(batch.reset), Masks(len(batch.reset))
         edges = [rows * share // self.shares for share in range(self.shares + 1)]
+        parameters = [p for p in self._parameters if p.requires_grad]  # callbacks may freeze some
         autocast = torch.get_autocast_dtype("cpu"), torch.is_autocast_enabled("cpu")
 
-        def work(own: slice) -> SharedPass:
+        def work(own: slice) -> tuple[Tensor, State, tuple[Tensor | None, ...]]:
             part = batch.each(lambda each: each[own])
             state = None if before is None else tuple(s[:, own] for s in before)
             # Without the cache of weights: it belongs to the process, and one thread would get the graph of another.
             with torch.autocast("cpu", *autocast, cache_enabled=False), some_rows(masks, own):
                 done = read(self.generator, part, state, Penalties())
             nll = done.nll if batch.n_valid == batch.scored.numel() else done.nll.masked_fill(~part.scored, 0.0)
-            grads = torch.autograd.grad(nll.sum() / divisor, self.parameters, allow_unused=True)
-            return SharedPass(nll.detach(), tuple(s.detach() for s in done.state), list(grads))
+            grads = torch.autograd.grad(nll.sum() / divisor, parameters, allow_unused=True)
+            return nll.detach(), tuple(s.detach() for s in done.state), grads
 
         futures = [self._pool.submit(work, slice(*edge)) for edge in pairwise(edges)]
         wait(futures)  # all of them, also if one has failed: the next step needs the threads
-        parts = [future.result() for future in futures]
-        state = tuple(torch.cat(each, dim=1) for each in zip(*(part.state for part in parts), strict=True))
-        grads = [added(each) for each in zip(*(part.grads for part in parts), strict=True)]
-        return SharedPass(torch.cat([part.nll for part in parts]), state, grads)
+        nlls, states, grads = zip(*(future.result() for future in futures), strict=True)
+        state = tuple(torch.cat(each, dim=1) for each in zip(*states, strict=True))
+        sums = ((p, added(each)) for p, each in zip(parameters, zip(*grads, strict=True), strict=True))
+        return SharedPass(torch.cat(nlls), state, [(p, grad) for p, grad in sums if grad is not None])
 
     def between_steps(self) -> AbstractContextManager[None]:
-        """Work between two steps that must not leave threads behind which wait in a loop and take cores from the parts."""
+        """Work between two steps: the threads that it leaves waiting must not occupy the cores that the parts need."""
         return nullcontext() if waits_are_short() else in_threads(1)
 
 

@@ -323,7 +323,12 @@ def find_start(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         return config, Start(secrets.token_hex(8), init_from=chosen)
     about = saved["throughline"]
-    for key in ("precision", "threads", "row_shares"):
+    saved_identity = {**config.usual, **about["identity"]}
+    if config.trainer.row_shares == "auto":  # the parts of the rows only round differently, and not every machine has them
+        kept = saved_identity["trainer.row_shares"] if on_one_cpu(config.trainer) else 1
+        saved_identity["trainer.row_shares"] = kept
+        config = replace(config, trainer=replace(config.trainer, row_shares=kept))
+    for key in ("precision", "threads"):
         before = about["identity"].get(f"trainer.{key}")
         if getattr(config.trainer, key) == "auto" and before is not None:
             config = replace(config, trainer=replace(config.trainer, **{key: before}))
@@ -334,7 +339,7 @@ def find_start(
         raise UserError(
             f"{given}: the run of {checkpoint} {there}; " + ("give that file" if began else "leave init_from= out")
         )
-    saved_identity, origin = {**config.usual, **about["identity"]}, about.get("data", {}).get("origin")
+    origin = about.get("data", {}).get("origin")
     changed = check_identity(saved_identity, config.identity(data.corpus), checkpoint, origin, config.resume_with)
     spent = saved["callbacks"]["Spending"]["tokens"]
     changes = [*about.get("changes", []), *({"tokens": spent, **change} for change in changed)]
@@ -373,27 +378,39 @@ def with_threads(config: Config, data: StreamDataModule) -> Config:
     settings = replace(settings, precision=precision(settings.precision, settings.accelerator, work))
     config = replace(config, trainer=settings)
     use_onednn_where_it_can(settings.precision)
-    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
-    alone = settings.devices * settings.num_nodes == 1 and not config.regime.update_every_token
     threads = torch.get_num_threads() if settings.threads == "auto" else settings.threads
-    shares = settings.row_shares
-    if shares == "auto":
-        many = threads >= USUAL and config.regime.shape[0] >= FEWEST_ROWS
-        can = (
-            on_cpu
-            and alone
-            and many
-            and not config.penalties.any
-            and only_known_modules(build_learner(config, data).generator)
-        )
-        shares = USUAL if can else 1
-    elif shares > 1 and not on_cpu:
-        raise UserError(f"trainer.row_shares={shares}: is for a CPU; leave it out, or give trainer.accelerator=cpu")
-    # Threads that share the rows meet once per step, so other load on the machine does them little harm.
-    if settings.threads == "auto" and on_cpu and alone and not (shares > 1 and waits_are_short()):
+    shares = parts_of_rows(config, data, threads)
+    # Threads that meet once per step suffer little from other load on the machine, so nothing has to be tried.
+    robust = 1 < threads <= shares and waits_are_short()
+    if settings.threads == "auto" and on_one_cpu(settings) and not (config.regime.update_every_token or robust):
         threads = fastest_threads(trial_step(config, data))
+        shares = parts_of_rows(config, data, threads)
     torch.set_num_threads(threads)
     return replace(config, trainer=replace(settings, threads=threads, row_shares=shares))
+
+
+def on_one_cpu(settings: TrainerSettings) -> bool:
+    """Whether a single process trains, on a CPU."""
+    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
+    return on_cpu and settings.devices * settings.num_nodes == 1
+
+
+def parts_of_rows(config: Config, data: StreamDataModule, threads: int) -> int:
+    """The number of parts in which the rows of a batch are read, with what `auto` means for so many threads.
+
+    Raises:
+        UserError: rows are shared on a GPU, or there are fewer rows than parts.
+    """
+    shares, rows = config.trainer.row_shares, config.regime.shape[0]
+    if shares == "auto":
+        can = on_one_cpu(config.trainer) and threads >= USUAL and rows >= FEWEST_ROWS
+        plain = not (config.penalties.any or config.regime.update_every_token)
+        return USUAL if can and plain and only_known_modules(build_learner(config, data).generator) else 1
+    if shares > 1 and not on_one_cpu(config.trainer):
+        raise UserError(f"trainer.row_shares={shares}: is for a CPU; leave it out, or give trainer.accelerator=cpu")
+    if shares > rows:
+        raise UserError(f"trainer.row_shares={shares}: a batch has {rows} rows; allowed are up to {rows}")
+    return shares
 
 
 def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:

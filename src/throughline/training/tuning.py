@@ -21,7 +21,8 @@ from throughline.regimes.stateful import Stateful
 from throughline.runs import initial
 from throughline.training.machine import prepare_process, process_as_before
 from throughline.training.recorded import Recorder, can_be_recorded
-from throughline.training.run import build_learner, data_module, runnable, with_threads
+from throughline.training.row_shares import RowShares
+from throughline.training.run import build_learner, data_module, parts_of_rows, runnable, with_threads
 from throughline.training.step import divisor, read, total
 
 SECONDS = 50.0
@@ -52,7 +53,9 @@ def tune(config: Config, corpus: Corpus, console: Console) -> str:
         config, corpus, first = initial.read(config, corpus)
         config = config.suited(corpus.codec)
         refuse_too_much(config, lambda config: of_training(config, corpus))
+        asked = config.trainer.row_shares
         config = with_threads(config, data_module(config, corpus))
+        config = replace(config, trainer=replace(config.trainer, row_shares=asked))  # a trial may have another shape
         if config.regime.update_every_token:
             raise UserError(
                 f"tune={config.tune}: regime {config.regime.name} updates after every token; give another regime"
@@ -67,13 +70,16 @@ class _Trial:
 
     def __init__(self, config: Config, corpus: Corpus, first: initial.Initial | None, device: torch.device) -> None:
         self.config, self.corpus, self.first, self.device = config, corpus, first, device
-        learner = build_learner(config, data_module(config, corpus))
+        data = data_module(config, corpus)
+        learner = build_learner(config, data)
         if first is not None:
             first.into(learner.generator, corpus.codec)
         self.generator = learner.generator.to(device).train()
         self.parameters = list(self.generator.parameters())
         self.optimizer = config.optimizer.build_for(self.generator)
         self.carry = Carry()
+        self.shares = parts_of_rows(config, data, int(config.trainer.threads))
+        self.threads = RowShares(self.generator, self.shares, int(config.trainer.threads)) if self.shares > 1 else None
         rows, steps = config.regime.shape
         self.recorder = (
             Recorder(self.generator, (rows, steps), config.penalties)
@@ -95,9 +101,16 @@ class _Trial:
         by = divisor(batch, self.config.trainer.loss, self.config.regime.shape[0])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             recorded = None if self.recorder is None else self.recorder.step(batch)
-            if recorded is None:
+            shared = self.threads if recorded is None and len(batch.reset) >= self.shares else None
+            if shared is not None:
+                nll, state, grads = shared.step(batch, before, by)
+            elif recorded is None:
                 nll, penalty, state = read(self.generator, batch, before, self.config.penalties)
-        if recorded is None:
+        if shared is not None:
+            nll_sum = nll.sum()
+            for parameter, grad in grads:
+                parameter.grad = grad
+        elif recorded is None:
             nll_sum = nll.masked_fill(~batch.scored, 0.0).sum()
             (total(nll_sum, penalty, batch.n_valid) / by).backward()  # type: ignore[no-untyped-call]
         else:

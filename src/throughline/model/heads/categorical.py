@@ -1,6 +1,7 @@
 """A softmax over the vocabulary: logits, cross entropy, and draws by temperature, top-k and top-p."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -97,8 +98,9 @@ class SoftmaxNLL(torch.autograd.Function):
     there is one such memory. It holds the probabilities, and then in their place the gradients of the logits.
     """
 
-    memory: ClassVar[Tensor | None] = None
-    """Kept from batch to batch, because the first use of new memory costs as much as two passes over it."""
+    memory: ClassVar = threading.local()
+    """Kept from batch to batch, because the first use of new memory costs as much as two passes over it. Each thread has its
+    own."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ class SoftmaxNLL(torch.autograd.Function):
         exact = torch.promote_types(kind, torch.float32)
         ctx.kinds = output.dtype, weight.dtype, bias.dtype
         output, weight, bias = output.to(kind), weight.to(kind), bias.to(kind)
-        shape, kept, SoftmaxNLL.memory = (len(output), len(weight)), SoftmaxNLL.memory, None
+        shape, kept = (len(output), len(weight)), vars(SoftmaxNLL.memory).pop("last", None)
         fits = kept is not None and kept.dtype == kind and kept.shape == shape
         probabilities = kept if kept is not None and fits else torch.empty(shape, dtype=kind)
         nll = torch.empty(len(output), dtype=exact)
@@ -134,7 +136,7 @@ class SoftmaxNLL(torch.autograd.Function):
             torch.mm(part, weight, out=by_output[rows])
             by_bias += part.sum(0, dtype=by_bias.dtype)
         by_weight = by_logits.t() @ output
-        SoftmaxNLL.memory = by_logits
+        SoftmaxNLL.memory.last = by_logits
         return by_output.to(ctx.kinds[0]), by_weight.to(ctx.kinds[1]), by_bias, None
 
 
