@@ -15,7 +15,7 @@ from dataclasses import replace
 from benchmarks.measurements.figures import Row
 from benchmarks.measurements.losses import asker_loss, goal, transformer
 from benchmarks.measurements.programs import FULL, QUICK, Effort, needed
-from benchmarks.measurements.speed import bare, keras, onestep, processes, utilisation
+from benchmarks.measurements.speed import bare, keras, onestep, processes, sharing, utilisation
 from benchmarks.measurements.using import generation, memory, start
 from benchmarks.page.kept import save
 from benchmarks.page.results import write
@@ -26,7 +26,7 @@ GROUPS: dict[str, Callable[[Effort], list[Row]]] = {
     group.__name__: group
     for group in (
         *(bare, keras, onestep, asker_loss, transformer, goal),
-        *(generation, start, memory, utilisation, processes),
+        *(generation, start, memory, utilisation, sharing, processes),
     )
 }
 """The groups, in the order of the table."""

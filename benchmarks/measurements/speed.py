@@ -75,6 +75,32 @@ def bare(effort: Effort) -> list[Row]:
     return rows
 
 
+SHAPES = (
+    (),
+    ("trainer.precision=32-true",),
+    ("model=lstm512",),
+    ("model=gru256",),
+    ("regime.streams=128",),
+    ("regime.streams=32",),
+    ("regime.streams=16",),
+    ("model.dropout=0.2",),
+    ("optimizer=muon", "model.hidden_size=320", "regime.bptt=64"),
+)
+"""Settings with which threads share the rows, or each product."""
+
+
+def sharing(effort: Effort) -> list[Row]:
+    """Threads that share the rows compared with threads that share each product."""
+    rows = []
+    for settings in SHAPES[:2] if effort.quick else SHAPES:
+        sides = {name: product(effort, f"trainer.row_shares={n}", *settings) for name, n in (("rows", 2), ("products", 1))}
+        measured = duel(sides, 1, effort.rounds)
+        what = f"rows shared, not products: {' '.join(settings) or 'the default'}"
+        note = "The whole product, with `trainer.row_shares=2` and 1."
+        rows.append(Row(what, *rates(measured, "rows", "products"), measured.ratio("rows", "products"), note=note))
+    return rows
+
+
 def rates(measured: Duel, ours: str, theirs: str, unit: str = "tokens/s") -> tuple[str, str]:
     return f"{measured.rate(ours):,.0f} {unit}", f"{measured.rate(theirs):,.0f} {unit}"
 

@@ -127,11 +127,12 @@ class Trainer:
     log_every_n_steps: PositiveInt = 50
     """Batches per row of `metrics.csv`."""
     threads: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
-    """Threads on a CPU. `auto`: all, if they share the rows; else it times a few steps with one and with all, and takes the
-    faster: one, if the machine is busy. Give a number if runs must be comparable in speed."""
+    """Threads on a CPU. `auto`: all, if there are no more than parts of the rows; else it times a few steps with one and
+    with all, and takes the faster: one, if the machine is busy. Give a number if runs must be comparable in speed."""
     row_shares: Annotated[int, Field(gt=0, le=1024)] | Literal["auto"] = "auto"
-    """On a CPU: the parts of the rows of a batch that are read at the same time, each by a thread of its own. `auto`: 2, if
-    there are 32 rows and 2 threads or more. With many cores and rows, try more. Resumed runs keep the number."""
+    """On a CPU: the parts of the rows of a batch that are read at the same time, each by one thread (or several, if there
+    are more threads than parts). `auto`: 2, if there are 32 rows and 2 threads or more; 1 with `penalties`, with an update
+    per token, with several processes, and if a module is not PyTorch's or this project's. Resumed runs keep the number."""
     num_workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that read batches. Reading is one slice of an array, so more than 0 rarely helps."""
 
@@ -332,6 +333,9 @@ class Config:
         if self.trainer.row_shares not in ("auto", 1) and (self.penalties.any or self.regime.update_every_token):
             what = "penalties" if self.penalties.any else f"regime={self.regime.name}"
             raise ValueError(f"trainer.row_shares={self.trainer.row_shares}: cannot be used with {what}; leave it out")
+        shares, rows = self.trainer.row_shares, self.regime.shape[0]
+        if shares != "auto" and shares > max(1, rows):
+            raise ValueError(f"trainer.row_shares={shares}: a batch has {rows} rows; allowed are up to {rows}")
         if self.resume_with and self.resume == "none":
             raise ValueError(f"resume_with={','.join(self.resume_with)}: is for resume=FILE, whose run it changes; give it")
 

@@ -199,11 +199,6 @@ def test_a_checkpoint_of_before_has_one_part(tmp_path: Path) -> None:
     assert identity["trainer.row_shares"] == 1
 
 
-def test_more_parts_than_rows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^trainer.row_shares=8: a batch has 4 rows; allowed are up to 4$"):
-        run(fox(), tmp_path, "trainer.row_shares=8", "regime.streams=4")
-
-
 def test_the_profiler_sees_the_threads_of_rows(tmp_path: Path) -> None:
     chosen = ("regime.streams=8", "regime.bptt=8", "trainer.threads=2", "trainer.row_shares=2", "callbacks=profile")
     run(fox(), tmp_path, *chosen, "callbacks.profile.wait=1", "callbacks.profile.active=2", "budget.tokens=2000")

@@ -121,7 +121,7 @@ def refuse_absent_device(settings: Trainer) -> None:
     """Refuse devices that are not there.
 
     Raises:
-        UserError: there is no such accelerator, or there are fewer GPUs than asked for.
+        UserError: there is no such accelerator, there are fewer GPUs than asked for, or rows are to be shared on one.
     """
     accelerator = settings.accelerator
     available: dict[str, Callable[[], bool]] = {"gpu": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
@@ -129,6 +129,9 @@ def refuse_absent_device(settings: Trainer) -> None:
         raise UserError(
             f"trainer.accelerator={accelerator}: there is none here that torch can use; allowed are auto and cpu"
         )
+    shares = settings.row_shares
+    if shares not in ("auto", 1) and (accelerator in available or (accelerator == "auto" and torch.cuda.is_available())):
+        raise UserError(f"trainer.row_shares={shares}: is for a CPU; leave it out, or give trainer.accelerator=cpu")
     gpus = torch.cuda.device_count()
     if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:
         raise UserError(f"trainer.devices={settings.devices}: allowed are up to {gpus}, the number of GPUs here")

@@ -365,11 +365,7 @@ def find_start(
 
 
 def with_threads(config: Config, data: StreamDataModule) -> Config:
-    """The settings with the precision, the threads and the parts of the rows where they are `auto`; sets the threads.
-
-    Raises:
-        UserError: rows are shared on a GPU.
-    """
+    """The settings with the precision, the threads and the parts of the rows where they are `auto`; sets the threads."""
     settings = config.trainer
     rows, model = config.regime.shape[0] / (settings.devices * settings.num_nodes), config.model
     work = (
@@ -396,20 +392,12 @@ def on_one_cpu(settings: TrainerSettings) -> bool:
 
 
 def parts_of_rows(config: Config, data: StreamDataModule, threads: int) -> int:
-    """The number of parts in which the rows of a batch are read, with what `auto` means for so many threads.
-
-    Raises:
-        UserError: rows are shared on a GPU, or there are fewer rows than parts.
-    """
+    """The number of parts in which the rows of a batch are read, with what `auto` means for so many threads."""
     shares, rows = config.trainer.row_shares, config.regime.shape[0]
     if shares == "auto":
         can = on_one_cpu(config.trainer) and threads >= USUAL and rows >= FEWEST_ROWS
         plain = not (config.penalties.any or config.regime.update_every_token)
         return USUAL if can and plain and only_known_modules(build_learner(config, data).generator) else 1
-    if shares > 1 and not on_one_cpu(config.trainer):
-        raise UserError(f"trainer.row_shares={shares}: is for a CPU; leave it out, or give trainer.accelerator=cpu")
-    if shares > rows:
-        raise UserError(f"trainer.row_shares={shares}: a batch has {rows} rows; allowed are up to {rows}")
     return shares
 
 
