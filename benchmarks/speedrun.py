@@ -54,8 +54,8 @@ RECORDS = [
         "carried",
         28,
         "Muon, with 3 iterations of Newton and Schulz; one mask of dropout for all steps; 320 units and less dropout; "
-        "a higher rate; no weight decay; two threads share the rows",
-        f"{MUON} model.hidden_size=320 model.dropout=0.1 optimizer.lr=0.014 optimizer.weight_decay=0",
+        "no weight decay; two threads share the rows",
+        f"{MUON} model.hidden_size=320 model.dropout=0.1 optimizer.weight_decay=0",
     ),
     Record(
         "strict",
