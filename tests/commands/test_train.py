@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 
 from helpers import PROJECT
+from throughline.commands import compose
 
 SMALL = ["data=text", "data.path=fox.txt", "model.hidden_size=8", "regime.streams=4", "logger=none", "budget.tokens=2000"]
 
@@ -93,3 +98,14 @@ def test_evaluating_is_of_the_data_of_the_run_and_names_what_it_scored(ending: d
         "error: split=test: the data have train, val, or give all; "
         "data.test_fraction or data.test_path makes a test split\n",
     )
+
+
+def test_the_help_lists_the_choices_that_hydra_lists() -> None:
+    with initialize_config_dir(str(compose.CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        assert isinstance(loader, ConfigLoaderImpl)
+        groups = loader.list_groups("")
+        assert {"model", "regime", "optimizer"} <= {*groups}
+        for group in groups:
+            assert compose._options_of(loader, group) == loader.get_group_options(group)
+        assert compose._options_of(loader, "", ObjectType.GROUP) == groups
