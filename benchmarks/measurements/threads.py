@@ -58,11 +58,10 @@ def main() -> None:
             name = f"{load} busy processes" if load else "quiet"
             print(f"| {name} | {' | '.join(f'{speed:,.0f}' for speed in found.values())} |", flush=True)
             quiet = quiet or found  # the first
-        by_rows = {n: ("trainer.threads=1", f"regime.streams={ROWS // n}") for n in (1, *CORES)}
-        alone = compared({str(n): settings for n, settings in by_rows.items()}, folder)
-    # Amdahl: what one and two threads take gives the part of a step that more threads do not shorten.
-    one, two = 1 / quiet["one thread"], 1 / quiet["all threads share each product"]
-    fixed = max(0.0, 2 * two - one)
+        alone = compared({str(n): ("trainer.threads=1", f"regime.streams={ROWS // n}") for n in CORES}, folder)
+    # Amdahl: what one and all threads take gives the part of a step that more threads do not shorten.
+    one, many, threads = 1 / quiet["one thread"], 1 / quiet["all threads share each product"], os.cpu_count() or 1
+    fixed = max(0.0, (threads * many - one) / max(1, threads - 1))
     print("\n| cores | rows of a part | one thread with them | shared rows, at most | shared products, at most |")
     print("| --- | --- | --- | --- | --- |")
     for n in CORES:

@@ -330,11 +330,11 @@ class Config:
             raise ValueError(
                 f"tune={self.tune}: tries a new run, so resume={self.resume} has no effect; leave one of them out"
             )
-        if self.trainer.row_shares not in ("auto", 1) and (self.penalties.any or self.regime.update_every_token):
-            what = "penalties" if self.penalties.any else f"regime={self.regime.name}"
-            raise ValueError(f"trainer.row_shares={self.trainer.row_shares}: cannot be used with {what}; leave it out")
         shares, rows = self.trainer.row_shares, self.regime.shape[0]
-        if shares != "auto" and shares > max(1, rows):
+        if shares not in ("auto", 1) and (self.penalties.any or self.regime.update_every_token):
+            what = "penalties" if self.penalties.any else f"regime={self.regime.name}"
+            raise ValueError(f"trainer.row_shares={shares}: cannot be used with {what}; leave it out")
+        if shares != "auto" and shares > rows:
             raise ValueError(f"trainer.row_shares={shares}: a batch has {rows} rows; allowed are up to {rows}")
         if self.resume_with and self.resume == "none":
             raise ValueError(f"resume_with={','.join(self.resume_with)}: is for resume=FILE, whose run it changes; give it")

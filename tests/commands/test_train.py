@@ -102,6 +102,7 @@ def test_evaluating_is_of_the_data_of_the_run_and_names_what_it_scored(ending: d
 
 def test_the_help_lists_the_choices_that_hydra_lists() -> None:
     with initialize_config_dir(str(compose.CONF), version_base="1.3"):
+        assert ConfigLoaderImpl.get_group_options is not compose._options_of
         loader = GlobalHydra.instance().config_loader()
         assert isinstance(loader, ConfigLoaderImpl)
         groups = loader.list_groups("")

@@ -112,7 +112,7 @@ def in_all_threads() -> dict[str, Any]:
     """
     try:
         return {"experimental_config": torch._C._profiler._ExperimentalConfig(profile_all_threads=True)}
-    except TypeError:  # before PyTorch 2.7
+    except TypeError:  # an older PyTorch
         return {}
 
 

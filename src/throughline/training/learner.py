@@ -187,12 +187,7 @@ class Learner(QuickNotes, LightningModule):
         before = self.carry.begin("train", batch.reset, batch.from_noise)
         done = shares.step(batch, before, self.divisor(batch) * self.accumulate_grad_batches)
         self.carry.offer("train", done.state)
-
-        def backward() -> None:
-            for parameter, grad in done.grads:
-                parameter.grad = grad if parameter.grad is None else parameter.grad + grad
-
-        return done.nll, backward
+        return done.nll, done.add_gradients
 
     def _update(self, optimizer: torch.optim.Optimizer) -> None:
         """Apply the gradients, clipped to a norm of `gradient_clip_val`, unless they or the loss are not finite."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from throughline.config import Precision, Trainer
+from throughline.evaluation.measure import best_device
 from throughline.plumbing.errors import UserError
 from throughline.plumbing.startup import QUIET_LOGGERS, quieten
 from throughline.training.internals import onednn_multiplies
@@ -117,6 +118,11 @@ def use_onednn_where_it_can(precision: str) -> None:
     torch.backends.mkldnn.enabled = precision != "bf16-mixed" or onednn_multiplies(precision)  # type: ignore[assignment]
 
 
+def on_cpu(settings: Trainer) -> bool:
+    """Whether training is on a CPU."""
+    return settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
+
+
 def refuse_absent_device(settings: Trainer) -> None:
     """Refuse devices that are not there.
 
@@ -130,7 +136,7 @@ def refuse_absent_device(settings: Trainer) -> None:
             f"trainer.accelerator={accelerator}: there is none here that torch can use; allowed are auto and cpu"
         )
     shares = settings.row_shares
-    if shares not in ("auto", 1) and (accelerator in available or (accelerator == "auto" and torch.cuda.is_available())):
+    if shares not in ("auto", 1) and not on_cpu(settings):
         raise UserError(f"trainer.row_shares={shares}: is for a CPU; leave it out, or give trainer.accelerator=cpu")
     gpus = torch.cuda.device_count()
     if accelerator in ("auto", "gpu") and 0 < gpus < settings.devices:

@@ -39,6 +39,11 @@ class SharedPass(NamedTuple):
     state: State
     grads: list[tuple[Tensor, Tensor]]
 
+    def add_gradients(self) -> None:
+        """Add the gradients to those of the parameters."""
+        for parameter, grad in self.grads:
+            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
 
 class RowShares:
     """Threads for the parts of a batch.

@@ -25,7 +25,7 @@ from throughline.config import Config, Precision
 from throughline.config import Trainer as TrainerSettings
 from throughline.data.codecs.frames import Frames
 from throughline.data.corpus import Corpus
-from throughline.evaluation.measure import ByPosition, best_device, by_text, measure
+from throughline.evaluation.measure import ByPosition, by_text, measure
 from throughline.evaluation.threads import fastest_threads, waits_are_short
 from throughline.memory import of_training, refuse_too_much
 from throughline.model.generator import Generator
@@ -56,6 +56,7 @@ from throughline.training.internals import leave_signals_alone
 from throughline.training.learner import Learner
 from throughline.training.machine import (
     begin_peak_memory,
+    on_cpu,
     peak_memory_bytes,
     precision,
     prepare_process,
@@ -375,35 +376,37 @@ def with_threads(config: Config, data: StreamDataModule) -> Config:
     config = replace(config, trainer=settings)
     use_onednn_where_it_can(settings.precision)
     threads = torch.get_num_threads() if settings.threads == "auto" else settings.threads
-    shares = parts_of_rows(config, data, threads)
-    # Threads that meet once per step suffer little from other load on the machine, so nothing has to be tried.
-    robust = 1 < threads <= shares and waits_are_short()
-    if settings.threads == "auto" and on_one_cpu(settings) and not (config.regime.update_every_token or robust):
-        threads = fastest_threads(trial_step(config, data))
-        shares = parts_of_rows(config, data, threads)
+    shares = 1 if settings.row_shares == "auto" else settings.row_shares
+    one_cpu = on_one_cpu(settings) and not config.regime.update_every_token
+    if one_cpu and "auto" in (settings.threads, settings.row_shares):
+        generator = build_learner(config, data).generator
+        shares = parts_of_rows(config, generator, threads)
+        # Threads that meet once per step suffer little from other load on the machine, so nothing has to be tried.
+        robust = 1 < threads <= shares and waits_are_short()
+        if settings.threads == "auto" and not robust:
+            threads = fastest_threads(trial_step(config, data, generator))
+            shares = parts_of_rows(config, generator, threads)
     torch.set_num_threads(threads)
     return replace(config, trainer=replace(settings, threads=threads, row_shares=shares))
 
 
 def on_one_cpu(settings: TrainerSettings) -> bool:
     """Whether a single process trains, on a CPU."""
-    on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and best_device().type == "cpu")
-    return on_cpu and settings.devices * settings.num_nodes == 1
+    return on_cpu(settings) and settings.devices * settings.num_nodes == 1
 
 
-def parts_of_rows(config: Config, data: StreamDataModule, threads: int) -> int:
+def parts_of_rows(config: Config, generator: Generator, threads: int) -> int:
     """The number of parts in which the rows of a batch are read, with what `auto` means for so many threads."""
     shares, rows = config.trainer.row_shares, config.regime.shape[0]
-    if shares == "auto":
-        can = on_one_cpu(config.trainer) and threads >= USUAL and rows >= FEWEST_ROWS
-        plain = not (config.penalties.any or config.regime.update_every_token)
-        return USUAL if can and plain and only_known_modules(build_learner(config, data).generator) else 1
-    return shares
+    if shares != "auto":
+        return shares
+    can = on_one_cpu(config.trainer) and threads >= USUAL and rows >= FEWEST_ROWS and not config.penalties.any
+    return USUAL if can and only_known_modules(generator) else 1
 
 
-def trial_step(config: Config, data: StreamDataModule) -> Callable[[], None]:
+def trial_step(config: Config, data: StreamDataModule, generator: Generator) -> Callable[[], None]:
     """A step of training on the first batch, without its update."""
-    generator = build_learner(config, data).generator.train()
+    generator.train()
     batch = Batches(config.regime.plan(data.corpus.train, config.seed, epoch=0), data.corpus.train)[0]
 
     def step() -> None:

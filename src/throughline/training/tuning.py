@@ -70,16 +70,16 @@ class _Trial:
 
     def __init__(self, config: Config, corpus: Corpus, first: initial.Initial | None, device: torch.device) -> None:
         self.config, self.corpus, self.first, self.device = config, corpus, first, device
-        data = data_module(config, corpus)
-        learner = build_learner(config, data)
+        learner = build_learner(config, data_module(config, corpus))
         if first is not None:
             first.into(learner.generator, corpus.codec)
         self.generator = learner.generator.to(device).train()
         self.parameters = list(self.generator.parameters())
         self.optimizer = config.optimizer.build_for(self.generator)
         self.carry = Carry()
-        self.shares = parts_of_rows(config, data, int(config.trainer.threads))
-        self.threads = RowShares(self.generator, self.shares, int(config.trainer.threads)) if self.shares > 1 else None
+        threads = int(config.trainer.threads)
+        parts = parts_of_rows(config, self.generator, threads)
+        self.shares = RowShares(self.generator, parts, threads) if parts > 1 else None
         rows, steps = config.regime.shape
         self.recorder = (
             Recorder(self.generator, (rows, steps), config.penalties)
@@ -101,15 +101,14 @@ class _Trial:
         by = divisor(batch, self.config.trainer.loss, self.config.regime.shape[0])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             recorded = None if self.recorder is None else self.recorder.step(batch)
-            shared = self.threads if recorded is None and len(batch.reset) >= self.shares else None
-            if shared is not None:
-                nll, state, grads = shared.step(batch, before, by)
+            shares = self.shares if self.shares is not None and len(batch.reset) >= self.shares.shares else None
+            if shares is not None:
+                shared = shares.step(batch, before, by)
             elif recorded is None:
                 nll, penalty, state = read(self.generator, batch, before, self.config.penalties)
-        if shared is not None:
-            nll_sum = nll.sum()
-            for parameter, grad in grads:
-                parameter.grad = grad
+        if shares is not None:
+            nll_sum, state = shared.nll.sum(), shared.state
+            shared.add_gradients()
         elif recorded is None:
             nll_sum = nll.masked_fill(~batch.scored, 0.0).sum()
             (total(nll_sum, penalty, batch.n_valid) / by).backward()  # type: ignore[no-untyped-call]
