@@ -4,12 +4,12 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 from rich.console import Console
 
-from helpers import SMALL, config, fox
+from helpers import PROJECT, SMALL, config, fox
 from throughline import memory
 from throughline.config import Config
 from throughline.plumbing.errors import UserError
@@ -25,15 +25,18 @@ def numeric_settings() -> Iterator[tuple[str, str]]:
     for field in fields(Config):
         for group in kinds(field.type):
             for choice in targets(group).values() if inspect.isabstract(group) else [group]:
-                abstract = inspect.isabstract(group) and field.name in ("regime", "optimizer", "codec", "head")
+                named = get_origin(field.type) is dict  # several may be chosen, and each is a key of its own
+                path = f"{field.name}.{word(choice)}" if named else field.name
+                chosen = f"{field.name}=[{word(choice)}]" if named else f"{field.name}={word(choice)}"
+                has_file = (PROJECT / "conf" / field.name / f"{word(choice)}.yaml").exists()
                 for key, value in defaults(choice).items():
                     of = str(next(f.type for f in fields(choice) if f.name == key))
                     if type(value) in (int, float) or (value is None and ("int" in of or "float" in of)):
-                        yield f"{field.name}.{key}", f"{field.name}={word(choice)}" if abstract else ""
+                        yield f"{path}.{key}", chosen if has_file else ""
     yield "seed", ""
 
 
-SETTINGS = sorted({(key, choice) for key, choice in numeric_settings() if not key.startswith(("data.", "readings."))})
+SETTINGS = sorted({(key, choice) for key, choice in numeric_settings() if not key.startswith("data.")})
 LONG = {"trainer.num_workers", "trainer.devices", "budget.seconds", "budget.tokens", "trainer.max_epochs"}
 """A large value of these is no mistake: it asks for much. So is a network that just fits into memory."""
 
