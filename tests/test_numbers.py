@@ -20,6 +20,11 @@ EXTREME = (0, -1, 10**7, 10**12, 10**30, 1e-300, 1e300, "nan", "inf")
 QUICK = ("budget.tokens=64", "regime.streams=2", "regime.bptt=16", "trainer.precision=32-true", "sampling.length=4")
 
 
+def chooses(file: Path, cls: type[Any]) -> bool:
+    """Whether a file in `conf` names this class."""
+    return f".{cls.__name__}\n" in file.read_text(encoding="utf-8")
+
+
 def numeric_settings() -> Iterator[tuple[str, str]]:
     """Every setting of a run whose default is a number, or may be one, with the choice of the group that has it."""
     for field in fields(Config):
@@ -27,12 +32,12 @@ def numeric_settings() -> Iterator[tuple[str, str]]:
             for choice in targets(group).values() if inspect.isabstract(group) else [group]:
                 named = get_origin(field.type) is dict  # several may be chosen, and each is a key of its own
                 path = f"{field.name}.{word(choice)}" if named else field.name
-                chosen = f"{field.name}=[{word(choice)}]" if named else f"{field.name}={word(choice)}"
-                has_file = (PROJECT / "conf" / field.name / f"{word(choice)}.yaml").exists()
+                files = [file.stem for file in (PROJECT / "conf" / field.name).glob("*.yaml") if chooses(file, choice)]
+                chosen = f"{field.name}=[{min(files)}]" if named else f"{field.name}={min(files, default='')}"
                 for key, value in defaults(choice).items():
                     of = str(next(f.type for f in fields(choice) if f.name == key))
                     if type(value) in (int, float) or (value is None and ("int" in of or "float" in of)):
-                        yield f"{path}.{key}", chosen if has_file else ""
+                        yield f"{path}.{key}", chosen if files else ""
     yield "seed", ""
 
 

@@ -57,7 +57,7 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
             folder = Path(self.config.hydra.sweep.dir) / ".submitit"
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / "jobs.lock", -1):  # commands that share a search submit one after the other
-                jobs = Jobs.read(folder / "jobs.json", _queued())
+                jobs = Jobs.read(folder / "jobs.json", _settled(folder / "jobs.json"))
                 ids = {number: id for number, id in jobs.alive.items() if number in numbers}
                 new = [(number, each) for number, each in zip(numbers, job_overrides, strict=True) if number not in ids]
                 if new:
@@ -86,9 +86,23 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
         return jobs
 
 
-def _queued() -> dict[str, str]:
+def _settled(file: Path) -> dict[str, str]:
+    """The same as `_queued`, once no job that the file names is ending: it may leave without a result, or be queued again.
+
+    After SIGTERM, Slurm leaves a job its KillWait, by default 30 seconds. One that hangs longer is not waited for.
+    """
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    end = time.monotonic() + 2 * GRACE
+    while any(f'"{word}"' in text for job in _queued("--states=COMPLETING").items() for word in job):
+        if time.monotonic() > end:
+            break
+        time.sleep(1)
+    return _queued()
+
+
+def _queued(*states: str) -> dict[str, str]:
     """The jobs of this user that wait or run, with their names."""
-    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True)
+    asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j", *states], capture_output=True, text=True)
     if asked.returncode:
         raise UserError(f"launcher=slurm: squeue says: {' '.join(asked.stderr.split())[:200] or asked.returncode}")
     return dict(line.split(maxsplit=1) for line in asked.stdout.splitlines())

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from throughline.config import Config
 from throughline.data.corpus import Corpus
-from throughline.model.settings import Model
+from throughline.model.settings import MinGRU, Model
 from throughline.plumbing.errors import UserError
 
 S = TypeVar("S")
@@ -32,10 +32,11 @@ def of_machine() -> float:
 
 
 def parameters(model: Model, vocab: int, frames: bool = False) -> int:
-    """The fewest weights that a network of these sizes has: as a minGRU without its MLPs."""
+    """The fewest weights that a network of these sizes has: those of minGRU and minLSTM, and fewer than any other's."""
     embedded = model.input == "embedding" and not frames
     width = model.embedding_size if embedded else vocab
-    layers = model.hidden_size * (width + 2 * model.num_layers * model.hidden_size)
+    beside = model.expansion if isinstance(model, MinGRU) else 0  # the MLP of a block, with two matrices
+    layers = model.hidden_size * (width + 2 * model.num_layers * (1 + beside) * model.hidden_size)
     return layers + vocab * model.hidden_size + (vocab * model.embedding_size if embedded else 0)
 
 

@@ -83,20 +83,25 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_are_exact_and_those_of_adam_take_the_short_way(name: str) -> None:
     cls, arguments, by_hand = OPTIMIZERS[name]
-    gradients = [[2.0, -4.0], [-1.0, -3.0], [0.5, 8.0]]
-    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    weight.grad = torch.tensor(gradients[0], dtype=torch.float64)
-    optimizer = cls([weight], lr=LR, fused=True, **arguments)
-    assert updates(optimizer) == optimizer.step  # the first update creates the averages
+    gradients = [[2.0, -4.0], [-1.0, -3.0], [0.5, 8.0], [1.0, 1.0]]
+    weights = [torch.nn.Parameter(torch.tensor([start], dtype=torch.float64)) for start in (1.0, -2.0)]
+    for weight, gradient in zip(weights, gradients[0], strict=True):
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+    optimizer = cls(weights, lr=LR, fused=True, **arguments)
+    with updates(optimizer) as update:
+        assert update == optimizer.step  # the first update creates the averages
     optimizer.step()
-    update = updates(optimizer)
-    assert (update != optimizer.step) == name.startswith("Adam")
-    for gradient in gradients[1:]:
-        weight.grad.copy_(torch.tensor(gradient))  # in place, as backward does
-        with torch.no_grad():
-            update()
+    for some in (gradients[1:3], gradients[3:]):
+        with updates(optimizer) as update, torch.no_grad():
+            assert (update != optimizer.step) == name.startswith("Adam")
+            for pair in some:
+                for weight, gradient in zip(weights, pair, strict=True):
+                    weight.grad.fill_(gradient)  # in place, as backward does
+                update()
     expected = [by_hand(start, [g[i] for g in gradients]) for i, start in enumerate((1.0, -2.0))]
-    assert weight.tolist() == pytest.approx(expected, abs=1e-12)
+    assert [weight.item() for weight in weights] == pytest.approx(expected, abs=1e-12)
+    if name.startswith("Adam"):
+        assert [float(optimizer.state[weight]["step"]) for weight in weights] == [4.0, 4.0]
 
 
 @pytest.mark.parametrize("vocab_size", [9, 300])

@@ -15,6 +15,8 @@ from throughline.plumbing.errors import UserError
 
 ROWS = 64
 """The most sequences that are generated at once; more are no faster."""
+AHEAD = 16
+"""The steps that are taken at once; a step of one sequence takes as long as a few Python statements."""
 PIECE = 2**20
 """The steps of training data whose pairs are found at once."""
 
@@ -160,11 +162,14 @@ def generate(
         seed: the same seed gives the same sequences.
     """
     predicted, stepper, draw = _primed(generator, prompt, num_sequences, seed, temperature, top_k, top_p, min_p)
-    for _ in range(length):
-        tokens = draw(predicted)
-        yield tokens.tolist()
+    for first in range(0, length, AHEAD):
+        drawn = []
         with np.errstate(over="ignore", invalid="ignore"):
-            predicted = stepper.step(tokens)
+            for _ in range(min(AHEAD, length - first)):
+                tokens = draw(predicted)
+                drawn.append(tokens.tolist())
+                predicted = stepper.step(tokens)
+        yield from drawn
 
 
 def _primed(

@@ -38,7 +38,8 @@ class Segments(Regime):
         pieces = Pieces.cut(line.edges, self.steps)
         order = permutation(len(pieces), np.random.default_rng((seed, epoch)))
         if self.burn_in:
-            return BurntIn(pieces, order, self.batch_size, self.burn_in)
+            most = int(np.diff(line.edges).max())  # no piece has more steps before it
+            return BurntIn(pieces, order, self.batch_size, min(self.burn_in, most))
         return ShuffledPieces(pieces, order, self.batch_size)
 
 

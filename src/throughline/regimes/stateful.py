@@ -95,7 +95,8 @@ class Stateful(Regime):
     def strips(self, line: Line, seed: int, epoch: int) -> "tuple[Chunks, int]":
         """The strips as one batch, and a column at which a batch has to begin; 0 if there is none."""
         shift = int(np.random.default_rng((seed, epoch)).integers(line.num_targets)) if self.rotate else 0
-        edges = np.arange(self.streams + 1) * line.num_targets // self.streams
+        streams = min(self.streams, line.num_targets)  # each has a target; empty ones would only take memory
+        edges = np.arange(streams + 1) * line.num_targets // streams
         start, length = shift + edges[:-1], np.diff(edges)
         # The column at which one of the streams passes the end of the line. A batch has to begin there.
         passes = (start < line.num_targets) & (line.num_targets < start + length)

@@ -1,4 +1,7 @@
-"""All uses of details that Lightning and PyTorch do not promise to keep, each with the test that notices a change."""
+"""All uses of details that Lightning and PyTorch do not promise to keep, each with the test that notices a change.
+
+One more, oneDNN's packed product, is beside its only use in `throughline.model.cores.lstm_stepper`.
+"""
 
 import inspect
 import sys
@@ -114,6 +117,14 @@ def in_all_threads() -> dict[str, Any]:
         return {"experimental_config": torch._C._profiler._ExperimentalConfig(profile_all_threads=True)}
     except TypeError:  # an older PyTorch
         return {}
+
+
+def adam_kernel(decoupled_weight_decay: bool) -> Callable[..., None]:
+    """What an update of Adam or AdamW is in the end, after the optimizer has looked up and sorted the tensors.
+
+    Noticed by `test_updates_are_exact_and_those_of_adam_take_the_short_way`.
+    """
+    return torch._fused_adamw_ if decoupled_weight_decay else torch._fused_adam_
 
 
 def onednn_multiplies(precision: str) -> bool:

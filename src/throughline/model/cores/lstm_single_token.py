@@ -76,17 +76,24 @@ class LSTMToken(SingleToken):
         """Write the gradients, clipped to a norm of `limit`, and return their norm before clipping."""
         self.bias.error = self.error
         error = self.head.back(self.error)
+        errors, square = [self.error], float(self.error @ self.error) * (self.head.square_of_input + 1)
         for layer in reversed(self.layers):
             error = layer.backward(error)
-        square = 0.0
+            errors.append(layer.error)
+            square += layer.square
         if self.embedding is not None:
             self.embedding.back(error)
+            errors.append(error)
+            square += float(error @ error)
             if self.tied:  # two gradients of one matrix; both change the row of the token
-                square = 2 * float(self.error[self.embedding.x] * (self.head.x @ error))
-        norm = math.sqrt(sum((part.square for part in self.parts), square))
-        scale = min(1.0, limit / (norm + 1e-6))  # as in torch.nn.utils.clip_grad_norm_
+                square += 2 * float(self.error[self.embedding.x] * (self.head.x @ error))
+        norm = math.sqrt(square)
+        scale = limit / (norm + 1e-6)  # as in torch.nn.utils.clip_grad_norm_
+        if not scale >= 1:  # not a number either
+            for error in errors:
+                error *= scale
         for part in self.parts:
-            part.write(scale)
+            part.write()
         return norm
 
 
@@ -95,6 +102,8 @@ class Layer:
 
     h: np.ndarray
     c: np.ndarray
+    error: np.ndarray
+    """(4H,) the gradient of the gates before their sigmoids and tanh."""
 
     def __init__(self, core: nn.LSTM, number: int) -> None:
         self.inward, self.across = (Matrix(getattr(core, f"{kind}_l{number}")) for kind in ("weight_ih", "weight_hh"))
@@ -129,16 +138,22 @@ class Layer:
         by_gates = (1 - self.gates) * (self.gates - self.least)  # the slopes: of a sigmoid s (1 - s), of g 1 - g^2
         for by_gate, by in zip(by_gates.reshape(4, -1), (by_c * g, by_c * self.c_before, by_c * i, by_h * self.tanh_c)):  # noqa: B905
             by_gate *= by
-        self.across.error = by_gates
+        self.error = self.across.error = by_gates
         for bias in self.biases:
             bias.error = by_gates
         return self.inward.back(by_gates)
+
+    @property
+    def square(self) -> float:
+        """The squared norm of the gradient of all weights."""
+        inputs = self.across.square_of_input + self.inward.square_of_input + len(self.biases)
+        return float(self.error @ self.error) * inputs
 
 
 class Matrix:
     """A weight (M, N) for products with a vector or a token; its gradient is the outer product of `error` and the input.
 
-    The norm of the gradient is known before the gradient is written, so clipping takes no pass over it.
+    Its norm is the product of their norms. So it is known before the gradient is written, and clipping takes no pass.
 
     Args:
         parameter: the weight in PyTorch.
@@ -172,20 +187,19 @@ class Matrix:
         return by_x
 
     @property
-    def square(self) -> float:
-        """The squared norm of the gradient."""
-        return float(self.error @ self.error) * (1.0 if isinstance(self.x, int) else float(self.x @ self.x))
+    def square_of_input(self) -> float:
+        """The squared norm of the input."""
+        return 1.0 if isinstance(self.x, int) else float(self.x @ self.x)
 
-    def write(self, scale: float) -> None:
-        """Write the gradient, `scale` times as large."""
-        error = self.error * scale
+    def write(self) -> None:
+        """Write the gradient."""
         if not isinstance(self.x, int):
-            torch.outer(torch.from_numpy(error), torch.from_numpy(self.x), out=self.gradient)
+            torch.outer(torch.from_numpy(self.error), torch.from_numpy(self.x), out=self.gradient)
         elif self.adds:
-            self.columns[:, self.x] += error
+            self.columns[:, self.x] += self.error
         else:
             self.columns[:, self._written] = 0
-            self.columns[:, self.x] = error
+            self.columns[:, self.x] = self.error
             self._written = self.x
 
 
@@ -198,9 +212,5 @@ class Bias:
         assert parameter.grad is not None
         self.weight, self.gradient = parameter.detach().numpy(), parameter.grad.numpy()
 
-    @property
-    def square(self) -> float:
-        return float(self.error @ self.error)
-
-    def write(self, scale: float) -> None:
-        np.multiply(self.error, scale, out=self.gradient)
+    def write(self) -> None:
+        self.gradient[:] = self.error
