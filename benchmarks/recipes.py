@@ -19,7 +19,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from benchmarks.measurements.environment import machine
+from benchmarks.measurements.environment import machine_and_torch
 from benchmarks.page.seeds import keep, kept, shown
 from benchmarks.peers import shakespeare
 from benchmarks.peers.shakespeare import PROJECT
@@ -148,7 +148,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         f"project and what the row names. A figure is the mean over {len(SEEDS)} seeds ± half their range: validation nll",
         "in nats per character, carried through the whole split, and in brackets from zeros every 256 steps.",
         "",
-        f"Machine: {machine()}, PyTorch {torch.__version__}.",
+        f"Machine: {machine_and_torch()}.",
         "",
         "## Regimes",
         "",

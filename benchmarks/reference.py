@@ -16,9 +16,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
-
-from benchmarks.measurements.environment import OURS, environment, machine
+from benchmarks.measurements.environment import OURS, environment, machine_and_torch
 from benchmarks.page.seeds import keep, kept, shown
 from benchmarks.peers import shakespeare
 from benchmarks.peers.shakespeare import PROJECT
@@ -203,7 +201,7 @@ def run(name: str, seed: int) -> dict[str, Any]:
         "figures": figures,
         "tokens": found["tokens"],
         "seconds": round(time.perf_counter() - began),
-        "machine": f"{machine()}, PyTorch {torch.__version__}",
+        "machine": machine_and_torch(),
         "entropy": found["data"].get("entropy"),
     }
 

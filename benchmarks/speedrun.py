@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-import torch
-
-from benchmarks.measurements.environment import machine
+from benchmarks.measurements.environment import machine_and_torch
 from benchmarks.measurements.programs import needed, training_run
 from benchmarks.page.seeds import keep, kept, shown
 from benchmarks.peers.shakespeare import PROJECT
@@ -80,7 +78,7 @@ def run(record: Record, seed: int) -> dict[str, Any]:
             "whole": time.perf_counter() - began,
             "tokens": summary["tokens"],
             "parameters": summary["parameters"],
-            "machine": f"{machine()}, PyTorch {torch.__version__}",
+            "machine": machine_and_torch(),
         }
 
 

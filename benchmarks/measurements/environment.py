@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.peers.shakespeare import PROJECT
@@ -35,6 +36,11 @@ def machine() -> str:
     return f"{cpu}, {cores} cores ({', '.join(extensions)}), {memory:.0f} GiB, {platform.system()} {platform.release()}"
 
 
+def machine_and_torch() -> str:
+    """One line that describes the machine and the version of PyTorch."""
+    return f"{machine()}, PyTorch {metadata.version('torch')}"
+
+
 def versions() -> str:
     """The important packages of both environments, in one line."""
     asked = {
@@ -56,6 +62,9 @@ def versions() -> str:
 
 
 def commit() -> str:
-    """The commit of throughline that is measured."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True)
-    return said.stdout.strip() or "unknown"
+    """The commit of throughline that is measured; `-dirty` says that code was changed since."""
+    said = subprocess.run(["git", "describe", "--always"], cwd=PROJECT, capture_output=True, text=True)
+    if said.returncode:
+        return "unknown"
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "*.py", "conf"], cwd=PROJECT).returncode
+    return said.stdout.strip() + "-dirty" * changed

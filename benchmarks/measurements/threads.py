@@ -5,38 +5,34 @@ follows what more cores would do.
 """
 
 import os
-import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from statistics import median
 
-PROJECT = Path(__file__).parents[2]
+from benchmarks.measurements.programs import needed, training_run
+
 SECONDS, ROUNDS = 6, 3
 CORES, ROWS = (2, 4, 8, 16), 64
 
 
-def tokens_per_second(folder: str, *settings: str) -> float:
+def tokens_per_second(*settings: str) -> float:
     """The speed of the default with these settings."""
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), f"budget.seconds={SECONDS}", *settings]
-    command += ["logger=none", "data.max_bytes=1000000", f"output_root={folder}"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"s of training \(([\d,]+) tokens/s\)", said)
-    assert found, said
-    return float(found[1].replace(",", ""))
+    with training_run(f"budget.seconds={SECONDS}", *settings) as (summary, _):
+        return float(summary["tokens_per_second"])
 
 
-def compared(choices: dict[str, tuple[str, ...]], folder: str) -> dict[str, float]:
+def compared(choices: dict[str, tuple[str, ...]]) -> dict[str, float]:
     """The median speed of each choice; they take turns."""
     speeds: dict[str, list[float]] = {name: [] for name in choices}
     for _ in range(ROUNDS):
         for name, settings in choices.items():
-            speeds[name].append(tokens_per_second(folder, *settings))
+            speeds[name].append(tokens_per_second(*settings))
     return {name: median(found) for name, found in speeds.items()}
 
 
 def main() -> None:
+    if needed():
+        sys.exit(needed())
     all_threads = f"trainer.threads={os.cpu_count()}"
     choices = {
         "auto": (),
@@ -46,19 +42,18 @@ def main() -> None:
     }
     quiet: dict[str, float] = {}
     print(f"| machine | {' | '.join(choices)} |\n| --- |{' --- |' * len(choices)}")
-    with tempfile.TemporaryDirectory() as folder:
-        for load in (0, os.cpu_count() or 1):
-            busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
-            try:
-                found = compared(choices, folder)
-            finally:
-                for process in busy:
-                    process.kill()
-                    process.wait()
-            name = f"{load} busy processes" if load else "quiet"
-            print(f"| {name} | {' | '.join(f'{speed:,.0f}' for speed in found.values())} |", flush=True)
-            quiet = quiet or found  # the first
-        alone = compared({str(n): ("trainer.threads=1", f"regime.streams={ROWS // n}") for n in CORES}, folder)
+    for load in (0, os.cpu_count() or 1):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(load)]
+        try:
+            found = compared(choices)
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+        name = f"{load} busy processes" if load else "quiet"
+        print(f"| {name} | {' | '.join(f'{speed:,.0f}' for speed in found.values())} |", flush=True)
+        quiet = quiet or found  # the first
+    alone = compared({str(n): ("trainer.threads=1", f"regime.streams={ROWS // n}") for n in CORES})
     # Amdahl: what one and all threads take gives the part of a step that more threads do not shorten.
     one, many, threads = 1 / quiet["one thread"], 1 / quiet["all threads share each product"], os.cpu_count() or 1
     fixed = max(0.0, (threads * many - one) / max(1, threads - 1))

@@ -21,6 +21,8 @@ from throughline.plumbing.locking import locked
 
 EVERY = 5.0
 """Seconds from one look at the queue to the next. Slurm asks for patience: a look takes a lock of the whole cluster."""
+ENDING = 60.0
+"""Seconds for which a job that is ending is waited for. After SIGTERM, Slurm leaves it its KillWait, by default 30."""
 GRACE = 30.0
 """Seconds until a job that has left the queue without a result counts as lost: file systems of clusters are slow."""
 SOURCES = str(Path(__file__).parents[1])
@@ -57,7 +59,7 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
             folder = Path(self.config.hydra.sweep.dir) / ".submitit"
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder / "jobs.lock", -1):  # commands that share a search submit one after the other
-                jobs = Jobs.read(folder / "jobs.json", _settled(folder / "jobs.json"))
+                jobs = Jobs.read(folder / "jobs.json", numbers)
                 ids = {number: id for number, id in jobs.alive.items() if number in numbers}
                 new = [(number, each) for number, each in zip(numbers, job_overrides, strict=True) if number not in ids]
                 if new:
@@ -86,22 +88,8 @@ if TYPE_CHECKING or importlib.util.find_spec("hydra_plugins.hydra_submitit_launc
         return jobs
 
 
-def _settled(file: Path) -> dict[str, str]:
-    """The same as `_queued`, once no job that the file names is ending: it may leave without a result, or be queued again.
-
-    After SIGTERM, Slurm leaves a job its KillWait, by default 30 seconds. One that hangs longer is not waited for.
-    """
-    text = file.read_text(encoding="utf-8") if file.exists() else ""
-    end = time.monotonic() + 2 * GRACE
-    while any(f'"{word}"' in text for job in _queued("--states=COMPLETING").items() for word in job):
-        if time.monotonic() > end:
-            break
-        time.sleep(1)
-    return _queued()
-
-
 def _queued(*states: str) -> dict[str, str]:
-    """The jobs of this user that wait or run, with their names."""
+    """The jobs of this user that wait, run or are ending, with their names; or those in these states alone."""
     asked = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i %j", *states], capture_output=True, text=True)
     if asked.returncode:
         raise UserError(f"launcher=slurm: squeue says: {' '.join(asked.stderr.split())[:200] or asked.returncode}")
@@ -114,7 +102,7 @@ class Jobs:
     Attributes:
         file: where.
         ids: the job of each member that was ever submitted.
-        alive: those that wait or run.
+        alive: those that wait or run. One that is still ending after a minute is among them.
     """
 
     def __init__(self, file: Path, ids: dict[int, str], queued: dict[str, str]) -> None:
@@ -122,11 +110,22 @@ class Jobs:
         self.alive = {number: id for number, id in ids.items() if id in queued}
 
     @classmethod
-    def read(cls, file: Path, queued: dict[str, str]) -> "Jobs":
-        """Read the file; what a command was submitting when it died is looked for in the queue, by its name."""
+    def read(cls, file: Path, wanted: range) -> "Jobs":
+        """Read the file; what a command was submitting when it died is looked for in the queue, by its name.
+
+        A job that is ending may leave without a result, or be queued again. So it is waited for, if its member is `wanted`.
+        """
         values = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         ids = {int(number): str(id) for number, id in values.get("jobs", {}).items()}
         name, numbers = values.get("submitting") or ("", [])
+        meant, end = {ids[number] for number in wanted if number in ids}, time.monotonic() + ENDING
+        if not set(wanted).isdisjoint(numbers):
+            meant.add(name)
+        while meant and any(not meant.isdisjoint(job) for job in _queued("--states=COMPLETING").items()):
+            if time.monotonic() > end:
+                break
+            time.sleep(EVERY)
+        queued = _queued()
         found = sorted((id for id, job in queued.items() if job == name), key=lambda id: int(id.partition("_")[2] or 0))
         ids |= dict(zip(numbers, found, strict=False)) if len(found) == len(numbers) else {}
         return cls(file, ids, queued)

@@ -32,20 +32,21 @@ def of_machine() -> float:
 
 
 def parameters(model: Model, vocab: int, frames: bool = False) -> int:
-    """The fewest weights that a network of these sizes has: those of minGRU and minLSTM, and fewer than any other's."""
+    """The fewest weights that a network of these sizes has: those of a minGRU."""
     embedded = model.input == "embedding" and not frames
     width = model.embedding_size if embedded else vocab
-    beside = model.expansion if isinstance(model, MinGRU) else 0  # the MLP of a block, with two matrices
-    layers = model.hidden_size * (width + 2 * model.num_layers * (1 + beside) * model.hidden_size)
+    expansion = model.expansion if isinstance(model, MinGRU) else 0  # of an MLP with two matrices
+    layers = model.hidden_size * (width + 2 * model.num_layers * (1 + expansion) * model.hidden_size)
     return layers + vocab * model.hidden_size + (vocab * model.embedding_size if embedded else 0)
 
 
 def of_training(config: Config, corpus: Corpus) -> int:
     """The fewest bytes that a run needs: weights with gradient and moments, a batch, and the carried state."""
-    rows, steps = config.regime.shape
+    rows, steps = (min(size, corpus.train.num_targets) for size in config.regime.shape)
     vocab, model = corpus.codec.size, config.model
     per_step = 2 * (vocab + 4 * model.hidden_size * model.num_layers)  # in bfloat16
-    batch = min(rows, corpus.train.num_targets) * min(steps, corpus.train.num_targets) * per_step
+    with_gradient = max(1, steps - getattr(config.regime, "burn_in", 0))
+    batch = rows * with_gradient * per_step
     return 12 * parameters(model, vocab, corpus.train.frames) + batch + 8 * rows * (1 + model.hidden_size * model.num_layers)
 
 

@@ -18,8 +18,13 @@ def test_pieces_do_not_overlap_and_start_from_zeros() -> None:
 
 
 def test_no_burn_in_is_longer_than_what_lies_before_a_piece() -> None:
-    plans = [Segments(steps=4, batch_size=2, burn_in=burn_in).plan(LINE, seed=0, epoch=0) for burn_in in (10, 10**7)]
-    for k in range(2):
-        few, many = (Batches(plan, LINE)[k] for plan in plans)
-        assert few.inputs.shape[1] == 14  # and all of it is the line before the piece, or zeros
-        assert all(torch.equal(a, b) for a, b in zip((few.inputs, few.scored), (many.inputs, many.scored), strict=True))
+    for joined, most in ((True, 12), (False, 4)):  # of the pieces of 13 targets, and of 7
+        line = Line.with_ends([np.arange(6), np.arange(5)], end=9, joined=joined)
+        few, many = (
+            [*Batches(Segments(steps=4, batch_size=2, burn_in=burn_in).plan(line, seed=0, epoch=0), line)]
+            for burn_in in (most, 10**7)
+        )
+        assert max(batch.inputs.shape[1] for batch in few) == most + 4
+        for one, other in zip(few, many, strict=True):
+            assert torch.equal(one.inputs, other.inputs)
+            assert torch.equal(one.scored, other.scored)

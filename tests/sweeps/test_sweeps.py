@@ -1,6 +1,7 @@
 """What the terminal shows of a sweep is what its folders hold, whoever trains the members."""
 
 import io
+import itertools
 import math
 import shutil
 import threading
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from helpers import FOX_AND_DOG, run_as_from_hydra
+from hydra_plugins import throughline_submitit
 from throughline.plumbing import stopping
 from throughline.plumbing.errors import UserError
 from throughline.runs.record import Record
@@ -306,3 +308,40 @@ def test_a_member_that_is_refused_is_not_taken_for_finished(
         "2 of 2  segments  failed",
     ]
     assert [(now.state, now.why) for _, now in results] == [("failed", "resume: other data")] * 2
+
+
+SUBMITTING = '{"jobs": {}, "submitting": ["train-ab", [1, 2]]}'
+
+
+@pytest.mark.parametrize(
+    ("file", "ending", "waited"),
+    [
+        ('{"jobs": {"0": "7_0"}, "submitting": null}', [{"7_0": "train"}, {"7_0": "train", "9_4": "0"}, {"9_4": "0"}], 2),
+        ('{"jobs": {"3": "7_0"}, "submitting": null}', [{"7_0": "train"}], 0),  # of a member that is not wanted
+        (SUBMITTING, [{"7_1": "train-ab"}, {}], 1),
+        ("", [], 0),  # no file, so nothing is asked
+    ],
+)
+def test_a_sweep_waits_for_its_jobs_that_are_ending(
+    file: str, ending: list[dict[str, str]], waited: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a job may be queued again, and then no other takes its place."""
+    answers, sleeps = iter(ending), list[float]()
+    after = {"7_0": "train-ab", "7_1": "train-ab"}
+    monkeypatch.setattr(throughline_submitit, "_queued", lambda *states: next(answers, {}) if states else after)
+    monkeypatch.setattr(throughline_submitit.time, "sleep", sleeps.append)
+    if file:
+        (tmp_path / "jobs.json").write_text(file)
+    jobs = throughline_submitit.Jobs.read(tmp_path / "jobs.json", range(3))
+    assert len(sleeps) == waited
+    assert jobs.alive == ({number: f"7_{number - 1}" for number in (1, 2)} if file == SUBMITTING else jobs.ids)
+
+
+def test_a_job_that_hangs_while_it_ends_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0, 25)
+    monkeypatch.setattr(throughline_submitit, "_queued", lambda *states: {"7_0": "train"})
+    monkeypatch.setattr(throughline_submitit.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(throughline_submitit.time, "sleep", lambda seconds: None)
+    (tmp_path / "jobs.json").write_text('{"jobs": {"0": "7_0"}, "submitting": null}')
+    assert throughline_submitit.Jobs.read(tmp_path / "jobs.json", range(1)).alive == {0: "7_0"}
+    assert next(clock) == 100

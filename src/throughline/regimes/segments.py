@@ -37,9 +37,9 @@ class Segments(Regime):
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         pieces = Pieces.cut(line.edges, self.steps)
         order = permutation(len(pieces), np.random.default_rng((seed, epoch)))
-        if self.burn_in:
-            most = int(np.diff(line.edges).max())  # no piece has more steps before it
-            return BurntIn(pieces, order, self.batch_size, min(self.burn_in, most))
+        most = (int(np.diff(line.edges).max()) - 1) // self.steps * self.steps  # what lies before the last piece of a part
+        if burn_in := min(self.burn_in, most):
+            return BurntIn(pieces, order, self.batch_size, burn_in)
         return ShuffledPieces(pieces, order, self.batch_size)
 
 

@@ -1,6 +1,7 @@
-"""All uses of details that Lightning and PyTorch do not promise to keep, each with the test that notices a change.
+"""Uses of details that Lightning and PyTorch do not promise to keep, each with the test that notices a change.
 
-One more, oneDNN's packed product, is beside its only use in `throughline.model.cores.lstm_stepper`.
+Two are beside their only use: oneDNN's packed product in `throughline.model.cores.lstm_stepper`, and the moving average in
+`throughline.training.extras`.
 """
 
 import inspect

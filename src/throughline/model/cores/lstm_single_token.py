@@ -89,8 +89,8 @@ class LSTMToken(SingleToken):
                 square += 2 * float(self.error[self.embedding.x] * (self.head.x @ error))
         norm = math.sqrt(square)
         scale = limit / (norm + 1e-6)  # as in torch.nn.utils.clip_grad_norm_
-        if not scale >= 1:  # not a number either
-            for error in errors:
+        if not scale >= 1:  # it may also be not a number
+            for error in errors:  # the parts share these arrays
                 error *= scale
         for part in self.parts:
             part.write()
@@ -153,7 +153,7 @@ class Layer:
 class Matrix:
     """A weight (M, N) for products with a vector or a token; its gradient is the outer product of `error` and the input.
 
-    Its norm is the product of their norms. So it is known before the gradient is written, and clipping takes no pass.
+    The norm of an outer product is the product of the norms. So clipping needs no gradient, and takes no pass over one.
 
     Args:
         parameter: the weight in PyTorch.
