@@ -40,6 +40,17 @@ def test_few_updates(overrides: tuple[str, ...], lines: list[str]) -> None:
     assert told(fox(), *shape, *overrides) == lines
 
 
+@pytest.mark.parametrize("setting", ["regime.streams=1049", "regime=segments regime.batch_size=1049"])
+def test_more_rows_than_targets(setting: str) -> None:
+    targets = fox().train.num_targets
+    told_of = told(fox(), *setting.replace("1049", str(targets + 1)).split(), "budget.seconds=9")
+    assert told_of == [
+        f"{setting.split()[-1].split('=')[0]}={targets + 1}: there are {targets:,} targets to train on, and a batch has no "
+        "more rows than that"
+    ]
+    assert told(fox(), *setting.replace("1049", str(targets)).split(), "budget.seconds=9") == []
+
+
 def test_a_separator_that_does_not_occur_and_unknown_symbols() -> None:
     text = (
         "data=text",
