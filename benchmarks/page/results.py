@@ -11,7 +11,8 @@ from benchmarks.page.table import notes, table
 
 TEXT = """# Results
 
-From `make bench`. Rows marked "quick" come from `make bench QUICK=1`, with few repeats and short runs.
+From `make bench`. Rows marked "quick" come from `make bench QUICK=1`, with few repeats and short runs. "The question's code"
+is that of [docs/answers.md](../docs/answers.md): one step and one row per batch.
 
 Machine: {machine}.
 {versions}.
@@ -24,7 +25,8 @@ throughline at {commit}.
 
 The peers work in turns. Each works for a slice of some seconds, and its process waits between slices. A ratio compares
 slices of the same round (`benchmarks/measurements/duel.py` gives the reasons). A landing is one start of all processes. If a
-row has several landings, all processes were started again for each. The column "figure" is the median of all repeats. The
+row has several landings, all processes were started again for each. The column "figure" is the median of all repeats. A
+ratio is the median of the ratios of all rounds, and not that of the two medians beside it. The
 spread goes from the lowest to the highest median of a landing. With one landing, it goes from the lowest to the highest
 repeat. All peers get the same allocator tuning as throughline. Every program gets both cores.
 

@@ -37,10 +37,12 @@ def about_training(config: Config, corpus: Corpus) -> Iterator[str]:
         yield "the network is trained on the validation split, so val nll shows only what it has learned by heart"
     if not corpus.train.joined and getattr(config.regime, "rotate", False):
         yield "regime.rotate=true has no effect: sequences that are not joined are shuffled in every epoch"
-    rows, targets = config.regime.shape[0], corpus.train.num_targets
-    if rows > targets:
-        key = "streams" if hasattr(config.regime, "streams") else "batch_size"
-        yield f"regime.{key}={rows}: there are {targets:,} targets to train on, and a batch has no more rows than that"
+    streams, targets = getattr(config.regime, "streams", 1), corpus.train.num_targets
+    if corpus.train.joined and streams > targets:
+        yield (
+            f"regime.streams={streams}: there are only {targets:,} targets to train on, so each row is one step long, and "
+            "nothing that lies further back is learned; give fewer streams, such as 1"
+        )
     symbols = corpus.codec.symbols or [] if isinstance(corpus.codec, Symbols) else []
     numbers = [symbol for symbol in symbols if re.fullmatch(r"-?\d+[.]\d+", symbol)]
     if 2 * len(numbers) > len(symbols):

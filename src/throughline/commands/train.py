@@ -204,7 +204,7 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
 
 def compare(folder: Path) -> str:
     """A line with the command that compares the runs in a folder."""
-    where = [a for a in typed if a.startswith("output_root=")]  # W&B's runs lie there, too
+    where = [a for a in typed if a.startswith("output_root=") or a == "logger=none"]  # W&B's runs lie there, too
     return f"compare:    {command('compare')} {shlex.join([f'runs={shown(folder)}', *where])}"
 
 

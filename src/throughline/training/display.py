@@ -158,8 +158,10 @@ class Display(Callback):
         joined = corpus.val.joined
         resets = f", with resets {metrics['val/nll_reset']:.4f}" if joined else ""
         accuracy = f", accuracy {metrics['val/accuracy']:.1%}" if "val/accuracy" in metrics else ""
+        # After a resume, the first validation may come before any training.
+        trained = "" if self.metric_log.nll is None else f"train nll {self.metric_log.nll:.4f}, "
         line = (
-            f"epoch {math.ceil(datamodule_of(trainer).epochs)}: train nll {self.metric_log.nll or math.nan:.4f}, "
+            f"epoch {math.ceil(datamodule_of(trainer).epochs)}: {trained}"
             f"val nll {metrics['val/nll']:.4f}{bits}{resets}{accuracy}; "
             f"{self.spending.tokens:,} tokens in {self.spending.seconds:.1f} s, "
             f"{self.spending.tokens / self.spending.seconds:,.0f} tokens/s"
@@ -222,6 +224,7 @@ def show(record: Record, passage: str, lowest: float, folder: Path, console: Con
         for split in ("val", "test")
     )
     tested = f" ({tested})" if tested else ""
+    done = f"{record.updates:,} updates" if record.updates > record.steps else f"{record.steps:,} steps"
     console.print(
         f"\nval nll {metrics['val/nll']:.4f} nats{per_frame}{each}"
         + (f" ({carried})" if carried else "")
@@ -229,7 +232,7 @@ def show(record: Record, passage: str, lowest: float, folder: Path, console: Con
         + "".join(f"; {key.removeprefix('val/nll_')}: {value:.4f}" for key, value in others.items())
         + limit
         + (f"\ntest nll {metrics['test/nll']:.4f} nats{tested_on}{tested}, by best.ckpt" if "test/nll" in metrics else "")
-        + f"\n{record.tokens:,} tokens in {record.steps:,} steps and {record.seconds:.1f} s of training "
+        + f"\n{record.tokens:,} tokens in {done} and {record.seconds:.1f} s of training "
         f"({record.tokens_per_second:,.0f} tokens/s{beside}); this process took {record.wall_seconds:.1f} s, "
         f"{record.peak_memory_bytes / 2**20:,.0f} MiB of memory at most",
         highlight=False,
