@@ -58,8 +58,8 @@ RECORDS = [
     Record(
         "strict",
         40,
-        "the same Muon; more dropout, 0.13; the usual weight decay; 352 units; rows start from zeros five times as often as by "
-        "default",
+        "the same Muon; more dropout, 0.13; the usual weight decay; 352 units; rows start from zeros five times as often as "
+        "by default",
         f"{MUON} model.hidden_size=352 model.dropout=0.13 optimizer.lr=0.013 regime.reset_probability=0.1",
     ),
 ]

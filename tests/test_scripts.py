@@ -77,6 +77,16 @@ def test_training_from_any_folder_leaves_a_whole_run(folder: Path) -> None:
     assert "all files are in out/run\n" in stdout
 
 
+def test_the_last_lines_count_updates_and_keep_wandb_out(folder: Path) -> None:
+    where = f"output_root={folder}/onestep"
+    done = call(
+        "train.py", *SMALL, "regime=onestep", "regime.updates=8", "budget.tokens=64", "logger=none", where, cwd=folder
+    )
+    assert "\n64 tokens in 64 updates and " in done.stdout
+    (compare,) = (line for line in done.stdout.splitlines() if line.startswith("compare: "))
+    assert compare.endswith(f" {where} logger=none") or compare.endswith(f" logger=none {where}")
+
+
 def test_wandb_without_a_key_goes_offline_and_says_how_to_browse(folder: Path) -> None:
     stdout = (folder / "stdout").read_text()
     assert (

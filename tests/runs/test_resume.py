@@ -332,6 +332,14 @@ def test_a_new_run_does_not_begin_in_the_folder_of_another(
     }
 
 
+def test_a_validation_before_any_training_shows_no_train_nll(corpus: Corpus, tmp_path: Path) -> None:
+    chosen = ("regime.streams=4", "regime.bptt=16", "schedule=constant")
+    run_with_kills(corpus, tmp_path, [("on_validation_batch_end", 1)], *chosen, "budget.tokens=1049", last_life=None)
+    run(corpus, tmp_path, *chosen, "budget.tokens=2098", "resume=auto")
+    lines = [line for line in (tmp_path / "terminal.txt").read_text().splitlines() if line.startswith("epoch ")]
+    assert [line[:18] for line in lines] == ["epoch 1: val nll 2", "epoch 2: train nll"]
+
+
 def test_a_validation_that_was_ended_is_made_again(corpus: Corpus, tmp_path: Path, alone: Alone) -> None:
     chosen = ("regime.streams=4", "regime.bptt=16", *QUICK)
     folder = tmp_path / "killed"
