@@ -80,8 +80,8 @@ On the carried board, 24 seconds and seed 1, on a day when the record ended at 1
 | the same beside dropout | 1.5055 |
 | tied weights with an embedding of 320 | 1.5776 |
 
-Earlier, and each for itself: a linear schedule; `bptt` that grows from 8 or 32; `bptt=96`; 32, 48 or 80 streams; embeddings of
-32 or 128; a momentum of 0.9 or 0.97; a forget bias of 1; weight decay 0.1; one or two iterations of Newton and Schulz; no
+Earlier, and each for itself: a linear schedule; `bptt` that grows from 8 or 32; `bptt=96`; 32, 48 or 80 streams; embeddings
+of 32 or 128; a momentum of 0.9 or 0.97; a forget bias of 1; weight decay 0.1; one or two iterations of Newton and Schulz; no
 clipping; dropout of inputs; 512 units.
 """
 """What was measured by hand, and not kept as runs."""
