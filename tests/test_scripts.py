@@ -206,7 +206,7 @@ def test_a_sweep_has_a_line_for_each_member_that_begins_or_ends_and_a_table(swee
     ]
     assert sorted(row[0] for row in table[3:]) == sorted(labels[::2])
     assert lines[14] == "folders are in failing"
-    assert lines[15] == f"compare:    python {PROJECT}/src/compare.py runs=failing"
+    assert lines[15] == f"compare:    python {PROJECT}/src/compare.py runs=failing logger=none"
     assert len(lines) == 16
     assert "all files are in failing/1-" in (sweep.members[1] / "console.txt").read_text()
 
