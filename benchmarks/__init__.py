@@ -23,11 +23,20 @@ module, from the project's root: `python -m benchmarks.peers.bare`.
         using               rows: starting, memory, generation
         openings            a program: the text that a network writes from an empty state
         checks              a program: the cost of the checks for finite numbers
+        threads             a program: threads that share the rows, or each product
+        sequences           a program: sequences that are not joined, against one long text
+        vocabulary          a program: 20,000 symbols, against the products of the head alone
+        known               a program: data with known answers
     page/                   the output of the rows
         kept                rows in files
         table               rows as Markdown
         picture             rows as bars
         results             RESULTS.md as a whole
+        seeds               figures of several seeds
     run                     `make bench` writes RESULTS.md
     scaling                 `make scaling` writes SCALING.md
+    recipes                 writes RECIPES.md: regimes, cores and optimizers compared
+    reference               writes REFERENCE.md: beside published figures
+    speedrun                writes SPEEDRUN.md: the board
+    gpu                     writes GPU.md: streams, hidden size and precision on a GPU
 """

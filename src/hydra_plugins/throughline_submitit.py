@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,9 +122,7 @@ class Jobs:
         meant, end = {ids[number] for number in wanted if number in ids}, time.monotonic() + ENDING
         if not set(wanted).isdisjoint(numbers):
             meant.add(name)
-        while meant and any(not meant.isdisjoint(job) for job in _queued("--states=COMPLETING").items()):
-            if time.monotonic() > end:
-                break
+        while meant and time.monotonic() < end and not meant.isdisjoint(chain(*_queued("--states=COMPLETING").items())):
             time.sleep(EVERY)
         queued = _queued()
         found = sorted((id for id, job in queued.items() if job == name), key=lambda id: int(id.partition("_")[2] or 0))

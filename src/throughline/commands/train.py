@@ -204,8 +204,8 @@ def next_steps(run: "Run", config: Config, sweep: bool) -> Iterator[str]:
 
 def compare(folder: Path) -> str:
     """A line with the command that compares the runs in a folder."""
-    where = [a for a in typed if a.startswith("output_root=") or a == "logger=none"]  # W&B's runs lie there, too
-    return f"compare:    {command('compare')} {shlex.join([f'runs={shown(folder)}', *where])}"
+    same = [a for a in typed if a.startswith("output_root=") or a == "logger=none"]  # where W&B's runs lie, if there are any
+    return f"compare:    {command('compare')} {shlex.join([f'runs={shown(folder)}', *same])}"
 
 
 def further(config: Config, folder: Path) -> str:

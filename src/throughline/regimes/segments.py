@@ -37,8 +37,7 @@ class Segments(Regime):
     def plan(self, line: Line, seed: int, epoch: int) -> Plan:
         pieces = Pieces.cut(line.edges, self.steps)
         order = permutation(len(pieces), np.random.default_rng((seed, epoch)))
-        most = (int(np.diff(line.edges).max()) - 1) // self.steps * self.steps  # what lies before the last piece of a part
-        if burn_in := min(self.burn_in, most):
+        if burn_in := min(self.burn_in, pieces.most_before):
             return BurntIn(pieces, order, self.batch_size, burn_in)
         return ShuffledPieces(pieces, order, self.batch_size)
 
@@ -72,6 +71,11 @@ class Pieces:
 
     def __len__(self) -> int:
         return int(self.first[-1])
+
+    @property
+    def most_before(self) -> int:
+        """The most steps of a part that lie before a piece: those before the last one of the longest part."""
+        return (int(np.diff(self.first).max()) - 1) * self.steps
 
     def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where these pieces begin and end, and where their parts begin."""

@@ -82,13 +82,14 @@ def updates(optimizer: torch.optim.Optimizer) -> Iterator[Callable[[], object]]:
     group, state = optimizer.param_groups[0], optimizer.state
     parameters: list[Tensor] = group["params"]
     known = type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and len(optimizer.param_groups) == 1
-    # A parameter has no state before the first update, and another count if it once had no gradient.
-    together = known and len({float(state[p]["step"]) if p in state else None for p in parameters} | {None}) == 2
-    if not together or not group["fused"] or group["amsgrad"] or not all(parameter in state for parameter in parameters):
+    known = known and group["fused"] and not group["amsgrad"]
+    # A parameter has no count before the first update, and another one if it once had no gradient.
+    steps = [state[p]["step"] for p in parameters if p in state] if known else []
+    if len(steps) < len(parameters) or len({float(step) for step in steps}) > 1:
         yield optimizer.step
         return
     gradients = [parameter.grad for parameter in parameters]
-    averages, squares, steps = ([state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq", "step"))
+    averages, squares = ([state[p][key] for p in parameters] for key in ("exp_avg", "exp_avg_sq"))
     decoupled = group.get("decoupled_weight_decay", type(optimizer) is torch.optim.AdamW)
     settings = {key: group[key] for key in ("lr", "weight_decay", "eps", "maximize", "amsgrad")}
     settings |= {"beta1": group["betas"][0], "beta2": group["betas"][1]}
